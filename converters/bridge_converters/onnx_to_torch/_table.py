@@ -1,0 +1,7 @@
+"""The table that the family modules of this package register with."""
+
+from bridge.emit.lowering import LoweringTable
+
+TABLE = LoweringTable("torch", package="bridge_converters.onnx_to_torch")
+lowering = TABLE.lowering
+layer_rule = TABLE.layer_rule

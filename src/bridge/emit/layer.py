@@ -1,0 +1,109 @@
+"""Layer rules: recognising a node with trained weights as a native layer of the target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from bridge.hub import metadata
+from bridge.hub.recipe import Array
+
+LayerRule = Callable[["NodeView"], "Layer | None"]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of a native layer: a hub initializer and the moves that bring it into the layer's form.
+
+    `moves` are recipe operations in order, `(("transpose", {"perm": (2, 3, 1, 0)}),)`. `note` says why
+    the recipe is lossy (the two frameworks treat the tensor differently in training), if it is.
+    """
+
+    value: ir.Value
+    moves: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A native layer to emit for a node.
+
+    `constructor` is the dotted name in the emitted module (`nn.Conv2d`, `keras.layers.Conv2D`); `args`
+    and `kwargs` are Python literals (numbers, strings, booleans, None, tuples); kwargs equal to the
+    constructor's defaults are left out by the rule. `tensors` maps the layer's own variable names
+    (`weight`, `kernel`, `moving_mean`) to their tensors. `inputs` are the indices of the node's
+    inputs that the call takes. `build_shape` is the input shape for Keras' `build`, with None for free axes.
+    """
+
+    constructor: str
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    inputs: tuple[int, ...] = (0,)
+    build_shape: tuple[int | None, ...] | None = None
+
+
+class NodeView:
+    """A node as layer rules see it: attributes with their defaults, inputs, known constants, shapes."""
+
+    def __init__(self, node: ir.Node, *, defaults: Mapping[str, Any] | None = None) -> None:
+        self.node = node
+        self._defaults = dict(defaults or {})
+
+    @property
+    def op_type(self) -> str:
+        return self.node.op_type
+
+    @property
+    def layout(self) -> metadata.Layout:
+        """The layout the node computes in."""
+        return metadata.layout_of(self.node)
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        """An attribute as a Python value (lists as tuples); the schema's default, then `default`, if absent."""
+        attribute = self.node.attributes.get(name)
+        if attribute is None:
+            return self._defaults.get(name, default)
+        value = attribute.value
+        return tuple(value) if isinstance(value, list | tuple) else value
+
+    def input(self, index: int) -> ir.Value | None:
+        """The input at an index; None if it is absent or left out."""
+        return self.node.inputs[index] if index < len(self.node.inputs) else None
+
+    def constant(self, index: int) -> Array | None:
+        """The values of an input that is an initializer or Constant; None if it is absent or computed."""
+        value = self.input(index)
+        if value is None or value.const_value is None:
+            return None
+        return value.const_value.numpy()
+
+    def is_trained(self, index: int) -> bool:
+        """Whether an input is an initializer that comes from the source's trained tensors."""
+        value = self.input(index)
+        return (
+            value is not None and value.const_value is not None and metadata.recipe_record(value) is not None
+        )
+
+    def shape(self, index: int) -> tuple[int | None, ...] | None:
+        """The shape of an input as stored, None for a symbolic axis; None if the rank is unknown."""
+        return _shape(self.input(index))
+
+    def output_shape(self, index: int = 0) -> tuple[int | None, ...] | None:
+        """The shape of an output as stored, None for a symbolic axis; None if the rank is unknown."""
+        return _shape(self.node.outputs[index])
+
+    def all_equal(self, index: int, number: float) -> bool:
+        """Whether an input is a plain constant (not trained) of which every element is a number."""
+        array = self.constant(index)
+        return array is not None and not self.is_trained(index) and bool(np.all(array == number))
+
+
+def _shape(value: ir.Value | None) -> tuple[int | None, ...] | None:
+    if value is None or value.shape is None:
+        return None
+    return tuple(dim if isinstance(dim, int) else None for dim in value.shape)

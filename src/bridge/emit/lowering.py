@@ -1,0 +1,121 @@
+"""The table of lowerings of one target: how an ONNX operator is declared and found.
+
+A lowering is a plain function on the target's tensors with exactly the operator's semantics. Its
+signature is the schema: inputs positional, attributes keyword-only under their ONNX names with the
+specification's defaults; an optional input has the default None; several outputs are a tuple. The
+emitter prints its body: inline where it is a single expression, as a helper function otherwise.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from bridge.emit.layer import LayerRule
+from bridge.hub.metadata import Layout
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """One operator's lowering.
+
+    `since` is the opset version from which the body holds. `const` names the inputs that arrive as
+    Python values (int, float, tuple of them) where they are known at conversion, `static` those that
+    must be known: without them the node is reported as unsupported. `layout` is the layout in which
+    the body computes if the operator is layout-sensitive, and None if it takes any.
+    """
+
+    op_type: str
+    domain: str
+    since: int
+    function: Callable[..., Any]
+    const: tuple[str, ...] = ()
+    static: tuple[str, ...] = ()
+    layout: Layout | None = None
+
+
+class LoweringTable:
+    """All lowerings and layer rules of one target."""
+
+    def __init__(self, target: str, *, package: str) -> None:
+        self.target = target
+        self._package = package
+        self._lowerings: dict[tuple[str, str], list[Lowering]] = {}
+        self._rules: dict[tuple[str, str], list[LayerRule]] = {}
+        self._loaded = False
+
+    def lowering(
+        self,
+        op_type: str,
+        *,
+        domain: str = "",
+        since: int = 1,
+        const: tuple[str, ...] = (),
+        static: tuple[str, ...] = (),
+        layout: Layout | None = None,
+        override: bool = False,
+    ) -> Callable[[Function], Function]:
+        """Declare the function below as the lowering of an operator.
+
+        Raises ValueError if the operator has a lowering for this opset version already, unless `override`.
+        """
+
+        def register(function: Function) -> Function:
+            versions = self._lowerings.setdefault((domain, op_type), [])
+            twins = [each for each in versions if each.since == since]
+            if twins and not override:
+                raise ValueError(
+                    f"{domain}::{op_type} since {since} already has a {self.target} lowering: "
+                    f"{twins[0].function.__module__}.{twins[0].function.__qualname__}; "
+                    "pass override=True to replace it"
+                )
+            for twin in twins:
+                versions.remove(twin)
+            versions.append(Lowering(op_type, domain, since, function, const, static, layout))
+            versions.sort(key=lambda each: each.since)
+            return function
+
+        return register
+
+    def layer_rule(self, op_type: str, *, domain: str = "") -> Callable[[LayerRule], LayerRule]:
+        """Declare the function below as a rule that may emit the target's native layer for a node.
+
+        The rules of an operator are asked in the order of declaration; the first that answers wins.
+        """
+
+        def register(rule: LayerRule) -> LayerRule:
+            self._rules.setdefault((domain, op_type), []).append(rule)
+            return rule
+
+        return register
+
+    def find(self, op_type: str, domain: str = "", *, version: int) -> Lowering | None:
+        """The newest lowering that holds at an opset version; None if there is none."""
+        self._load()
+        found = [each for each in self._lowerings.get((domain, op_type), ()) if each.since <= version]
+        return found[-1] if found else None
+
+    def rules(self, op_type: str, domain: str = "") -> tuple[LayerRule, ...]:
+        """The layer rules of an operator, in the order of declaration."""
+        self._load()
+        return tuple(self._rules.get((domain, op_type), ()))
+
+    def __iter__(self) -> Iterator[Lowering]:
+        self._load()
+        for versions in self._lowerings.values():
+            yield from versions
+
+    def _load(self) -> None:
+        """Import the family modules of the converter package, which register themselves."""
+        if self._loaded:
+            return
+        self._loaded = True
+        package = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(package.__path__):
+            if not module.name.startswith("_"):
+                importlib.import_module(f"{self._package}.{module.name}")

@@ -1,0 +1,180 @@
+"""What bridge knows about a hub graph beyond ONNX, carried as `metadata_props` of onnx-ir objects.
+
+Everything is stored as JSON strings, so it survives saving the hub to an `.onnx` file and loading it
+in another process. This module is the only place that knows the keys.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import onnx_ir as ir
+
+_SCOPE = "bridge.scope"
+_LOCATION = "bridge.location"
+_LAYOUT = "bridge.layout"
+_WEIGHT = "bridge.weight"
+_SOURCE_VALUE = "bridge.source_value"
+_PERMUTATION = "bridge.permutation"
+_RECIPE = "bridge.recipe"
+_SOURCE = "bridge.source"
+
+WeightKind = Literal["parameter", "buffer", "constant"]
+Layout = Literal["channels_first", "channels_last"]
+
+
+class ScopeEntry(NamedTuple):
+    """One level of the source's module tree.
+
+    `name` is the attribute or layer name at this level (`"conv1"`, `"0"`), `type` the class name
+    without its package (`"Conv2d"`), `call` counts the calls of the same module instance from 0.
+    """
+
+    name: str
+    type: str
+    call: int = 0
+
+
+Scope = tuple[ScopeEntry, ...]
+"""The path of a node in the module tree from below the root (the root itself is the empty tuple)."""
+
+
+@dataclass(frozen=True)
+class WeightInfo:
+    """Where a trained tensor (an initializer) came from.
+
+    `path` is the source's own name (`layer1.0.conv1.weight`, `block1/conv/kernel`). `kind` is
+    `parameter` (trained by gradient), `buffer` (state such as running statistics) or `constant`.
+    `aliases` are the further paths of a tied tensor.
+    """
+
+    path: str
+    kind: WeightKind
+    trainable: bool
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What was read: one record per hub model.
+
+    `framework` is `torch`, `tf` or `onnx`; `format` the file format as bridge names it (`pt2`,
+    `keras`, `saved_model`, ...). `root_type` is the class name of the root module. `inputs` and
+    `outputs` are the names users see, in the source's order; they equal the graph's value names.
+    `notes` are sentences the user should read (a batch that is fixed, a fallback that was taken).
+    `exporter_seconds` is the time spent in the framework's own exporter. `unused_weights` are the
+    paths of trained tensors that no output depends on.
+    """
+
+    framework: Literal["torch", "tf", "onnx"]
+    format: str
+    root_type: str = "Model"
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    exporter_seconds: float = 0.0
+    unused_weights: tuple[str, ...] = field(default=())
+
+
+def _load(props: dict[str, str], key: str) -> Any:
+    text = props.get(key)
+    return None if text is None else json.loads(text)
+
+
+def _store(props: dict[str, str], key: str, value: Any) -> None:
+    if value is None:
+        props.pop(key, None)
+    else:
+        props[key] = json.dumps(value, separators=(",", ":"), sort_keys=isinstance(value, dict))
+
+
+def scope_of(node: ir.Node) -> Scope | None:
+    """The module path a node came from; None where the reader could not tell."""
+    entries = _load(node.metadata_props, _SCOPE)
+    return None if entries is None else tuple(ScopeEntry(*entry) for entry in entries)
+
+
+def set_scope(node: ir.Node, scope: Iterable[ScopeEntry] | None) -> None:
+    _store(node.metadata_props, _SCOPE, None if scope is None else [list(entry) for entry in scope])
+
+
+def scope_path(scope: Scope) -> str:
+    """The dotted path of a scope, `layers.0.conv1`; the empty string for the root."""
+    return ".".join(entry.name for entry in scope)
+
+
+def location_of(node: ir.Node) -> str | None:
+    """`file.py:11`, the line of the user's own source that made the node, where known."""
+    location: str | None = _load(node.metadata_props, _LOCATION)
+    return location
+
+
+def set_location(node: ir.Node, location: str | None) -> None:
+    _store(node.metadata_props, _LOCATION, location)
+
+
+def layout_of(node: ir.Node) -> Layout:
+    """The layout in which a layout-sensitive node computes; the layout pass sets `channels_last`."""
+    layout: Layout | None = _load(node.metadata_props, _LAYOUT)
+    return layout or "channels_first"
+
+
+def set_layout(node: ir.Node, layout: Layout) -> None:
+    _store(node.metadata_props, _LAYOUT, layout)
+
+
+def weight_info(value: ir.Value) -> WeightInfo | None:
+    """The record of a trained tensor; None for a plain constant and for anything computed."""
+    record = _load(value.metadata_props, _WEIGHT)
+    if record is None:
+        return None
+    record["aliases"] = tuple(record.get("aliases", ()))
+    return WeightInfo(**record)
+
+
+def set_weight_info(value: ir.Value, info: WeightInfo | None) -> None:
+    _store(value.metadata_props, _WEIGHT, None if info is None else asdict(info))
+
+
+def source_value(value: ir.Value) -> str | None:
+    """The name of this tensor in the source's own graph (an fx node, a TensorFlow tensor)."""
+    name: str | None = _load(value.metadata_props, _SOURCE_VALUE)
+    return name
+
+
+def set_source_value(value: ir.Value, name: str | None) -> None:
+    _store(value.metadata_props, _SOURCE_VALUE, name)
+
+
+def permutation_of(value: ir.Value) -> tuple[int, ...] | None:
+    """How the layout pass stores a value: stored axis i is hub axis `permutation[i]`; None if unchanged."""
+    permutation = _load(value.metadata_props, _PERMUTATION)
+    return None if permutation is None else tuple(permutation)
+
+
+def set_permutation(value: ir.Value, permutation: Iterable[int] | None) -> None:
+    _store(value.metadata_props, _PERMUTATION, None if permutation is None else list(permutation))
+
+
+def recipe_record(value: ir.Value) -> Any:
+    """The JSON form of an initializer's recipe (see `bridge.hub.recipe`); None if it has none."""
+    return _load(value.metadata_props, _RECIPE)
+
+
+def set_recipe_record(value: ir.Value, record: Any) -> None:
+    _store(value.metadata_props, _RECIPE, record)
+
+
+def source_info(model: ir.Model) -> SourceInfo:
+    """The record the reader left; raises KeyError on a model that no reader made."""
+    record = json.loads(model.metadata_props[_SOURCE])
+    for name in ("inputs", "outputs", "notes", "unused_weights"):
+        record[name] = tuple(record.get(name, ()))
+    return SourceInfo(**record)
+
+
+def set_source_info(model: ir.Model, info: SourceInfo) -> None:
+    _store(model.metadata_props, _SOURCE, asdict(info))
