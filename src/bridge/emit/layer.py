@@ -64,7 +64,7 @@ class NodeView:
         return metadata.layout_of(self.node)
 
     def attr(self, name: str, default: Any = None) -> Any:
-        """An attribute as a Python value (lists as tuples); the schema's default, then `default`, if absent."""
+        """An attribute as a Python value (lists as tuples), or the schema's default, or `default`."""
         attribute = self.node.attributes.get(name)
         if attribute is None:
             return self._defaults.get(name, default)
