@@ -4,6 +4,14 @@ A lowering is a plain function on the target's tensors with exactly the operator
 signature is the schema: inputs positional, attributes keyword-only under their ONNX names with the
 specification's defaults; an optional input has the default None; several outputs are a tuple. The
 emitter prints its body: inline where it is a single expression, as a helper function otherwise.
+
+An operator with optional outputs has one more keyword-only parameter, `outputs: int`: the number of
+outputs of the node. The body returns a bare tensor if that is 1 and a tuple otherwise.
+
+What a body may ask about its tensors and the emitter may fold: `x.ndim`, `x is None`, the dtype
+(torch: `x.is_floating_point()`, `x.dtype == torch.bool`; tf: `x.dtype.is_floating`, `.is_integer`,
+`.is_unsigned`, `.is_bool`), and `isinstance(shape, tuple)` for a `const` input, with `tuple`, `int`
+and `float` as what a Python value can be. A body is right without any of it being folded.
 """
 
 from __future__ import annotations
@@ -14,10 +22,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from bridge.emit.layer import LayerRule
+from bridge.emit.layer import LayerRule, NodeView
 from bridge.hub.metadata import Layout
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Supports = Callable[[NodeView], str | None]
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,10 @@ class Lowering:
     `since` is the opset version from which the body holds. `const` names the inputs that arrive as
     Python values (int, float, tuple of them) where they are known at conversion, `static` those that
     must be known: without them the node is reported as unsupported. `layout` is the layout in which
-    the body computes if the operator is layout-sensitive, and None if it takes any.
+    the body computes if the operator is layout-sensitive, and None if it takes any. Only activations
+    (input 0 and output 0) are stored in that layout; weights, and constants that speak of axes such as
+    Resize's `sizes`, stay as ONNX has them. `supports` answers why a node is beyond the body, and None
+    if it is not.
     """
 
     op_type: str
@@ -37,6 +49,7 @@ class Lowering:
     const: tuple[str, ...] = ()
     static: tuple[str, ...] = ()
     layout: Layout | None = None
+    supports: Supports | None = None
 
 
 class LoweringTable:
@@ -58,6 +71,7 @@ class LoweringTable:
         const: tuple[str, ...] = (),
         static: tuple[str, ...] = (),
         layout: Layout | None = None,
+        supports: Supports | None = None,
         override: bool = False,
     ) -> Callable[[Function], Function]:
         """Declare the function below as the lowering of an operator.
@@ -76,7 +90,7 @@ class LoweringTable:
                 )
             for twin in twins:
                 versions.remove(twin)
-            versions.append(Lowering(op_type, domain, since, function, const, static, layout))
+            versions.append(Lowering(op_type, domain, since, function, const, static, layout, supports))
             versions.sort(key=lambda each: each.since)
             return function
 
