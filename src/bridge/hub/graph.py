@@ -1,0 +1,218 @@
+"""Small helpers on onnx-ir graphs that passes, checks and writers share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from bridge.hub import metadata
+from bridge.hub.recipe import Array
+
+_LIGHT = 1024
+"""Initializers above this many bytes are left out of a light proto."""
+
+
+def light_proto(model: ir.Model) -> onnx.ModelProto:
+    """The model as a protobuf in which large initializers are plain inputs.
+
+    What ONNX's own C++ tools need to know about weights is their type and shape; without the bytes
+    they work on models over 2 GB and copy nothing. Small initializers keep their values (targets of
+    Reshape and the like). External data is not read unless it is small. The node at position i of
+    `all_nodes` is named `node_name(i)`, so that a complaint of such a tool can be traced.
+    """
+    light = model.clone()
+    for position, node in enumerate(all_nodes(light)):
+        node.name = node_name(position)
+    graph = light.graph
+    inputs = set(graph.inputs)
+    for value in list(graph.initializers.values()):
+        tensor = value.const_value
+        assert tensor is not None
+        value.type = value.type or ir.TensorType(tensor.dtype)
+        value.shape = value.shape if value.shape is not None else ir.Shape(tensor.shape.numpy())
+        if tensor.nbytes > _LIGHT:
+            graph.initializers.pop(str(value.name))
+            value.const_value = None
+            if value not in inputs:
+                graph.inputs.append(value)
+        elif isinstance(tensor, ir.ExternalTensor):
+            value.const_value = ir.tensor(tensor.numpy(), name=value.name)
+    return ir.to_proto(light)
+
+
+def node_name(position: int) -> str:
+    """The name of a node in a light proto."""
+    return f"bridge_node_{position}_"
+
+
+def all_nodes(model: ir.Model) -> Iterator[ir.Node]:
+    """Every node of the model in graph order, the bodies of If, Loop and Scan included."""
+    return iter(ir.traversal.RecursiveGraphIterator(model.graph))
+
+
+def describe_node(node: ir.Node) -> str:
+    """How an error message names a node: operator, name, and the module it came from where known."""
+    operator = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+    name = node.name or (node.outputs[0].name if node.outputs else None) or "?"
+    scope = metadata.scope_of(node)
+    place = f" in {metadata.scope_path(scope)}" if scope else ""
+    return f"{operator} node {name!r}{place}"
+
+
+def is_trained(value: ir.Value | None) -> bool:
+    """Whether a value is an initializer that comes from the source's trained tensors."""
+    return (
+        value is not None
+        and value.const_value is not None
+        and (metadata.recipe_record(value) is not None or metadata.weight_info(value) is not None)
+    )
+
+
+def constant(value: ir.Value | None) -> Array | None:
+    """The values of a plain constant; None for anything computed, trained, absent or overridable."""
+    if value is None or value.const_value is None or value.is_graph_input() or is_trained(value):
+        return None
+    return value.const_value.numpy()
+
+
+def scalar(value: ir.Value | None) -> float | None:
+    """The number in a plain constant of one element (of any rank); None for everything else."""
+    array = constant(value)
+    if array is None or array.size != 1 or array.dtype.kind in "USO":
+        return None
+    return float(array.reshape(-1)[0])
+
+
+def integers(value: ir.Value | None) -> tuple[int, ...] | None:
+    """The elements of a plain constant of integers (a scalar gives one); None for everything else."""
+    array = constant(value)
+    if array is None or array.dtype.kind not in "iu":
+        return None
+    return tuple(int(each) for each in array.reshape(-1))
+
+
+def attribute(node: ir.Node, name: str, default: object = None) -> object:
+    """An attribute's value (lists as tuples) or the default."""
+    found = node.attributes.get(name)
+    if found is None:
+        return default
+    value = found.value
+    return tuple(value) if isinstance(value, list | tuple) else value
+
+
+def producer(value: ir.Value | None, *op_types: str) -> ir.Node | None:
+    """The node of the standard domain that computes a value, if its operator is one of `op_types`."""
+    node = None if value is None else value.producer()
+    return node if node is not None and node.domain == "" and node.op_type in op_types else None
+
+
+def only_use(value: ir.Value) -> ir.Node | None:
+    """The single node that reads a value once, if there is no other reader and it is no graph output."""
+    uses = value.uses()
+    if len(uses) != 1 or value.is_graph_output():
+        return None
+    return next(iter(uses)).node
+
+
+def rank(value: ir.Value | None) -> int | None:
+    return None if value is None or value.shape is None else len(value.shape)
+
+
+def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
+    """The shape if every axis is a known number."""
+    if value is None or value.shape is None:
+        return None
+    axes = tuple(axis for axis in value.shape if isinstance(axis, int))
+    return axes if len(axes) == len(value.shape) else None
+
+
+def common_scope(nodes: Iterable[ir.Node]) -> metadata.Scope | None:
+    """The deepest module that contains all the nodes; None if the scope of none is known."""
+    scopes = [scope for scope in map(metadata.scope_of, nodes) if scope is not None]
+    if not scopes:
+        return None
+    shared: list[metadata.ScopeEntry] = []
+    for entries in zip(*scopes, strict=False):
+        if any(entry != entries[0] for entry in entries[1:]):
+            break
+        shared.append(entries[0])
+    return tuple(shared)
+
+
+def add_constant(graph: ir.Graph, array: Array, hint: str) -> ir.Value:
+    """A new initializer with a plain constant; its name is made unique and given its final form by naming."""
+    name = hint
+    number = 1
+    while name in graph.initializers:
+        number += 1
+        name = f"{hint}_{number}"
+    tensor = ir.tensor(np.ascontiguousarray(array), name=name)
+    value = ir.Value(
+        name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+    )
+    graph.register_initializer(value)
+    return value
+
+
+def replace_value(old: ir.Value, new: ir.Value) -> None:
+    """Let every reader of `old`, the graph's outputs included, read `new`.
+
+    Where `old` is an output of the graph, `new` takes its name and its record, since the outputs' names
+    are what users see.
+    """
+    if old.is_graph_output():
+        name = old.name
+        old.name = None
+        new.name = name
+    if metadata.source_value(old) is not None and (
+        metadata.source_value(new) is None or new.is_graph_output() or old.is_graph_output()
+    ):
+        metadata.set_source_value(new, metadata.source_value(old))
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+
+
+def fuse(
+    nodes: Sequence[ir.Node],
+    op_type: str,
+    inputs: Sequence[ir.Value | None],
+    attributes: dict[str, object] | None = None,
+) -> ir.Node:
+    """Replace a group of nodes by one node that computes the same last value.
+
+    `nodes` are in order, the last one's single output is what the new node yields: it keeps its
+    name, type, shape and record. The new node takes the group's common scope and the last node's
+    source location. Nodes of the group that others still read stay.
+    """
+    last = nodes[-1]
+    graph = last.graph
+    assert isinstance(graph, ir.Graph)
+    node = ir.node(op_type, inputs, attributes or {})  # type: ignore[arg-type]
+    metadata.set_scope(node, common_scope(nodes))
+    metadata.set_location(node, metadata.location_of(last))
+    node.name = last.name
+    take_over(last.outputs[0], node.outputs[0])
+    graph.insert_before(last, node)
+    remove_unread(nodes)
+    return node
+
+
+def take_over(old: ir.Value, new: ir.Value) -> None:
+    """Put a new value in the place of an old one that is going away: name, type, shape, record, readers."""
+    name = old.name
+    new.type, new.shape = old.type, old.shape
+    new.metadata_props.update(old.metadata_props)
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    old.name = None
+    new.name = name
+
+
+def remove_unread(nodes: Sequence[ir.Node]) -> None:
+    """Remove those of the nodes whose outputs nobody reads, from the last to the first."""
+    for node in reversed(nodes):
+        if node.graph is not None and not any(
+            output.uses() or output.is_graph_output() for output in node.outputs
+        ):
+            node.graph.remove(node, safe=True)
