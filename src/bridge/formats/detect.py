@@ -311,7 +311,7 @@ def _safetensors(path: Path, head: bytes, size: int) -> str | None:
 
 
 def _protobuf(path: Path) -> str | None:
-    """Tell ONNX's ModelProto (7 is the graph) from TensorFlow's GraphDef (1 to 4: nodes, library, versions)."""
+    """Tell ONNX's ModelProto (field 7: graph) from TensorFlow's GraphDef (1 to 4: nodes, library)."""
     with protobuf.mapped(path) as data:
         try:
             fields = list(protobuf.fields(data))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 LEGACY_TORCH_MAGIC = 0x1950A86A20F9469CFC6C
-"""What a file that `torch.save` wrote before PyTorch 1.6 starts with (`MAGIC_NUMBER` in torch/serialization.py)."""
+"""What files of `torch.save` before PyTorch 1.6 start with (`MAGIC_NUMBER` in torch/serialization.py)."""
 
 _LARGEST_PICKLE = 1 << 30
 _DATA_MODULES = ("torch._utils", "torch.storage", "torch._tensor")

@@ -9,6 +9,7 @@ from typing import Any
 
 from bridge.errors import InputError
 
+_HINT = "write [name=]SHAPE[:dtype], for example --input 1x3x224x224 or --input tokens=Nx16:int64"
 _SPEC = re.compile(r"^(?:(?P<name>[^=:]+)=)?(?P<shape>[^:]*)(?::(?P<dtype>[a-z0-9_]+))?$")
 
 
@@ -31,7 +32,7 @@ class InputSpec:
         if match is None:
             raise InputError(
                 f"{text!r} is not an input specification",
-                hint="write [name=]SHAPE[:dtype], for example --input 1x3x224x224 or --input tokens=Nx16:int64",
+                hint=_HINT,
             )
         axes: list[int | str] = []
         for axis, part in enumerate(match["shape"].split("x") if match["shape"] else []):
@@ -44,7 +45,7 @@ class InputSpec:
             else:
                 raise InputError(
                     f"{part!r} in {text!r} is neither a number nor the name of a dynamic axis",
-                    hint="write [name=]SHAPE[:dtype], for example --input 1x3x224x224 or --input tokens=Nx16:int64",
+                    hint=_HINT,
                 )
         return cls(tuple(axes), match["dtype"] or "float32", match["name"])
 
