@@ -1,0 +1,316 @@
+"""Partial evaluation of a lowering's body for one node.
+
+Constant attributes and inputs are substituted, tests on them decided, and what remains is either one
+expression, which is printed in place, or a function, which is copied into the output as a helper.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import inspect
+import math
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from bridge.emit.literals import literal
+
+_SAFE = {
+    each.__name__: each
+    for each in (
+        *(abs, all, any, bool, dict, divmod, enumerate, float, int, isinstance, len, list, max, min),
+        *(range, reversed, round, set, sorted, str, sum, tuple, zip),
+    )
+} | {"math": math}
+"""What a constant expression in a lowering may call."""
+
+_MAX_INLINE = 100
+
+
+@dataclass(frozen=True)
+class Known:
+    """A parameter whose value is known at conversion: an attribute, a shape, None."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a tensor parameter: its rank, and how it is written in the emitted code."""
+
+    expression: ast.expr
+    rank: int | None = None
+    scalar: Any = None
+    """The value of a 0-d constant, which may be written as a plain number beside a tensor."""
+    typed_scalar: ast.expr | None = field(default=None)
+    """The same constant as a tensor of its dtype, for places where a plain number will not do."""
+
+
+Binding = Known | Facts
+
+
+@cache
+def function_tree(function: Callable[..., Any]) -> ast.FunctionDef:
+    """The syntax tree of a function's definition, without decorators. The tree is shared: copy it."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    definition = tree.body[0]
+    if not isinstance(definition, ast.FunctionDef):
+        raise TypeError(f"{function.__qualname__} is not a plain function")
+    definition.decorator_list = []
+    return definition
+
+
+def inline(function: Callable[..., Any], bindings: Mapping[str, Binding]) -> ast.expr | None:
+    """The body of a lowering as one expression over its bound arguments; None if it is more than that."""
+    definition = copy.deepcopy(function_tree(function))
+    body = definition.body[1:] if ast.get_docstring(definition) is not None else definition.body
+    environment = {name: each.value for name, each in bindings.items() if isinstance(each, Known)}
+    ranks = {name: each.rank for name, each in bindings.items() if isinstance(each, Facts)}
+    folded = _Folder(environment, ranks).block(body)
+    if folded is None:
+        return None
+    expression = _single_expression(folded)
+    if expression is None:
+        return None
+    tensors = {name: each for name, each in bindings.items() if isinstance(each, Facts)}
+    result = _substitute(expression, tensors)
+    names = {each.id for each in ast.walk(result) if isinstance(each, ast.Name)}
+    if names & set(environment):
+        return None
+    return result if len(ast.unparse(result)) <= _MAX_INLINE else None
+
+
+class _Folder:
+    """Folds what is known and straightens the control flow; gives up (None) on loops over tensors."""
+
+    def __init__(self, environment: Mapping[str, Any], ranks: Mapping[str, int | None]) -> None:
+        self._known = dict(environment)
+        self._ranks = dict(ranks)
+
+    def block(self, statements: list[ast.stmt]) -> list[ast.stmt] | None:
+        result: list[ast.stmt] = []
+        for index, statement in enumerate(statements):
+            match statement:
+                case ast.Return(value=ast.expr() as value):
+                    result.append(ast.Return(self.fold(value)))
+                    return result
+                case (
+                    ast.Assign(targets=[ast.Name(id=name)], value=value)
+                    | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
+                ):
+                    folded = self.fold(value)
+                    known, constant = _constant(folded)
+                    self._ranks.pop(name, None)
+                    if known:
+                        self._known[name] = constant
+                    else:
+                        self._known.pop(name, None)
+                        result.append(ast.Assign([ast.Name(name, ast.Store())], folded, lineno=0))
+                case ast.If(test=test, body=body, orelse=orelse):
+                    known, constant = _constant(self.fold(test))
+                    if not known:
+                        return None
+                    rest = self.block([*(body if constant else orelse), *statements[index + 1 :]])
+                    return None if rest is None else result + rest
+                case ast.Expr(value=ast.Constant(value=str())):
+                    continue
+                case _:
+                    return None
+        return None
+
+    def fold(self, expression: ast.expr) -> ast.expr:
+        folded: ast.expr = _FoldExpressions(self._known, self._ranks).visit(copy.deepcopy(expression))
+        return folded
+
+
+class _FoldExpressions(ast.NodeTransformer):
+    """Replaces every maximal sub-expression over known names by its value."""
+
+    def __init__(self, known: Mapping[str, Any], ranks: Mapping[str, int | None]) -> None:
+        self._known = known
+        self._ranks = ranks
+        self._hidden: list[set[str]] = []
+
+    def visit(self, node: ast.AST) -> Any:
+        if not isinstance(node, ast.expr) or isinstance(node, ast.Starred):
+            return self.generic_visit(node)
+        known, value = self._evaluate(node)
+        if known:
+            return literal(value)
+        if isinstance(node, ast.ListComp | ast.GeneratorExp | ast.SetComp | ast.DictComp):
+            bound = {
+                name.id
+                for each in node.generators
+                for name in ast.walk(each.target)
+                if isinstance(name, ast.Name)
+            }
+            self._hidden.append(bound)
+            result = self.generic_visit(node)
+            self._hidden.pop()
+            return result
+        node = self.generic_visit(node)
+        match node:
+            case ast.IfExp(test=test, body=body, orelse=orelse):
+                known, value = _constant(test)
+                if known:
+                    return body if value else orelse
+            case ast.BoolOp(op=op, values=values):
+                return self._simplify(op, values)
+            case ast.Compare(left=ast.Name(id=name), ops=[ast.Is() | ast.IsNot()], comparators=[other]):
+                if name in self._ranks and isinstance(other, ast.Constant) and other.value is None:
+                    return ast.Constant(isinstance(node.ops[0], ast.IsNot))
+            case ast.Call(func=ast.Name(id="isinstance"), args=[ast.Name(id=name), kinds]):
+                named = {each.id for each in ast.walk(kinds) if isinstance(each, ast.Name)}
+                if name in self._ranks and named <= _SAFE.keys():
+                    return ast.Constant(False)
+        return node
+
+    @staticmethod
+    def _simplify(op: ast.boolop, values: list[ast.expr]) -> ast.expr:
+        """`True and x` is `x`; the value of a decided operand ends the chain."""
+        kept: list[ast.expr] = []
+        for each in values:
+            known, value = _constant(each)
+            if known and bool(value) == isinstance(op, ast.And):
+                continue
+            kept.append(each)
+            if known:
+                break
+        if not kept:
+            return values[-1]
+        return kept[0] if len(kept) == 1 else ast.BoolOp(op, kept)
+
+    def _evaluate(self, node: ast.expr) -> tuple[bool, Any]:
+        replaced = _RankReader(self._ranks).visit(copy.deepcopy(node))
+        bound = {
+            name.id
+            for each in ast.walk(replaced)
+            if isinstance(each, ast.comprehension)
+            for name in ast.walk(each.target)
+            if isinstance(name, ast.Name)
+        }
+        names = {each.id for each in ast.walk(replaced) if isinstance(each, ast.Name)} - bound
+        hidden = set().union(*self._hidden)
+        if names & hidden or not names <= self._known.keys() | _SAFE.keys():
+            return False, None
+        if isinstance(replaced, ast.Name) and replaced.id in _SAFE and replaced.id not in self._known:
+            return False, None
+        code = compile(ast.fix_missing_locations(ast.Expression(replaced)), "<lowering>", "eval")
+        namespace = {**_SAFE, **self._known, "__builtins__": {}}
+        value = eval(code, namespace)  # the code is a lowering's own, over the values of its attributes
+        try:
+            literal(value)
+        except TypeError:
+            return False, None
+        return True, value
+
+
+class _RankReader(ast.NodeTransformer):
+    """`x.ndim`, `x.dim()` and `x.shape.rank` as numbers, where the rank of x is known."""
+
+    def __init__(self, ranks: Mapping[str, int | None]) -> None:
+        self._ranks = ranks
+
+    def _rank(self, node: ast.expr) -> int | None:
+        return self._ranks.get(node.id) if isinstance(node, ast.Name) else None
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        rank = None
+        if node.attr == "ndim":
+            rank = self._rank(node.value)
+        elif node.attr == "rank" and isinstance(node.value, ast.Attribute) and node.value.attr == "shape":
+            rank = self._rank(node.value.value)
+        return ast.Constant(rank) if rank is not None else self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="dim"), args=[], keywords=[]):
+                rank = self._ranks.get(name)
+                if rank is not None:
+                    return ast.Constant(rank)
+        return self.generic_visit(node)
+
+
+def _constant(node: ast.expr) -> tuple[bool, Any]:
+    try:
+        return True, ast.literal_eval(node)
+    except (ValueError, TypeError):
+        pass
+    text = ast.unparse(node)
+    special = {"math.inf": math.inf, "-math.inf": -math.inf, "math.nan": math.nan}
+    return (True, special[text]) if text in special else (False, None)
+
+
+def _single_expression(statements: list[ast.stmt]) -> ast.expr | None:
+    """The returned expression, with each local variable that is read once put in its place."""
+    *assignments, last = statements
+    if not isinstance(last, ast.Return) or last.value is None:
+        return None
+    values: dict[str, ast.expr] = {}
+    for statement in assignments:
+        if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
+            return None
+        replaced = _replace_once(statement.value, values)
+        if replaced is None:
+            return None
+        values[statement.targets[0].id] = replaced
+    return _replace_once(last.value, values)
+
+
+def _replace_once(expression: ast.expr, values: dict[str, ast.expr]) -> ast.expr | None:
+    """Put local values in place; None if one would be written twice (it would be computed twice)."""
+    reads = [each.id for each in ast.walk(expression) if isinstance(each, ast.Name)]
+    if any(reads.count(name) > 1 and not isinstance(value, ast.Name) for name, value in values.items()):
+        return None
+    result: ast.expr = _ReplaceNames({k: v for k, v in values.items() if k in reads}).visit(expression)
+    return result
+
+
+class _ReplaceNames(ast.NodeTransformer):
+    def __init__(self, values: Mapping[str, ast.expr]) -> None:
+        self._values = values
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        value = self._values.get(node.id)
+        return node if value is None else copy.deepcopy(value)
+
+
+class _Substitution(ast.NodeTransformer):
+    """Writes the bound tensors; a 0-d constant is a plain number beside another tensor, typed elsewhere."""
+
+    def __init__(self, tensors: Mapping[str, Facts]) -> None:
+        self._tensors = tensors
+
+    def _plain(self, node: ast.expr) -> ast.expr | None:
+        if isinstance(node, ast.Name) and node.id in self._tensors:
+            scalar = self._tensors[node.id].scalar
+            return None if scalar is None else literal(scalar)
+        return None
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        left, right = self._plain(node.left), self._plain(node.right)
+        if left is not None and right is not None:
+            right = None
+        new_left = left if left is not None else self.visit(node.left)
+        new_right = right if right is not None else self.visit(node.right)
+        return ast.BinOp(new_left, node.op, new_right)
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        plain = self._plain(node.comparators[0]) if len(node.comparators) == 1 else None
+        if plain is None:
+            return self.generic_visit(node)
+        return ast.Compare(self.visit(node.left), node.ops, [plain])
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        facts = self._tensors.get(node.id)
+        if facts is None:
+            return node
+        return copy.deepcopy(facts.typed_scalar if facts.typed_scalar is not None else facts.expression)
+
+
+def _substitute(expression: ast.expr, tensors: Mapping[str, Facts]) -> ast.expr:
+    result: ast.expr = _Substitution(tensors).visit(copy.deepcopy(expression))
+    return result
