@@ -31,7 +31,7 @@ _NOT_YET: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Artifact:
-    """What to write and where: a directory (source, weights, map, the framework's own artifact) or one file."""
+    """What to write and where: a directory (source, weights, map, framework artifact) or one file."""
 
     kind: ArtifactKind
     path: Path
@@ -80,7 +80,7 @@ def default_output(source: str | Path, to: Target) -> Path:
     """Where a conversion goes if the user does not say: beside the input, named for the target."""
     path = Path(source)
     path = path if path.name else path.absolute()
-    stem = path.name if path.is_dir() else path.name.split(".", 1)[0] or path.stem
+    stem = (path.name if path.is_dir() else path.stem).replace(".", "_")
     return path.with_name(f"{stem}.onnx" if to == "onnx" else f"{stem}_{to}")
 
 
