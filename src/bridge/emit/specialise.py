@@ -39,10 +39,12 @@ class Known:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a tensor parameter: its rank, and how it is written in the emitted code."""
+    """What is known of a tensor parameter: its rank, its dtype, and how it is written in the emitted code."""
 
     expression: ast.expr
     rank: int | None = None
+    dtype: str | None = None
+    """The numpy name of the dtype (`float32`, `bfloat16`, `bool`)."""
     scalar: Any = None
     """The value of a 0-d constant, which may be written as a plain number beside a tensor."""
     typed_scalar: ast.expr | None = field(default=None)
@@ -68,15 +70,14 @@ def inline(function: Callable[..., Any], bindings: Mapping[str, Binding]) -> ast
     definition = copy.deepcopy(function_tree(function))
     body = definition.body[1:] if ast.get_docstring(definition) is not None else definition.body
     environment = {name: each.value for name, each in bindings.items() if isinstance(each, Known)}
-    ranks = {name: each.rank for name, each in bindings.items() if isinstance(each, Facts)}
-    folded = _Folder(environment, ranks).block(body)
+    facts = {name: each for name, each in bindings.items() if isinstance(each, Facts)}
+    folded = _Folder(environment, facts).block(body)
     if folded is None:
         return None
     expression = _single_expression(folded)
     if expression is None:
         return None
-    tensors = {name: each for name, each in bindings.items() if isinstance(each, Facts)}
-    result = _substitute(expression, tensors)
+    result = _substitute(expression, facts)
     names = {each.id for each in ast.walk(result) if isinstance(each, ast.Name)}
     if names & set(environment):
         return None
@@ -86,9 +87,9 @@ def inline(function: Callable[..., Any], bindings: Mapping[str, Binding]) -> ast
 class _Folder:
     """Folds what is known and straightens the control flow; gives up (None) on loops over tensors."""
 
-    def __init__(self, environment: Mapping[str, Any], ranks: Mapping[str, int | None]) -> None:
+    def __init__(self, environment: Mapping[str, Any], tensors: Mapping[str, Facts]) -> None:
         self._known = dict(environment)
-        self._ranks = dict(ranks)
+        self._tensors = dict(tensors)
 
     def block(self, statements: list[ast.stmt]) -> list[ast.stmt] | None:
         result: list[ast.stmt] = []
@@ -103,7 +104,7 @@ class _Folder:
                 ):
                     folded = self.fold(value)
                     known, constant = _constant(folded)
-                    self._ranks.pop(name, None)
+                    self._tensors.pop(name, None)
                     if known:
                         self._known[name] = constant
                     else:
@@ -122,16 +123,16 @@ class _Folder:
         return None
 
     def fold(self, expression: ast.expr) -> ast.expr:
-        folded: ast.expr = _FoldExpressions(self._known, self._ranks).visit(copy.deepcopy(expression))
+        folded: ast.expr = _FoldExpressions(self._known, self._tensors).visit(copy.deepcopy(expression))
         return folded
 
 
 class _FoldExpressions(ast.NodeTransformer):
     """Replaces every maximal sub-expression over known names by its value."""
 
-    def __init__(self, known: Mapping[str, Any], ranks: Mapping[str, int | None]) -> None:
+    def __init__(self, known: Mapping[str, Any], tensors: Mapping[str, Facts]) -> None:
         self._known = known
-        self._ranks = ranks
+        self._tensors = tensors
         self._hidden: list[set[str]] = []
 
     def visit(self, node: ast.AST) -> Any:
@@ -160,11 +161,11 @@ class _FoldExpressions(ast.NodeTransformer):
             case ast.BoolOp(op=op, values=values):
                 return self._simplify(op, values)
             case ast.Compare(left=ast.Name(id=name), ops=[ast.Is() | ast.IsNot()], comparators=[other]):
-                if name in self._ranks and isinstance(other, ast.Constant) and other.value is None:
+                if name in self._tensors and isinstance(other, ast.Constant) and other.value is None:
                     return ast.Constant(isinstance(node.ops[0], ast.IsNot))
             case ast.Call(func=ast.Name(id="isinstance"), args=[ast.Name(id=name), kinds]):
                 named = {each.id for each in ast.walk(kinds) if isinstance(each, ast.Name)}
-                if name in self._ranks and named <= _SAFE.keys():
+                if name in self._tensors and named <= _SAFE.keys():
                     return ast.Constant(False)
         return node
 
@@ -184,7 +185,7 @@ class _FoldExpressions(ast.NodeTransformer):
         return kept[0] if len(kept) == 1 else ast.BoolOp(op, kept)
 
     def _evaluate(self, node: ast.expr) -> tuple[bool, Any]:
-        replaced = _RankReader(self._ranks).visit(copy.deepcopy(node))
+        replaced = _FactReader(self._tensors).visit(copy.deepcopy(node))
         bound = {
             name.id
             for each in ast.walk(replaced)
@@ -208,30 +209,72 @@ class _FoldExpressions(ast.NodeTransformer):
         return True, value
 
 
-class _RankReader(ast.NodeTransformer):
-    """`x.ndim`, `x.dim()` and `x.shape.rank` as numbers, where the rank of x is known."""
+_TF_KINDS = {"is_floating": "f", "is_integer": "iu", "is_unsigned": "u", "is_bool": "b", "is_complex": "c"}
 
-    def __init__(self, ranks: Mapping[str, int | None]) -> None:
-        self._ranks = ranks
 
-    def _rank(self, node: ast.expr) -> int | None:
-        return self._ranks.get(node.id) if isinstance(node, ast.Name) else None
+class _FactReader(ast.NodeTransformer):
+    """What a body asks about a tensor parameter, as constants where the answer is known.
+
+    `x.ndim`, `x.dim()`, `x.shape.rank`; `x.is_floating_point()`, `x.dtype == torch.bool`;
+    `x.dtype.is_floating` and its like.
+    """
+
+    def __init__(self, tensors: Mapping[str, Facts]) -> None:
+        self._tensors = tensors
+
+    def _facts(self, node: ast.expr) -> Facts | None:
+        return self._tensors.get(node.id) if isinstance(node, ast.Name) else None
+
+    def _dtype(self, node: ast.expr) -> str | None:
+        if isinstance(node, ast.Attribute) and node.attr == "dtype":
+            facts = self._facts(node.value)
+            return None if facts is None else facts.dtype
+        return None
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        rank = None
+        answer: int | bool | None = None
         if node.attr == "ndim":
-            rank = self._rank(node.value)
+            facts = self._facts(node.value)
+            answer = None if facts is None else facts.rank
         elif node.attr == "rank" and isinstance(node.value, ast.Attribute) and node.value.attr == "shape":
-            rank = self._rank(node.value.value)
-        return ast.Constant(rank) if rank is not None else self.generic_visit(node)
+            facts = self._facts(node.value.value)
+            answer = None if facts is None else facts.rank
+        elif node.attr in _TF_KINDS:
+            dtype = self._dtype(node.value)
+            answer = None if dtype is None else _kind(dtype) in _TF_KINDS[node.attr]
+        return ast.Constant(answer) if answer is not None else self.generic_visit(node)
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        match node:
+            case ast.Compare(
+                left=left,
+                ops=[ast.Eq() | ast.NotEq() as op],
+                comparators=[ast.Attribute(value=ast.Name(id="torch" | "tf"), attr=other)],
+            ):
+                dtype = self._dtype(left)
+                if dtype is not None:
+                    return ast.Constant((dtype == other) == isinstance(op, ast.Eq))
+        return self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         match node:
-            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="dim"), args=[], keywords=[]):
-                rank = self._ranks.get(name)
-                if rank is not None:
-                    return ast.Constant(rank)
+            case ast.Call(func=ast.Attribute(value=ast.Name() as name, attr=attr), args=[], keywords=[]):
+                facts = self._facts(name)
+                if facts is not None and attr == "dim" and facts.rank is not None:
+                    return ast.Constant(facts.rank)
+                if facts is not None and facts.dtype is not None:
+                    if attr == "is_floating_point":
+                        return ast.Constant(_kind(facts.dtype) == "f")
+                    if attr == "is_complex":
+                        return ast.Constant(_kind(facts.dtype) == "c")
         return self.generic_visit(node)
+
+
+def _kind(dtype: str) -> str:
+    """The kind of a dtype as numpy letters it; the extension types (`bfloat16`) count as floats."""
+    if dtype.startswith(("bfloat", "float")):
+        return "f"
+    return {"int": "i", "uint": "u", "bool": "b", "complex": "c"}.get(dtype.rstrip("0123456789"), "O")
 
 
 def _constant(node: ast.expr) -> tuple[bool, Any]:

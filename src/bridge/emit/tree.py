@@ -191,7 +191,7 @@ def _producers(node: ir.Node) -> Iterable[ir.Node]:
 
 
 def read_values(node: ir.Node) -> list[ir.Value]:
-    """The values a node reads: its inputs, and what its subgraphs capture from outside, without repetition."""
+    """The values a node reads: its inputs, and what its subgraphs capture, without repetition."""
     values: dict[ir.Value, None] = {}
     for value in node.inputs:
         if value is not None:

@@ -1,0 +1,275 @@
+"""The plan of the emitted source: which nodes become native layers, which tensors belong to which module.
+
+The plan speaks of the graph only; how it is written is a matter of `bridge.emit.body` and `module`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import onnx
+import onnx_ir as ir
+
+from bridge.emit import names, tree
+from bridge.emit.layer import Layer, NodeView
+from bridge.emit.lowering import LoweringTable
+from bridge.hub import metadata, recipe
+from bridge.hub.metadata import Scope, WeightInfo
+from bridge.hub.opset import HUB_OPSET
+
+Path = tuple[str, ...]
+
+_SLOTS = {
+    "weight": ("weight", "kernel", "gamma", "embeddings", "weights", "scale"),
+    "bias": ("bias", "beta", "biases", "offset"),
+    "running_mean": ("running_mean", "moving_mean", "mean"),
+    "running_var": ("running_var", "moving_variance", "variance", "var"),
+}
+"""The names that frameworks give to the same tensor of a layer; the first is PyTorch's."""
+
+_CANONICAL = {alias: slot for slot, aliases in _SLOTS.items() for alias in aliases}
+_TRIVIAL_SCOPE_NODES = 3
+
+
+@dataclass(eq=False)
+class LayerSpec:
+    """A native layer of the target at a path of the module tree, and the nodes that call it."""
+
+    path: Path
+    layer: Layer
+    nodes: list[ir.Node] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class ParameterSpec:
+    """A tensor that a module owns itself. `literal` constants are written into the source text."""
+
+    path: Path
+    value: ir.Value
+    info: WeightInfo | None
+    literal: bool = False
+
+
+@dataclass
+class Plan:
+    """What the emitter prints: the nested regions, the layers and the tensors with their paths."""
+
+    root: tree.Region
+    layers: dict[Path, LayerSpec]
+    layer_of: dict[ir.Node, LayerSpec]
+    parameters: dict[Path, ParameterSpec]
+    owners: dict[ir.Value, ParameterSpec | tuple[LayerSpec, str]]
+
+
+def canonical_leaf(name: str) -> str:
+    """The canonical name of a layer's tensor: `kernel` and `gamma` are `weight`, `moving_mean` is `running_mean`."""
+    return _CANONICAL.get(name, name)
+
+
+def split_path(path: str, framework: str) -> Path:
+    """A source's tensor path as components: dots in PyTorch, slashes in TensorFlow, both in ONNX files."""
+    separators = {"torch": r"\.", "tf": r"/"}.get(framework, r"[./]")
+    return tuple(part for part in re.split(separators, path) if part) or (path,)
+
+
+def origin(value: ir.Value) -> WeightInfo | None:
+    """The record of the trained tensor that an initializer is, or is computed from; None for constants."""
+    info = metadata.weight_info(value)
+    if info is not None:
+        return info
+    record = metadata.recipe_record(value)
+    if record is None:
+        return None
+    sources = list(dict.fromkeys(recipe.sources(recipe.from_json(record))))
+    return WeightInfo(sources[0], "parameter", True) if sources else None
+
+
+def node_view(node: ir.Node) -> NodeView:
+    """The node with the default attributes of its operator's schema."""
+    return NodeView(node, defaults=_defaults(node.op_type, node.domain))
+
+
+def _defaults(op_type: str, domain: str) -> dict[str, object]:
+    if not onnx.defs.has(op_type, domain=domain):
+        return {}
+    schema = onnx.defs.get_schema(op_type, HUB_OPSET if domain in ("", "ai.onnx") else 1, domain)
+    return {
+        name: onnx.helper.get_attribute_value(attribute.default_value)
+        for name, attribute in schema.attributes.items()
+        if attribute.default_value.name
+    }
+
+
+class Planner:
+    """Makes the plan of one prepared hub graph."""
+
+    def __init__(self, model: ir.Model, table: LoweringTable) -> None:
+        self._graph = model.graph
+        self._table = table
+        self._info = metadata.source_info(model)
+        self._nodes = list(model.graph)
+        self._scopes = tree.complete_scopes(self._nodes)
+
+    def plan(self, *, dissolved: Iterable[Scope] = ()) -> Plan:
+        """Decide everything; `dissolved` are scopes that turned out not to be expressible as modules."""
+        layers, layer_of = self._layers()
+        owners: dict[ir.Value, ParameterSpec | tuple[LayerSpec, str]] = {}
+        for spec in layers.values():
+            for slot, tensor in spec.layer.tensors.items():
+                owners.setdefault(tensor.value, (spec, slot))
+        parameters = self._parameters(layers, layer_of, owners)
+        scopes = self._cut(layer_of, owners)
+        unwanted = set(dissolved) | self._unwanted(scopes, layers, layer_of, parameters)
+        root = tree.arrange(self._nodes, scopes, root_type=self._info.root_type, dissolved=unwanted)
+        return Plan(root, layers, layer_of, parameters, owners)
+
+    def _layers(self) -> tuple[dict[Path, LayerSpec], dict[ir.Node, LayerSpec]]:
+        population = Counter(
+            scope[:depth] for scope in self._scopes.values() for depth in range(1, len(scope) + 1)
+        )
+        layers: dict[Path, LayerSpec] = {}
+        layer_of: dict[ir.Node, LayerSpec] = {}
+        owner: dict[ir.Value, Path] = {}
+        taken = names.Namespace()
+        for node in self._nodes:
+            view = node_view(node)
+            for rule in self._table.rules(node.op_type, node.domain):
+                layer = rule(view)
+                path = None if layer is None else self._layer_path(node, layer, population, taken)
+                if layer is None or path is None or not self._may_own(layer, path, owner):
+                    continue
+                known = layers.get(path)
+                if known is not None and known.layer != layer:
+                    continue
+                spec = known or layers.setdefault(path, LayerSpec(path, layer))
+                spec.nodes.append(node)
+                layer_of[node] = spec
+                for tensor in layer.tensors.values():
+                    owner.setdefault(tensor.value, path)
+                break
+        self._drop_nested(layers, layer_of)
+        return layers, layer_of
+
+    def _may_own(self, layer: Layer, path: Path, owner: Mapping[ir.Value, Path]) -> bool:
+        """A tensor has one owner: a second layer with the same (tied) tensor refers to the first's."""
+        return all(owner.get(tensor.value, path) == path for tensor in layer.tensors.values())
+
+    def _layer_path(
+        self, node: ir.Node, layer: Layer, population: Mapping[Scope, int], taken: names.Namespace
+    ) -> Path | None:
+        scope = self._scopes[node]
+        if not layer.tensors:
+            alone = bool(scope) and population[scope] == 1
+            return tuple(entry.name for entry in scope) if alone else None
+        trained = {slot: origin(tensor.value) for slot, tensor in layer.tensors.items()}
+        paths = {
+            slot: split_path(info.path, self._info.framework)
+            for slot, info in trained.items()
+            if info is not None
+        }
+        prefixes = {path[:-1] for path in paths.values()}
+        matching = all(canonical_leaf(path[-1]) == canonical_leaf(slot) for slot, path in paths.items())
+        if paths and len(prefixes) == 1 and matching and () not in prefixes:
+            return prefixes.pop()
+        if self._info.framework != "onnx":
+            return None
+        return self._derived_path(node, paths, taken)
+
+    def _derived_path(self, node: ir.Node, paths: Mapping[str, Path], taken: names.Namespace) -> Path:
+        """A path for a layer of an ONNX file whose tensors carry no usable module path."""
+        scope = tuple(entry.name for entry in self._scopes[node])
+        stem = re.sub(r"[._]?(weight|kernel|w)$", "", paths["weight"][-1]) if "weight" in paths else ""
+        name = names.identifier(stem or names.snake_case(node.op_type), default="layer")
+        return (*scope, taken.claim(name))
+
+    def _drop_nested(self, layers: dict[Path, LayerSpec], layer_of: dict[ir.Node, LayerSpec]) -> None:
+        """A native layer has no children: where tensors lie below its path, the layer is not used."""
+        occupied = set(layers)
+        for value in self._graph.initializers.values():
+            info = origin(value)
+            if info is not None:
+                occupied.add(split_path(info.path, self._info.framework)[:-1])
+        inner = {path[:depth] for path in occupied for depth in range(1, len(path))}
+        for path in [each for each in layers if each in inner]:
+            for node in layers.pop(path).nodes:
+                del layer_of[node]
+
+    def _parameters(
+        self,
+        layers: Mapping[Path, LayerSpec],
+        layer_of: Mapping[ir.Node, LayerSpec],
+        owners: dict[ir.Value, ParameterSpec | tuple[LayerSpec, str]],
+    ) -> dict[Path, ParameterSpec]:
+        """Tensors that nodes read directly, at their source's path."""
+        parameters: dict[Path, ParameterSpec] = {}
+        for node in self._nodes:
+            if node in layer_of:
+                continue
+            for value in tree.read_values(node):
+                if value in owners or not value.is_initializer():
+                    continue
+                info = origin(value)
+                if info is None:
+                    continue
+                path = split_path(info.path, self._info.framework)
+                while path in parameters or path in layers:
+                    path = (*path[:-1], f"{path[-1]}_{node.op_type.lower()}")
+                owners[value] = parameters[path] = ParameterSpec(path, value, info)
+        return parameters
+
+    def _cut(
+        self,
+        layer_of: Mapping[ir.Node, LayerSpec],
+        owners: Mapping[ir.Value, ParameterSpec | tuple[LayerSpec, str]],
+    ) -> dict[ir.Node, Scope]:
+        """Scopes shortened until the modules that a node uses lie below its own."""
+        scopes: dict[ir.Node, Scope] = {}
+        for node in self._nodes:
+            scope = self._scopes[node]
+            spec = layer_of.get(node)
+            homes = [] if spec is None else [spec.path[:-1]]
+            for value in tree.read_values(node):
+                owner = owners.get(value)
+                if owner is None or (spec is not None and isinstance(owner, tuple) and owner[0] is spec):
+                    continue
+                homes.append(owner[0].path if isinstance(owner, tuple) else owner.path[:-1])
+            for home in homes:
+                length = 0
+                while length < min(len(scope), len(home)) and scope[length].name == home[length]:
+                    length += 1
+                scope = scope[:length]
+            scopes[node] = scope
+        return scopes
+
+    def _unwanted(
+        self,
+        scopes: Mapping[ir.Node, Scope],
+        layers: Mapping[Path, LayerSpec],
+        layer_of: Mapping[ir.Node, LayerSpec],
+        parameters: Mapping[Path, ParameterSpec],
+    ) -> set[Scope]:
+        """Scopes that would make no good module: a single native layer, or a few nodes without tensors."""
+        members: dict[Scope, list[ir.Node]] = {}
+        for node, scope in scopes.items():
+            for depth in range(1, len(scope) + 1):
+                members.setdefault(scope[:depth], []).append(node)
+        holders = {path[:depth] for path in (*layers, *parameters) for depth in range(1, len(path))}
+        unwanted = set()
+        for scope, nodes in members.items():
+            path = tuple(entry.name for entry in scope)
+            inside_layer = any(path[:depth] in layers for depth in range(1, len(path) + 1))
+            stateless = path not in holders and not any(node in layer_of for node in nodes)
+            if inside_layer or (stateless and len(nodes) <= _TRIVIAL_SCOPE_NODES):
+                unwanted.add(scope)
+        return unwanted
+
+
+def regions(root: tree.Region) -> Iterator[tree.Region]:
+    """All regions, inner ones first."""
+    for item in root.items:
+        if isinstance(item, tree.Region):
+            yield from regions(item)
+    yield root

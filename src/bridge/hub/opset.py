@@ -1,0 +1,3 @@
+"""The one opset of hub graphs."""
+
+HUB_OPSET = 23
