@@ -1,9 +1,8 @@
-"""How an error crosses from a worker to its parent: as a record, and back as the same class."""
+"""How an error of a worker becomes one of its parent: the same class, with the worker's traceback."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from bridge import errors
@@ -23,45 +22,26 @@ class WorkerTraceback(Exception):
         return f"in the worker:\n{self.text}"
 
 
-def to_record(error: BaseException, trace: str) -> dict[str, Any]:
-    """The JSON record of an error; an error that is not bridge's own keeps its class name and text."""
-    record: dict[str, Any] = {"traceback": trace}
-    if isinstance(error, BridgeError):
-        known = next(each for each in type(error).__mro__ if getattr(errors, each.__name__, None) is each)
-        record |= {
-            "class": known.__name__,
-            "message": error.message,
-            "hint": error.hint,
-            "where": error.where,
-        }
-        if isinstance(error, UnsupportedOps):
-            record |= {"ops": [asdict(op) for op in error.ops], "target": error.target}
-    else:
-        record |= {"other": type(error).__name__, "message": str(error)}
-        if isinstance(error, ModuleNotFoundError) and error.name:
-            record["package"] = error.name.partition(".")[0]
-        record["memory"] = isinstance(error, MemoryError)
-    return record
-
-
 def from_record(record: Mapping[str, Any], *, label: str) -> BridgeError:
-    """The error of a record, with the worker's traceback as its cause.
+    """The error that `bridge.worker.standalone.error_record` describes, its traceback as its cause.
 
-    What is not a BridgeError becomes an EnvironmentFailure: the worker could not do its task for a
-    reason that bridge does not know.
+    A BridgeError of any kind keeps its class, or the nearest of its base classes that `bridge.errors`
+    has. Everything else becomes an EnvironmentFailure: the worker could not do its task for a reason
+    that bridge does not know. `label` names the worker.
     """
-    error = _own(record) if "class" in record else _foreign(record, label)
-    error.__cause__ = WorkerTraceback(str(record.get("traceback", "")))
+    kinds = (getattr(errors, name, None) for name in record["classes"])
+    kind = next((each for each in kinds if isinstance(each, type) and issubclass(each, BridgeError)), None)
+    error = _foreign(record, label) if kind is None else _own(kind, record)
+    error.__cause__ = WorkerTraceback(str(record["traceback"]))
     return error
 
 
-def _own(record: Mapping[str, Any]) -> BridgeError:
-    if "ops" in record:
+def _own(kind: type[BridgeError], record: Mapping[str, Any]) -> BridgeError:
+    if kind is UnsupportedOps:
         ops = [UnsupportedOp(**{**op, "scopes": tuple(op["scopes"])}) for op in record["ops"]]
         error: BridgeError = UnsupportedOps(ops, target=record["target"], hint=record["hint"])
         error.where = record["where"]
         return error
-    kind = getattr(errors, record["class"])
     error = kind.__new__(kind, record["message"])
     BridgeError.__init__(error, record["message"], hint=record["hint"], where=record["where"])
     return error
@@ -69,15 +49,14 @@ def _own(record: Mapping[str, Any]) -> BridgeError:
 
 def _foreign(record: Mapping[str, Any], label: str) -> BridgeError:
     package = record.get("package")
-    if package in _EXTRAS:
+    if package in _EXTRAS and "ModuleNotFoundError" in record["classes"]:
         return errors.MissingPackage(package, extra=_EXTRAS[package], why=f"the {label}")
-    if record.get("memory"):
+    if "MemoryError" in record["classes"]:
         return EnvironmentFailure(
-            f"the {label} ran out of memory",
-            hint="free some memory or use a machine with more",
+            f"the {label} ran out of memory", hint="free some memory, or use a machine with more"
         )
     message = str(record["message"]).strip().partition("\n")[0]
     return EnvironmentFailure(
-        f"the {label} failed: {record['other']}: {message}".rstrip(": "),
+        f"the {label} failed: {record['classes'][0]}: {message}".rstrip(": "),
         hint="run again with --debug to see where",
     )

@@ -10,17 +10,10 @@ import json
 import os
 import sys
 import threading
-import traceback
 from typing import Any, Never
 
 from bridge.worker import progress
-from bridge.worker.lifeline import end_with_parent, peak_memory
-
-
-def _error_record(error: BaseException) -> dict[str, Any]:
-    from bridge.worker.failures import to_record
-
-    return to_record(error, "".join(traceback.format_exception(error)))
+from bridge.worker.standalone import detach_stdin, end_with_parent, error_record, peak_memory
 
 
 def main(reply_fd: int) -> Never:
@@ -39,14 +32,13 @@ def main(reply_fd: int) -> Never:
     progress.set_sink(lambda text: send({"progress": text}))
     try:
         request = json.loads(sys.stdin.readline())
-        with open(os.devnull) as nothing:
-            os.dup2(nothing.fileno(), sys.stdin.fileno())
+        detach_stdin()
         sys.path.extend(entry for entry in request["path"] if entry not in sys.path)
         module, _, function = request["function"].partition(":")
         result = getattr(importlib.import_module(module), function)(request["request"])
         send({"result": result, "peak_bytes": peak_memory()})
     except (Exception, SystemExit) as error:
-        send({"error": _error_record(error)})
+        send({"error": error_record(error)})
     sys.stdout.flush()
     sys.stderr.flush()
     # Frameworks take long to shut down and sometimes crash doing so; the reply is already sent.
