@@ -64,12 +64,15 @@ class NodeView:
         return metadata.layout_of(self.node)
 
     def attr(self, name: str, default: Any = None) -> Any:
-        """An attribute as a Python value (lists as tuples), or the schema's default, or `default`."""
+        """An attribute as a Python value (lists as tuples), or the schema's default, or `default`.
+
+        ONNX stores numbers as float32; they come back as the shortest decimal that means the same (1e-05).
+        """
         attribute = self.node.attributes.get(name)
-        if attribute is None:
-            return self._defaults.get(name, default)
-        value = attribute.value
-        return tuple(value) if isinstance(value, list | tuple) else value
+        value = self._defaults.get(name, default) if attribute is None else attribute.value
+        if isinstance(value, list | tuple):
+            return tuple(_shortest(each) for each in value)
+        return _shortest(value)
 
     def input(self, index: int) -> ir.Value | None:
         """The input at an index; None if it is absent or left out."""
@@ -93,6 +96,13 @@ class NodeView:
         """The shape of an input as stored, None for a symbolic axis; None if the rank is unknown."""
         return _shape(self.input(index))
 
+    def known_shape(self, index: int) -> tuple[int, ...]:
+        """The shape of an input that is a constant or trained. Raises ValueError for any other."""
+        array = self.constant(index)
+        if array is None:
+            raise ValueError(f"input {index} of {self.node.op_type} is computed")
+        return array.shape
+
     def output_shape(self, index: int = 0) -> tuple[int | None, ...] | None:
         """The shape of an output as stored, None for a symbolic axis; None if the rank is unknown."""
         return _shape(self.node.outputs[index])
@@ -101,6 +111,10 @@ class NodeView:
         """Whether an input is a plain constant (not trained) of which every element is a number."""
         array = self.constant(index)
         return array is not None and not self.is_trained(index) and bool(np.all(array == number))
+
+
+def _shortest(value: Any) -> Any:
+    return float(str(np.float32(value))) if isinstance(value, float) else value
 
 
 def _shape(value: ir.Value | None) -> tuple[int | None, ...] | None:
