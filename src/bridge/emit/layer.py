@@ -71,8 +71,8 @@ class NodeView:
         attribute = self.node.attributes.get(name)
         value = self._defaults.get(name, default) if attribute is None else attribute.value
         if isinstance(value, list | tuple):
-            return tuple(_shortest(each) for each in value)
-        return _shortest(value)
+            return tuple(_plain(each) for each in value)
+        return _plain(value)
 
     def input(self, index: int) -> ir.Value | None:
         """The input at an index; None if it is absent or left out."""
@@ -113,8 +113,10 @@ class NodeView:
         return array is not None and not self.is_trained(index) and bool(np.all(array == number))
 
 
-def _shortest(value: Any) -> Any:
-    return float(str(np.float32(value))) if isinstance(value, float) else value
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(str(np.float32(value)))
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _shape(value: ir.Value | None) -> tuple[int | None, ...] | None:
