@@ -62,10 +62,12 @@ class Plan:
     layer_of: dict[ir.Node, LayerSpec]
     parameters: dict[Path, ParameterSpec]
     owners: dict[ir.Value, ParameterSpec | tuple[LayerSpec, str]]
+    homes: dict[ir.Node, ir.Node]
+    """The node of the main graph in whose subgraphs a node lies; itself for most."""
 
 
 def canonical_leaf(name: str) -> str:
-    """The canonical name of a layer's tensor: `kernel` and `gamma` are `weight`, `moving_mean` is `running_mean`."""
+    """The canonical name of a tensor of a layer: `kernel` and `gamma` are `weight`, and so on."""
     return _CANONICAL.get(name, name)
 
 
@@ -124,7 +126,7 @@ class Planner:
         scopes = self._cut(layer_of, owners)
         unwanted = set(dissolved) | self._unwanted(scopes, layers, layer_of, parameters)
         root = tree.arrange(self._nodes, scopes, root_type=self._info.root_type, dissolved=unwanted)
-        return Plan(root, layers, layer_of, parameters, owners)
+        return Plan(root, layers, layer_of, parameters, owners, tree.home_nodes(self._nodes))
 
     def _layers(self) -> tuple[dict[Path, LayerSpec], dict[ir.Node, LayerSpec]]:
         population = Counter(

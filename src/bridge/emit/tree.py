@@ -196,23 +196,30 @@ def read_values(node: ir.Node) -> list[ir.Value]:
     for value in node.inputs:
         if value is not None:
             values[value] = None
+    for subgraph in subgraphs(node):
+        inner = {*subgraph.inputs, *subgraph.initializers.values()}
+        inner.update(output for each in subgraph for output in each.outputs)
+        captured = [value for each in subgraph for value in read_values(each)]
+        values.update(dict.fromkeys(value for value in (*captured, *subgraph.outputs) if value not in inner))
+    return list(values)
+
+
+def subgraphs(node: ir.Node) -> Iterable[ir.Graph]:
+    """The graphs that a control-flow node holds as attributes."""
     for attribute in node.attributes.values():
         if attribute.type == ir.AttributeType.GRAPH:
-            subgraphs = [attribute.as_graph()]
+            yield attribute.as_graph()
         elif attribute.type == ir.AttributeType.GRAPHS:
-            subgraphs = list(attribute.as_graphs())
-        else:
-            continue
-        for subgraph in subgraphs:
-            inner = {id(each) for each in subgraph.inputs} | {
-                id(output) for each in subgraph for output in each.outputs
-            }
-            inner |= {id(each) for each in subgraph.initializers.values()}
-            for each in subgraph:
-                for value in read_values(each):
-                    if id(value) not in inner:
-                        values[value] = None
-            for value in subgraph.outputs:
-                if id(value) not in inner:
-                    values[value] = None
-    return list(values)
+            yield from attribute.as_graphs()
+
+
+def home_nodes(nodes: Iterable[ir.Node]) -> dict[ir.Node, ir.Node]:
+    """For every node, those inside subgraphs included, the node of the main graph that holds it."""
+    homes: dict[ir.Node, ir.Node] = {}
+    for node in nodes:
+        stack = [node]
+        while stack:
+            inner = stack.pop()
+            homes[inner] = node
+            stack.extend(each for subgraph in subgraphs(inner) for each in subgraph)
+    return homes

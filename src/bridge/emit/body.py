@@ -1,0 +1,324 @@
+"""The forward method of one module: statements, variable names, and which value each statement makes."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from bridge.emit import names, tree
+from bridge.emit.dialect import Dialect
+from bridge.emit.literals import MAX_LITERAL_ELEMENTS, assign, literal, nested
+from bridge.emit.lowering import Lowering, LoweringTable
+from bridge.emit.modules import ModuleTree, interface
+from bridge.emit.plan import LayerSpec, ParameterSpec, Path, Plan, node_view
+from bridge.emit.specialise import Binding, Facts, Known, inline
+from bridge.errors import BridgeError
+from bridge.hub import metadata
+from bridge.hub.opset import HUB_OPSET
+
+_FRESH = ("x", "y", "z", "u", "v", "w")
+
+
+@dataclass
+class Body:
+    """A forward method: parameters, statements, and the values that each statement makes."""
+
+    parameters: list[str]
+    inputs: list[ir.Value]
+    outputs: list[ir.Value]
+    statements: list[ast.stmt]
+    made: list[list[tuple[ir.Value, str]]]
+    """For each statement: the hub values it makes and the variables that hold them."""
+    helpers: dict[str, Callable[..., Any]] = field(default_factory=dict)
+
+
+class BodyWriter:
+    """Writes forward methods for the regions of one plan."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        modules: ModuleTree,
+        table: LoweringTable,
+        dialect: Dialect,
+        *,
+        graph: ir.Graph,
+    ) -> None:
+        self._plan = plan
+        self._modules = modules
+        self._table = table
+        self._dialect = dialect
+        self._graph = graph
+        self._constants: dict[tuple[Path, ir.Value], ParameterSpec] = {}
+        self._last_items = {}  # type: dict[ir.Value, int]
+
+    def write(self, region: tree.Region, *, is_root: bool) -> Body:
+        """The forward method of a region. The root takes and gives what the graph does."""
+        if is_root:
+            inputs, outputs = list(self._graph.inputs), list(self._graph.outputs)
+        else:
+            inputs, outputs = interface(region, self._plan.homes)
+        return _Function(self, region, inputs, outputs, is_root=is_root).body()
+
+    def constant(self, path: Path, value: ir.Value, *, literal_: bool) -> ast.expr:
+        """A reference to a constant that the module at `path` holds."""
+        spec = self._constants.get((path, value))
+        if spec is None:
+            spec = self._modules.add_constant(path, value, literal_=literal_)
+            self._constants[path, value] = spec
+        return self._modules.reference(path, spec.path)
+
+
+class _Function:
+    def __init__(
+        self,
+        writer: BodyWriter,
+        region: tree.Region,
+        inputs: list[ir.Value],
+        outputs: list[ir.Value],
+        *,
+        is_root: bool,
+    ) -> None:
+        self._writer = writer
+        self._region = region
+        self._plan = writer._plan
+        self._dialect = writer._dialect
+        self._inputs = inputs
+        self._outputs = outputs
+        self._is_root = is_root
+        self._names = names.Namespace(self._dialect.imports)
+        self._variables: dict[ir.Value, str] = {}
+        self._free: list[str] = []
+        self._helpers: dict[str, Callable[..., Any]] = {}
+        self._last_read = self._reads()
+
+    def _reads(self) -> dict[ir.Value, int]:
+        """The index of the last item that reads a value."""
+        last: dict[ir.Value, int] = {}
+        for index, item in enumerate(self._region.items):
+            for value in interface(item, self._plan.homes)[0]:
+                last[value] = index
+        for value in self._outputs:
+            last[value] = len(self._region.items)
+        return last
+
+    def body(self) -> Body:
+        for value in self._inputs:
+            name = names.identifier(value.name or "x", default="x") if self._is_root else self._fresh()
+            self._variables[value] = self._names.claim(name) if self._is_root else name
+        parameters = [self._variables[value] for value in self._inputs]
+        statements: list[ast.stmt] = []
+        made: list[list[tuple[ir.Value, str]]] = []
+        for index, item in enumerate(self._region.items):
+            expression = self._region_call(item) if isinstance(item, tree.Region) else self._node(item)
+            outputs = self._live_outputs(item)
+            targets = self._targets(item, outputs, index)
+            statements.append(assign(targets[0] if len(targets) == 1 else targets, expression))
+            made.append([(value, self._variables[value]) for value in outputs if value is not None])
+        results = [self._value(value) for value in self._outputs]
+        result = results[0] if len(results) == 1 else ast.Tuple(results, ast.Load())
+        last = statements[-1] if statements else None
+        if isinstance(last, ast.Assign) and ast.unparse(last.targets[0]) == ast.unparse(result):
+            statements[-1] = ast.Return(last.value)
+        else:
+            statements.append(ast.Return(result))
+            made.append([])
+        return Body(parameters, self._inputs, self._outputs, statements, made, self._helpers)
+
+    def _live_outputs(self, item: ir.Node | tree.Region) -> list[ir.Value | None]:
+        """The outputs of an item in order; None for a node's outputs that nothing reads."""
+        if isinstance(item, tree.Region):
+            return list(interface(item, self._plan.homes)[1])
+        count = output_count(item)
+        return [value if value in self._last_read else None for value in item.outputs[:count]]
+
+    def _targets(self, item: ir.Node | tree.Region, outputs: list[ir.Value | None], index: int) -> list[str]:
+        """Variables for the outputs; the name of an input that is read here for the last time is reused."""
+        dead = [
+            value
+            for value in interface(item, self._plan.homes)[0]
+            if value in self._variables and self._last_read.get(value, -1) <= index
+        ]
+        reusable = [self._variables.pop(value) for value in dead]
+        names_: list[str] = []
+        for value in outputs:
+            if value is None:
+                names_.append("_")
+                continue
+            name = reusable.pop(0) if reusable else self._fresh()
+            self._variables[value] = name
+            names_.append(name)
+        self._free.extend(reusable)
+        return names_
+
+    def _fresh(self) -> str:
+        if self._free:
+            return self._free.pop(0)
+        for name in _FRESH:
+            if name not in self._names:
+                return self._names.claim(name)
+        return self._names.claim("x")
+
+    def _region_call(self, region: tree.Region) -> ast.expr:
+        callee = self._writer._modules.reference(self._region.path, region.path)
+        inputs, _ = interface(region, self._plan.homes)
+        return ast.Call(callee, [self._value(value) for value in inputs], [])
+
+    def _node(self, node: ir.Node) -> ast.expr:
+        spec = self._plan.layer_of.get(node)
+        if spec is not None:
+            callee = self._writer._modules.reference(self._region.path, spec.path)
+            inputs = [value for index in spec.layer.inputs if (value := node.inputs[index]) is not None]
+            return ast.Call(callee, [self._value(value) for value in inputs], [])
+        lowering = self._writer._table.find(node.op_type, node.domain, version=HUB_OPSET)
+        if lowering is None:
+            raise BridgeError(f"no {self._dialect.name} lowering for {node.op_type}", where=node.name)
+        return self._lowered(node, lowering)
+
+    def _lowered(self, node: ir.Node, lowering: Lowering) -> ast.expr:
+        bindings, variadic = self._bind(node, lowering)
+        if not variadic:
+            expression = inline(lowering.function, bindings)
+            if expression is not None:
+                return expression
+        name = lowering.function.__name__
+        self._helpers[name] = lowering.function
+        return _helper_call(name, lowering.function, bindings, variadic)
+
+    def _bind(self, node: ir.Node, lowering: Lowering) -> tuple[dict[str, Binding], list[Facts]]:
+        """The arguments of a lowering by parameter name, and those of its variadic parameter."""
+        view = node_view(node)
+        signature = inspect.signature(lowering.function)
+        bindings: dict[str, Binding] = {}
+        variadic: list[Facts] = []
+        position = 0
+        for name, parameter in signature.parameters.items():
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                variadic = [self._facts(value) for value in node.inputs[position:] if value is not None]
+            elif parameter.kind is parameter.KEYWORD_ONLY:
+                if name == "outputs":
+                    bindings[name] = Known(output_count(node))
+                    continue
+                default = None if parameter.default is parameter.empty else parameter.default
+                bindings[name] = Known(_plain(view.attr(name, default)))
+            else:
+                bindings[name] = self._argument(
+                    node, position, constant=name in lowering.const + lowering.static
+                )
+                position += 1
+        return bindings, variadic
+
+    def _argument(self, node: ir.Node, position: int, *, constant: bool) -> Binding:
+        value = node.inputs[position] if position < len(node.inputs) else None
+        if value is None:
+            return Known(None)
+        if constant and value.const_value is not None and metadata.recipe_record(value) is None:
+            return Known(_plain(_tuples(nested(value.const_value.numpy()))))
+        return self._facts(value)
+
+    def _facts(self, value: ir.Value) -> Facts:
+        rank = None if value.shape is None else len(value.shape)
+        dtype = None if value.dtype is None else value.dtype.numpy().name
+        array = None if value.const_value is None else value.const_value.numpy()
+        if array is not None and array.ndim == 0 and value not in self._plan.owners:
+            typed = self._dialect.typed_constant(array)
+            plain = nested(array) if array.dtype.kind in "fiub" else None
+            return Facts(typed, rank, dtype, plain, typed)
+        return Facts(self._value(value), rank, dtype)
+
+    def _value(self, value: ir.Value) -> ast.expr:
+        """The expression of a value: a variable, a tensor of a module, or a constant."""
+        if value in self._variables:
+            return ast.Name(self._variables[value], ast.Load())
+        owner = self._plan.owners.get(value)
+        if isinstance(owner, ParameterSpec):
+            return self._writer._modules.reference(self._region.path, owner.path)
+        if owner is not None:
+            return self._borrowed(*owner)
+        if value.const_value is None:
+            raise BridgeError(
+                f"the value {value.name!r} is used before it is computed",
+                where=tree_path(self._region.path),
+                hint="this is a fault of bridge, not of the model; please report it with the model's structure",
+            )
+        if value.const_value.size <= MAX_LITERAL_ELEMENTS and value.const_value.shape.rank() == 0:
+            return self._dialect.typed_constant(value.const_value.numpy())
+        small = value.const_value.size <= MAX_LITERAL_ELEMENTS
+        return self._writer.constant(self._region.path, value, literal_=small)
+
+    def _borrowed(self, spec: LayerSpec, slot: str) -> ast.expr:
+        """A layer's tensor in the form the hub has it, for a node that shares it (a tied weight)."""
+        layer = self._writer._modules.reference(self._region.path, spec.path)
+        expression: ast.expr = ast.Attribute(layer, slot, ast.Load())
+        tensor = spec.layer.tensors[slot]
+        shapes = [np.empty(tuple(tensor.value.const_value.shape.numpy()), np.bool_)]  # type: ignore[union-attr]
+        for op, attributes in tensor.moves:
+            perm = attributes.get("perm")
+            shapes.append(
+                shapes[-1].transpose(perm) if perm is not None else shapes[-1].reshape(attributes["shape"])
+            )
+        for (op, attributes), before in zip(reversed(tensor.moves), reversed(shapes[:-1]), strict=True):
+            if op == "transpose":
+                expression = self._dialect.transpose(expression, np.argsort(attributes["perm"]).tolist())
+            else:
+                expression = self._dialect.reshape(expression, list(before.shape))
+        return expression
+
+
+def tree_path(path: Path) -> str:
+    """A module path for messages; the root is called that."""
+    return ".".join(path) or "the root module"
+
+
+def output_count(node: ir.Node) -> int:
+    """The number of outputs up to the last that has a name: what the operator is asked to give."""
+    named = [index for index, value in enumerate(node.outputs) if value.name]
+    return named[-1] + 1 if named else 1
+
+
+def _helper_call(
+    name: str, function: Callable[..., Any], bindings: Mapping[str, Binding], variadic: list[Facts]
+) -> ast.expr:
+    """A call of a helper function, arguments equal to their defaults left out."""
+    args: list[ast.expr] = []
+    keywords: list[ast.keyword] = []
+    skipped = False
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            args.extend(copy.deepcopy(each.expression) for each in variadic)
+            continue
+        binding = bindings[parameter.name]
+        if isinstance(binding, Known):
+            if parameter.default is not parameter.empty and binding.value == parameter.default:
+                skipped = True
+                continue
+            expression = literal(binding.value)
+        else:
+            expression = copy.deepcopy(binding.expression)
+        if skipped or parameter.kind is parameter.KEYWORD_ONLY:
+            keywords.append(ast.keyword(parameter.name, expression))
+        else:
+            args.append(expression)
+    return ast.Call(ast.Name(name, ast.Load()), args, keywords)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(each) for each in value) if isinstance(value, list) else value
+
+
+def _plain(value: Any) -> Any:
+    """Attribute values as Python literals: bytes as text, tensors as nested tuples."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    if isinstance(value, list):
+        return _tuples(value)
+    if isinstance(value, ir.TensorProtocol):
+        return _tuples(nested(value.numpy()))
+    return value

@@ -1,0 +1,75 @@
+"""What differs between the targets when a module is printed."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bridge.hub.recipe import Array
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The interface of the emitted model: names, numpy dtypes, shapes (a string is a dynamic axis)."""
+
+    names: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    shapes: tuple[tuple[int | str, ...] | None, ...]
+
+
+class Dialect(Protocol):
+    """The spelling of one target framework. Expressions and statements are Python syntax trees."""
+
+    name: str
+    """`torch` or `tf`."""
+    forward: str
+    """The name of the method that computes: `forward` or `call`."""
+    tensor_type: str
+    """The annotation of a tensor."""
+    module_class: str
+    root_class: str
+    separator: str
+    """What joins the components of a tensor's path in the target's own naming."""
+    uses_containers: bool
+    """Whether list-like modules are containers indexed by number (`self.layers[0]`)."""
+    imports: Mapping[str, str]
+    """Import statements by the name that they bind, for the names that emitted code may use."""
+    reserved: Collection[str]
+    """Attribute names that the module class uses itself."""
+
+    def parameter_names(self, constructor: str) -> tuple[str, ...]:
+        """The names of the constructor's parameters, in order."""
+
+    def parameter_defaults(self, constructor: str) -> Mapping[str, Any]:
+        """The constructor's parameters that have a default which is a plain Python value."""
+
+    def typed_constant(self, array: Array) -> ast.expr:
+        """A constant of exactly the array's dtype and shape."""
+
+    def transpose(self, tensor: ast.expr, perm: Sequence[int]) -> ast.expr:
+        """A tensor with its axes reordered."""
+
+    def reshape(self, tensor: ast.expr, shape: Sequence[int]) -> ast.expr:
+        """A tensor in another shape."""
+
+    def parameter(
+        self, name: str, shape: Sequence[ast.expr], dtype: str, *, trainable: bool, buffer: bool
+    ) -> ast.stmt:
+        """The statement that declares a tensor of the module, uninitialised."""
+
+    def constant(self, name: str, array: Array) -> ast.stmt:
+        """The statement that declares a small constant of the module, which is not saved."""
+
+    def freeze(self, tensor: ast.expr) -> ast.stmt:
+        """The statement that keeps a tensor of a layer from being trained."""
+
+    def dtype_argument(self, dtype: str) -> Mapping[str, ast.expr]:
+        """What a layer's constructor takes to make tensors of a dtype other than float32."""
+
+    def loader(self, root: str) -> list[ast.stmt]:
+        """The functions at the end of the module that build it and load its weights."""
+
+    def module_docstring(self, root: str, inputs: Signature, outputs: Signature) -> str:
+        """The first lines of the emitted file: what the model takes and gives, and how to load it."""
