@@ -1,28 +1,22 @@
-"""Bringing an ONNX file of any opset to the hub's."""
+"""ONNX files that are newer than the hub's opset: taken as far as nothing they use has changed."""
 
 from __future__ import annotations
 
 import onnx
-import onnx.version_converter
 import onnx_ir as ir
-from onnxscript import version_converter
 
 from bridge.errors import InputError, UnsupportedOp, UnsupportedOps
 from bridge.hub.graph import all_nodes
 from bridge.hub.opset import HUB_OPSET
 
-_IR_CONVERTER_FROM = 18
-"""From this opset on onnxscript's converter takes a model; ONNX's own brings older ones up to it."""
 
-_SMALL = 1024
-"""Initializers of at most so many bytes keep their values, which a version's adapter may have to read."""
+def accept_opset(model: ir.Model, *, where: str) -> None:
+    """Relabel a model of a newer opset as the hub's, in place; an older one is left as it is.
 
-
-def to_hub_opset(model: ir.Model, *, where: str) -> ir.Model:
-    """The model at the hub's opset, its functions inlined. `where` names the file in errors.
-
-    A newer model is taken only as far as every operator in it is declared as in the hub's opset.
-    Raises UnsupportedOps for those that are not, InputError where an older model cannot be brought up.
+    A newer model is taken only if every operator is used as the hub's opset declares it: between these
+    versions most operators changed in nothing but the element types they accept. `where` names the
+    file in errors. Raises UnsupportedOps for operators that are new or declared otherwise, InputError for
+    a file without an opset.
     """
     version = model.graph.opset_imports.pop("ai.onnx", None) or model.graph.opset_imports.get("")
     if version is None:
@@ -31,79 +25,32 @@ def to_hub_opset(model: ir.Model, *, where: str) -> ir.Model:
             hint="set opset_import in the program that made it",
             where=where,
         )
-    model.graph.opset_imports[""] = version
+    if version > onnx.defs.onnx_opset_version():
+        raise InputError(
+            f"the file is of opset {version}, and the installed onnx package knows up to "
+            f"{onnx.defs.onnx_opset_version()}",
+            hint=f"export it again with opset {HUB_OPSET}",
+            where=where,
+        )
     if version > HUB_OPSET:
-        _check_declared_alike(model, version)
-        model.graph.opset_imports[""] = HUB_OPSET
-        return model
-    if version < _IR_CONVERTER_FROM:
-        model = _convert_old(model, where)
-    if model.graph.opset_imports[""] < HUB_OPSET:
-        try:
-            version_converter.convert_version(model, HUB_OPSET, fallback=False)
-        except (RuntimeError, ValueError) as error:
-            raise _refused(version, where, str(error)) from error
-    if model.graph.opset_imports[""] != HUB_OPSET:
-        raise _refused(version, where, "the converter left it unchanged")
-    return model
+        _check_declared_alike(model, version, where)
+        version = HUB_OPSET
+    model.graph.opset_imports[""] = version
 
 
-def _refused(version: int, where: str, reason: str) -> InputError:
-    first = reason.strip().splitlines()[0] if reason.strip() else "no reason given"
-    return InputError(
-        f"the model is of opset {version} and cannot be brought to opset {HUB_OPSET}: {first}",
-        hint=f"export it again with opset {_IR_CONVERTER_FROM} or later",
-        where=where,
-    )
-
-
-def _convert_old(model: ir.Model, where: str) -> ir.Model:
-    """Up to the first opset of the second converter. Large weights stay out of the C++ code.
-
-    They take part as inputs of the graph and become initializers again afterwards.
-    """
-    version = model.graph.opset_imports[""]
-    inputs = {value.name for value in model.graph.inputs}
-    tensors: dict[str | None, ir.TensorProtocol] = {}
-    for name, value in list(model.graph.initializers.items()):
-        tensor = value.const_value
-        assert tensor is not None
-        tensors[name] = tensor
-        value.type = value.type or ir.TensorType(tensor.dtype)
-        value.shape = value.shape if value.shape is not None else ir.Shape(tensor.shape.numpy())
-        if tensor.nbytes > _SMALL:
-            value.const_value = None
-            del model.graph.initializers[name]
-        elif isinstance(tensor, ir.ExternalTensor):
-            value.const_value = ir.tensor(tensor.numpy(), name=name)
-        if not value.is_graph_input():
-            model.graph.inputs.append(value)
-    try:
-        proto = onnx.version_converter.convert_version(ir.to_proto(model), _IR_CONVERTER_FROM)
-    except (RuntimeError, onnx.version_converter.ConvertError) as error:
-        raise _refused(version, where, str(error)) from error
-    converted = ir.from_proto(proto)
-    for value in list(converted.graph.inputs):
-        if value.name in tensors:
-            value.const_value = tensors[value.name]
-            converted.graph.register_initializer(value)
-            if value.name not in inputs:
-                converted.graph.inputs.remove(value)
-    return converted
-
-
-def _check_declared_alike(model: ir.Model, version: int) -> None:
-    """Whether what a newer model uses is what the hub's opset declares, more element types aside."""
+def _check_declared_alike(model: ir.Model, version: int, where: str) -> None:
     changed: dict[str, tuple[str, int]] = {}
     for node in all_nodes(model):
         if node.domain == "" and (reason := _difference(node, version)) is not None:
             changed[node.op_type] = (reason, changed.get(node.op_type, ("", 0))[1] + 1)
     if changed:
-        raise UnsupportedOps(
+        error = UnsupportedOps(
             [UnsupportedOp(name, "", reason, count) for name, (reason, count) in changed.items()],
             target=f"opset {HUB_OPSET}",
             hint=f"export the model again with opset {HUB_OPSET} or earlier",
         )
+        error.where = where
+        raise error
 
 
 def _difference(node: ir.Node, version: int) -> str | None:

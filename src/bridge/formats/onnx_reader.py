@@ -1,4 +1,4 @@
-"""Reading an `.onnx` file: the file is checked, brought to the hub's opset, and its weights are named."""
+"""Reading an `.onnx` file: its bytes are checked before they are used, and its weights are named."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import onnx_ir.passes.common as common_passes
 from google.protobuf.message import DecodeError
 
 from bridge.errors import InputError, UnsupportedOp, UnsupportedOps
-from bridge.formats.onnx_opset import to_hub_opset
+from bridge.formats.onnx_opset import accept_opset
 from bridge.formats.request import InputSpec, ReadRequest
 from bridge.hub import metadata
 from bridge.hub.graph import all_nodes
@@ -74,7 +74,7 @@ def read(request: ReadRequest) -> ir.Model:
     _check_domains(model, path)
     common_passes.InlinePass()(model)
     model.functions.clear()
-    model = to_hub_opset(model, where=str(path))
+    accept_opset(model, where=str(path))
     common_passes.RemoveInitializersFromInputsPass()(model)
     common_passes.LiftConstantsToInitializersPass(lift_all_constants=False, size_limit=16)(model)
     common_passes.LiftSubgraphInitializersToMainGraphPass()(model)
