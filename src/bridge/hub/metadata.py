@@ -18,9 +18,12 @@ _LOCATION = "bridge.location"
 _LAYOUT = "bridge.layout"
 _WEIGHT = "bridge.weight"
 _SOURCE_VALUE = "bridge.source_value"
+_SOURCE_PERMUTATION = "bridge.source_permutation"
 _PERMUTATION = "bridge.permutation"
 _RECIPE = "bridge.recipe"
 _SOURCE = "bridge.source"
+_STRUCTURE = "bridge.structure"
+_TENSORS = "bridge.source_tensors"
 
 WeightKind = Literal["parameter", "buffer", "constant"]
 Layout = Literal["channels_first", "channels_last"]
@@ -55,6 +58,15 @@ class WeightInfo:
     kind: WeightKind
     trainable: bool
     aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SourceTensor:
+    """A trained tensor of the source as it was read, whether or not the hub graph still holds it as such."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    info: WeightInfo
 
 
 @dataclass(frozen=True)
@@ -129,10 +141,11 @@ def set_layout(node: ir.Node, layout: Layout) -> None:
 def weight_info(value: ir.Value) -> WeightInfo | None:
     """The record of a trained tensor; None for a plain constant and for anything computed."""
     record = _load(value.metadata_props, _WEIGHT)
-    if record is None:
-        return None
-    record["aliases"] = tuple(record.get("aliases", ()))
-    return WeightInfo(**record)
+    return None if record is None else _weight_info(record)
+
+
+def _weight_info(record: dict[str, Any]) -> WeightInfo:
+    return WeightInfo(**{**record, "aliases": tuple(record.get("aliases", ()))})
 
 
 def set_weight_info(value: ir.Value, info: WeightInfo | None) -> None:
@@ -147,6 +160,21 @@ def source_value(value: ir.Value) -> str | None:
 
 def set_source_value(value: ir.Value, name: str | None) -> None:
     _store(value.metadata_props, _SOURCE_VALUE, name)
+
+
+def source_permutation(value: ir.Value) -> tuple[int, ...] | None:
+    """How the hub holds the tensor that `source_value` names: hub axis i is source axis `permutation[i]`.
+
+    None if both have the same layout. An exporter changes layouts around convolutions.
+    """
+    permutation = _load(value.metadata_props, _SOURCE_PERMUTATION)
+    return None if permutation is None else tuple(permutation)
+
+
+def set_source_permutation(value: ir.Value, permutation: Iterable[int] | None) -> None:
+    axes = None if permutation is None else list(permutation)
+    identity = axes is None or axes == list(range(len(axes)))
+    _store(value.metadata_props, _SOURCE_PERMUTATION, None if identity else axes)
 
 
 def permutation_of(value: ir.Value) -> tuple[int, ...] | None:
@@ -178,3 +206,29 @@ def source_info(model: ir.Model) -> SourceInfo:
 
 def set_source_info(model: ir.Model, info: SourceInfo) -> None:
     _store(model.metadata_props, _SOURCE, asdict(info))
+
+
+def source_tensors(model: ir.Model) -> dict[str, SourceTensor]:
+    """All trained tensors of the source by path, the unused ones included; empty before canonicalisation."""
+    records = _load(model.metadata_props, _TENSORS) or {}
+    return {
+        path: SourceTensor(tuple(record["shape"]), record["dtype"], _weight_info(record["info"]))
+        for path, record in records.items()
+    }
+
+
+def set_source_tensors(model: ir.Model, tensors: dict[str, SourceTensor]) -> None:
+    _store(model.metadata_props, _TENSORS, {path: asdict(tensor) for path, tensor in tensors.items()})
+
+
+def structure(model: ir.Model) -> Any:
+    """How the source's nested inputs and outputs were flattened; None where nothing is nested or known.
+
+    `{"inputs": [...], "keyword_inputs": {...}, "outputs": ...}`: tuples are lists, dicts are objects,
+    tensors the names of graph inputs and outputs, values that are no tensors null.
+    """
+    return _load(model.metadata_props, _STRUCTURE)
+
+
+def set_structure(model: ir.Model, record: Any) -> None:
+    _store(model.metadata_props, _STRUCTURE, record)

@@ -1,0 +1,93 @@
+"""How tf2onnx turns operators into ONNX that it does not know: markers and a few of TensorFlow's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from onnx import helper
+from tf2onnx.graph import Graph, Node
+
+from bridge.errors import UnsupportedOp, UnsupportedOps
+from bridge_converters.tf_to_onnx import markers
+
+Handler = tuple[Callable[[Graph, Node, str, list[Any]], None], list[Any]]
+
+
+def _marker(graph: Graph, node: Node, name: str, _: list[Any]) -> None:
+    record = markers.parse(node.get_attr_value("token"))
+    if record is None:
+        raise UnsupportedOps(
+            [
+                UnsupportedOp(
+                    "PyFunc", "tensorflow", "it runs Python code that no other framework has", 1, (name,)
+                )
+            ],
+            target="the ONNX hub",
+            hint="write the function with TensorFlow operators",
+        )
+    op_type, attributes = record
+    if op_type == "Gelu":
+        _gelu(graph, node, approximate=attributes["approximate"] == "tanh")
+        return
+    inputs, outputs = list(node.input), list(node.output)
+    shapes = [graph.get_shape(each) for each in outputs]
+    dtypes = [graph.get_dtype(each) for each in outputs]
+    graph.remove_node(name)
+    graph.make_node(
+        op_type, inputs, attr=attributes, name=name, outputs=outputs, shapes=shapes, dtypes=dtypes
+    )
+
+
+def _gelu(graph: Graph, node: Node, *, approximate: bool) -> None:
+    """`Gelu` exists from opset 20 only: write the formula of its specification."""
+    (x,), (result,) = node.input, node.output
+    shape, dtype, name = graph.get_shape(result), graph.get_dtype(result), node.name
+    number = helper.tensor_dtype_to_np_dtype(dtype).type
+
+    def constant(value: float) -> str:
+        return str(graph.make_const(f"{name}/{value:g}", np.array(value, number)).output[0])
+
+    def step(op_type: str, *inputs: str) -> str:
+        made = graph.make_node(
+            op_type, list(inputs), name=f"{name}/{op_type}{len(made_names)}", shapes=[shape], dtypes=[dtype]
+        )
+        made_names.append(made.name)
+        return str(made.output[0])
+
+    made_names: list[str] = []
+    graph.remove_node(name)
+    if approximate:
+        cube = step("Mul", step("Mul", x, x), x)
+        inner = step("Add", x, step("Mul", cube, constant(0.044715)))
+        bell = step("Tanh", step("Mul", inner, constant(math.sqrt(2 / math.pi))))
+    else:
+        bell = step("Erf", step("Div", x, constant(math.sqrt(2))))
+    half = step("Mul", x, constant(0.5))
+    graph.make_node(
+        "Mul",
+        [half, step("Add", bell, constant(1.0))],
+        name=name,
+        outputs=[result],
+        shapes=[shape],
+        dtypes=[dtype],
+    )
+
+
+def _erfc(graph: Graph, node: Node, name: str, _: list[Any]) -> None:
+    """erfc(x) = 1 - erf(x)."""
+    (x,), (result,) = node.input, node.output
+    shape, dtype = graph.get_shape(result), graph.get_dtype(result)
+    graph.remove_node(name)
+    erf = graph.make_node("Erf", [x], name=f"{name}/Erf", shapes=[shape], dtypes=[dtype])
+    one = graph.make_const(f"{name}/one", np.array(1, helper.tensor_dtype_to_np_dtype(dtype)))
+    graph.make_node(
+        "Sub", [one.output[0], erf.output[0]], name=name, outputs=[result], shapes=[shape], dtypes=[dtype]
+    )
+
+
+def custom_handlers() -> dict[str, Handler]:
+    """The handlers by TensorFlow operator, in the form that tf2onnx takes."""
+    return {markers.OP_TYPE: (_marker, []), "Erfc": (_erfc, [])}

@@ -1,0 +1,238 @@
+"""What bridge changes in Keras while it traces a model, so that layers arrive whole.
+
+Keras 3 computes batch normalization, layer normalization and GELU by elementary operations and drops
+Dropout in inference. During a trace these become markers (see `markers`) that carry the operator's
+attributes, and every call of a layer is recorded with the name scope it runs in. Everything touched is
+private to Keras: this is the only file that names it, written for Keras 3.15.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+import keras
+import tensorflow as tf
+from keras.src import layers
+from keras.src.backend.common.keras_tensor import any_symbolic_tensors
+from keras.src.backend.tensorflow import nn as backend_nn
+from keras.src.ops import nn as ops_nn
+from keras.src.ops.operation import Operation
+
+from bridge.hub.metadata import Scope, ScopeEntry
+from bridge_converters.tf_to_onnx.markers import mark
+
+_LOCK = threading.RLock()
+
+_TRAINING_ONLY = (
+    layers.AlphaDropout,
+    layers.GaussianDropout,
+    layers.GaussianNoise,
+    layers.SpatialDropout1D,
+    layers.SpatialDropout2D,
+    layers.SpatialDropout3D,
+)
+"""Layers that do nothing in inference and that no ONNX operator stands for."""
+
+
+class Recorder:
+    """What a trace tells about layers: their name scopes, notes for the user, and which hooks fired.
+
+    `names` maps `id(layer)` to the layer's name in its parent where it differs from `layer.name`.
+    """
+
+    def __init__(self, root: keras.Model, names: Mapping[int, str]) -> None:
+        self.scopes: dict[str, Scope] = {}
+        self.notes: list[str] = []
+        self.fired: Counter[str] = Counter()
+        self._root = root
+        self._names = names
+        self._calls: Counter[int] = Counter()
+        self._stack: list[tuple[keras.layers.Layer, Scope]] = []
+
+    @property
+    def layer(self) -> keras.layers.Layer | None:
+        """The innermost layer that is being called."""
+        return self._stack[-1][0] if self._stack else None
+
+    @contextmanager
+    def calling(self, layer: keras.layers.Layer) -> Iterator[None]:
+        """Record that what is traced inside belongs to `layer`."""
+        parent = self._stack[-1][1] if self._stack else ()
+        scope = parent
+        if layer is not self._root:
+            name = self._names.get(id(layer), layer.name)
+            scope = (*parent, ScopeEntry(name, type(layer).__name__, self._calls[id(layer)]))
+            self._calls[id(layer)] += 1
+        self.scopes.setdefault(tf.get_current_name_scope(), scope)
+        if isinstance(layer, _TRAINING_ONLY):
+            self.notes.append(
+                f"{type(layer).__name__} {layer.name!r} is inactive in inference and is not carried over"
+            )
+        self._stack.append((layer, scope))
+        try:
+            yield
+        finally:
+            self._stack.pop()
+
+
+@contextmanager
+def keras_hooks(recorder: Recorder) -> Iterator[None]:
+    """Install the hooks for one trace in this thread, and restore Keras on exit.
+
+    Traces are serialised by a lock; a model that another thread calls meanwhile is left alone.
+    """
+    thread = threading.get_ident()
+
+    def here(hook: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if threading.get_ident() != thread or any_symbolic_tensors(args, kwargs):
+                return original(*args, **kwargs)
+            return hook(recorder, original, *args, **kwargs)
+
+        return call
+
+    with _LOCK, ExitStack() as stack:
+        for owner, name, hook in _HOOKS:
+            stack.enter_context(mock.patch.object(owner, name, here(hook, getattr(owner, name))))
+        yield
+
+
+def _operation_call(
+    recorder: Recorder, original: Callable[..., Any], operation: Operation, *args: Any, **kwargs: Any
+) -> Any:
+    if not isinstance(operation, layers.Layer):
+        return original(operation, *args, **kwargs)
+    recorder.fired["layer"] += 1
+    with recorder.calling(operation):
+        return original(operation, *args, **kwargs)
+
+
+def _dropout_call(
+    recorder: Recorder,
+    original: Callable[..., Any],
+    layer: layers.Dropout,
+    inputs: tf.Tensor,
+    training: bool = False,
+) -> tf.Tensor:
+    if training or not layer.rate or layer.noise_shape is not None or not inputs.dtype.is_floating:
+        return original(layer, inputs, training=training)
+    recorder.fired["dropout"] += 1
+    ratio = tf.constant(layer.rate, tf.float32, name="ratio")
+    return mark("Dropout", [inputs, ratio], shape=inputs.shape, dtype=inputs.dtype)
+
+
+def _batch_normalization(
+    recorder: Recorder,
+    original: Callable[..., Any],
+    x: tf.Tensor,
+    mean: tf.Tensor,
+    variance: tf.Tensor,
+    axis: int,
+    offset: tf.Tensor | None = None,
+    scale: tf.Tensor | None = None,
+    epsilon: float = 1e-3,
+) -> tf.Tensor:
+    layer = recorder.layer
+    rank = x.shape.rank
+    if not isinstance(layer, layers.BatchNormalization) or rank is None or rank < 2 or axis % rank == 0:
+        return original(x, mean, variance, axis, offset=offset, scale=scale, epsilon=epsilon)
+    recorder.fired["batch_normalization"] += 1
+    axis %= rank
+    to_first = [0, axis, *(each for each in range(1, rank) if each != axis)]
+    to_source = [to_first.index(each) for each in range(rank)]
+    moved = x if axis == 1 else tf.transpose(x, to_first)
+    scale = tf.ones(mean.shape, x.dtype) if scale is None else scale
+    offset = tf.zeros(mean.shape, x.dtype) if offset is None else offset
+    result = mark(
+        "BatchNormalization",
+        [moved, scale, offset, mean, variance],
+        shape=moved.shape,
+        dtype=x.dtype,
+        attributes={"epsilon": float(epsilon), "momentum": float(layer.momentum)},
+    )
+    return result if axis == 1 else tf.transpose(result, to_source)
+
+
+def _layer_normalization(
+    recorder: Recorder,
+    original: Callable[..., Any],
+    x: tf.Tensor,
+    gamma: tf.Tensor | None = None,
+    beta: tf.Tensor | None = None,
+    axis: int | list[int] | tuple[int, ...] = -1,
+    epsilon: float | None = None,
+    rms_scaling: bool = False,
+) -> tf.Tensor:
+    x = tf.convert_to_tensor(x)
+    rank = x.shape.rank
+    axes = [axis] if isinstance(axis, int) else list(axis)
+    normalized = sorted(each % rank for each in axes) if rank else []
+    sizes = [x.shape[each] for each in normalized]
+    if (
+        rms_scaling
+        or normalized != list(range(rank - len(normalized), rank))
+        or None in sizes
+        or x.dtype != tf.float32
+    ):
+        return original(x, gamma, beta, axis, epsilon, rms_scaling)
+    recorder.fired["layer_normalization"] += 1
+    scale = tf.ones(sizes, x.dtype) if gamma is None else tf.convert_to_tensor(gamma, x.dtype)
+    inputs = [x, scale]
+    if beta is not None:
+        inputs.append(tf.convert_to_tensor(beta, x.dtype))
+    return mark(
+        "LayerNormalization",
+        inputs,
+        shape=x.shape,
+        dtype=x.dtype,
+        attributes={
+            "axis": -len(normalized),
+            "epsilon": float(keras.backend.epsilon() if epsilon is None else epsilon),
+        },
+    )
+
+
+def _normalization_call(
+    recorder: Recorder, original: Callable[..., Any], layer: layers.Normalization, inputs: tf.Tensor
+) -> Any:
+    """Derive the statistics from the layer's weights inside the graph; Keras keeps eager copies of them."""
+    if layer.input_mean is not None or not layer.built:
+        return original(layer, inputs)
+    recorder.fired["normalization"] += 1
+    kept = layer.mean, layer.variance
+    layer.finalize_state()
+    try:
+        return original(layer, inputs)
+    finally:
+        layer.mean, layer.variance = kept
+
+
+def _gelu(
+    recorder: Recorder, original: Callable[..., Any], x: tf.Tensor, approximate: bool = True
+) -> tf.Tensor:
+    x = tf.convert_to_tensor(x)
+    if not x.dtype.is_floating:
+        return original(x, approximate=approximate)
+    recorder.fired["gelu"] += 1
+    return mark(
+        "Gelu",
+        [x],
+        shape=x.shape,
+        dtype=x.dtype,
+        attributes={"approximate": "tanh" if approximate else "none"},
+    )
+
+
+_HOOKS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
+    (Operation, "__call__", _operation_call),
+    (layers.Dropout, "call", _dropout_call),
+    (layers.Normalization, "call", _normalization_call),
+    (backend_nn, "batch_normalization", _batch_normalization),
+    (backend_nn, "gelu", _gelu),
+    (ops_nn, "_layer_normalization", _layer_normalization),
+)

@@ -1,0 +1,320 @@
+"""Keras models: loading them from files, and tracing them with hooks into a bundle."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from bridge.errors import InputError, TrustError
+from bridge.formats.request import InputSpec, ReadRequest
+from bridge_converters.tf_to_onnx.bundle import Bundle, Port, Weight
+from bridge_converters.tf_to_onnx.hooks import Recorder, keras_hooks
+from bridge_converters.tf_to_onnx.keras_tree import layer_paths, variables
+from bridge_converters.tf_to_onnx.lift import Lifted, arguments, lift_variables
+
+_CUSTOM_HINT = (
+    "name the module that defines and registers it (keras.saving.register_keras_serializable): "
+    "--custom-objects pkg.mod"
+)
+
+
+def load_keras(request: ReadRequest) -> keras.Model:
+    """The model in a `.keras` or `.h5` file, or the factory's model with weights from a file.
+
+    Raises TrustError for code stored in the file (Lambda) without the user's trust, InputError for custom
+    classes that are not registered and for files Keras refuses.
+    """
+    if request.custom_objects is not None:
+        import_module(request.custom_objects)
+    if request.format == "h5_weights":
+        return _factory_model(request)
+    try:
+        model = keras.models.load_model(request.path, compile=False, safe_mode=not request.trust)
+    except (ValueError, TypeError, KeyError, OSError, AttributeError, ImportError) as error:
+        raise _load_error(error, request) from error
+    if not isinstance(model, keras.Model):
+        raise InputError(f"the file holds a {type(model).__name__}, not a model", where=request.path)
+    return model
+
+
+def import_module(name: str) -> Any:
+    """Import a module that the user named. Raises InputError if there is none."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"no module named {error.name!r}",
+            hint="run bridge from the directory that holds it, or add that to PYTHONPATH",
+        ) from error
+
+
+def _factory_model(request: ReadRequest) -> keras.Model:
+    if request.model is None:
+        raise InputError(
+            "the file holds weights only, not the model they belong to",
+            hint=f"name a function that builds the model: bridge convert {_file_name(request.path)} "
+            "--model pkg.mod:build",
+            where=request.path,
+        )
+    module, _, attribute = request.model.partition(":")
+    factory = getattr(import_module(module), attribute or "build", None)
+    if not callable(factory):
+        raise InputError(f"{request.model!r} is not a function", hint="write --model package.module:function")
+    model = factory()
+    if not isinstance(model, keras.Model):
+        raise InputError(
+            f"{request.model} returned a {type(model).__name__}, not a keras.Model",
+            hint="return the model that the weights belong to",
+        )
+    if not model.built and request.inputs:
+        model.build([tuple(None if isinstance(axis, str) else axis for axis in request.inputs[0].shape)])
+    try:
+        model.load_weights(request.path)
+    except (ValueError, KeyError, OSError, AttributeError) as error:
+        raise InputError(
+            f"the weights do not fit the model of {request.model}: {_first_line(error)}",
+            hint="the function must build the very architecture that the weights were saved from",
+            where=request.path,
+        ) from error
+    return model
+
+
+def _load_error(error: Exception, request: ReadRequest) -> InputError:
+    text = str(error)
+    if "safe_mode" in text or "unsafe deserialization" in text or "arbitrary code" in text:
+        return TrustError(
+            "the model contains Python code (a Lambda layer) that reading it would run",
+            hint="if you trust where it comes from, add --trust",
+            where=request.path,
+        )
+    if "Could not locate" in text or "Unknown layer" in text or "Unknown object" in text or "custom" in text:
+        return InputError(
+            f"the model uses a class that is not part of Keras: {_first_line(error)}",
+            hint=_CUSTOM_HINT,
+            where=request.path,
+        )
+    return InputError(
+        f"Keras cannot load the model: {_first_line(error)}",
+        hint=f"it was read with Keras {keras.__version__}; a model of Keras 2 must be saved again as a SavedModel",
+        where=request.path,
+    )
+
+
+def trace_keras(
+    model: keras.Model,
+    *,
+    format: str = "keras",
+    inputs: Sequence[InputSpec] = (),
+    static_batch: bool = False,
+    hooks: bool = True,
+) -> Bundle:
+    """Trace a model's inference computation into a bundle.
+
+    `inputs` override the shapes and dtypes the model declares, and are needed for a subclassed model that
+    declares none. Raises InputError for inputs that are no plain tensors of numbers.
+    """
+    started = time.perf_counter()
+    function, names, recorder = trace_function(model, inputs, static_batch=static_batch, hooks=hooks)
+    lifted = lift_variables(function)
+    ports = tuple(
+        Port(name, tensor.name, tensor.dtype.as_numpy_dtype.__name__, _shape(tensor))
+        for name, tensor in zip(names, arguments(function), strict=True)
+    )
+    outputs = tuple(
+        Port(name, tensor.name, tensor.dtype.as_numpy_dtype.__name__, _shape(tensor))
+        for name, tensor in zip(output_names(model, len(function.outputs)), function.outputs, strict=True)
+    )
+    weights, unused, values = _bind(model, lifted)
+    return Bundle(
+        graph=lifted.graph,
+        inputs=ports,
+        outputs=outputs,
+        weights=tuple(weights),
+        values=values,
+        format=format,
+        root_type=type(model).__name__,
+        batched=all(port.shape is not None and len(port.shape) > 0 for port in ports),
+        unused=tuple(unused),
+        scopes=recorder.scopes,
+        notes=tuple(dict.fromkeys(recorder.notes)),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def trace_function(
+    model: keras.Model, inputs: Sequence[InputSpec], *, static_batch: bool, hooks: bool
+) -> tuple[tf.types.experimental.ConcreteFunction, list[str], Recorder]:
+    """The inference function of a model over flat inputs, their names, and what the trace recorded.
+
+    With `hooks` the function contains markers and cannot be run.
+    """
+    paths = layer_paths(model)
+    recorder = Recorder(model, {each: path[-1] for each, path in paths.items() if path})
+    structure, names, specs = _signature(model, inputs, static_batch)
+
+    def call(*tensors: tf.Tensor) -> list[tf.Tensor]:
+        packed = keras.tree.pack_sequence_as(structure, list(tensors))
+        return list(keras.tree.flatten(model(packed, training=False)))
+
+    traced = tf.function(call, input_signature=specs, autograph=False)
+    if not hooks:
+        return traced.get_concrete_function(), names, recorder
+    with keras_hooks(recorder):
+        return traced.get_concrete_function(), names, recorder
+
+
+def output_names(model: keras.Model, count: int) -> list[str]:
+    """The names of a model's outputs: of its output layers where it has any, else `output_0`, ..."""
+    names = list(getattr(_functional(model), "output_names", None) or [])
+    if len(names) != count:
+        names = [f"output_{position}" for position in range(count)]
+    return _distinct(names)
+
+
+def _functional(model: keras.Model) -> Any:
+    if isinstance(model, keras.Sequential) and model._functional is not None:
+        return model._functional
+    return model
+
+
+def _signature(
+    model: keras.Model, overrides: Sequence[InputSpec], static_batch: bool
+) -> tuple[Any, list[str], list[tf.TensorSpec]]:
+    """The structure of the model's first argument, the names of its leaves, and their specs."""
+    functional = _functional(model)
+    declared = getattr(functional, "_inputs_struct", None)
+    if declared is None:
+        declared = _declared_shapes(model, overrides)
+    leaves = keras.tree.flatten(declared)
+    names = _input_names(functional, leaves)
+    if overrides and len(overrides) != len(leaves):
+        raise InputError(
+            f"the model has {len(leaves)} input(s) ({', '.join(names)}), but {len(overrides)} were specified",
+            hint="give one --input for each",
+        )
+    by_name = {each.name: each for each in overrides if each.name is not None}
+    unknown = sorted(set(by_name) - set(names))
+    if unknown and not set(names) <= {f"input_{position}" for position in range(len(names))}:
+        raise InputError(f"the model has no input {unknown[0]!r}", hint=f"its inputs are {', '.join(names)}")
+    specs = []
+    for position, (name, leaf) in enumerate(zip(names, leaves, strict=True)):
+        override = by_name.get(name) or (overrides[position] if overrides else None)
+        specs.append(_spec(name, leaf, override, static_batch))
+    return declared, names, specs
+
+
+def _declared_shapes(model: keras.Model, overrides: Sequence[InputSpec]) -> Any:
+    """The inputs of a subclassed model: what it was built with, or what the user says."""
+    shapes = getattr(model, "_build_shapes_dict", None)
+    if overrides:
+        leaves = [
+            keras.KerasTensor((1,), each.dtype, name=each.name or f"input_{position}")
+            for position, each in enumerate(overrides)
+        ]
+        return leaves[0] if len(leaves) == 1 else leaves
+    if shapes and len(shapes) == 1:
+        (shape,) = shapes.values()
+        return keras.tree.map_shape_structure(lambda each: keras.KerasTensor(each, model.input_dtype), shape)
+    raise InputError(
+        "the model is a subclass that does not say what its inputs are",
+        hint="give their shapes, axis 0 dynamic: --input Nx224x224x3 (one --input for each)",
+    )
+
+
+def _input_names(functional: Any, leaves: Sequence[keras.KerasTensor]) -> list[str]:
+    names = []
+    for position, leaf in enumerate(leaves):
+        history = getattr(leaf, "_keras_history", None)
+        name = history.operation.name if history is not None else f"input_{position}"
+        names.append(name)
+    return _distinct(names)
+
+
+def _spec(
+    name: str, leaf: keras.KerasTensor, override: InputSpec | None, static_batch: bool
+) -> tf.TensorSpec:
+    if leaf.sparse or getattr(leaf, "ragged", False):
+        raise InputError(
+            f"the input {name!r} is sparse or ragged", hint="bridge converts models of dense tensors only"
+        )
+    dtype = leaf.dtype if override is None else override.dtype
+    if dtype == "string":
+        raise InputError(
+            f"the input {name!r} is a string",
+            hint="cut the model after its text processing, and feed it numbers",
+        )
+    shape = list(leaf.shape)
+    if override is not None:
+        shape = [None if isinstance(axis, str) else axis for axis in override.shape]
+    if static_batch and shape and shape[0] is None:
+        shape[0] = 1
+    return tf.TensorSpec(shape, dtype, name=name)
+
+
+def _bind(model: keras.Model, lifted: Lifted) -> tuple[list[Weight], list[Weight], Mapping[str, np.ndarray]]:
+    """The weights behind the graph's placeholders, those it does not use, and their values."""
+    known = {id(each.variable.value.handle): each for each in variables(model, layer_paths(model))}
+    used: set[int] = set()
+    bound: list[Weight] = []
+    values: dict[str, np.ndarray] = {}
+    extra = 0
+    for capture in lifted.captures:
+        values[capture.node] = capture.numpy()
+        record = None if capture.variable is None else known.get(id(capture.variable.handle))
+        if record is not None and capture.variable is not None:
+            used.add(id(capture.variable.handle))
+            bound.append(Weight(capture.node, record.path, record.kind, record.trainable))
+        elif capture.variable is not None:
+            name = capture.variable.name.split(":")[0]
+            trainable = bool(capture.variable.trainable)
+            bound.append(Weight(capture.node, name, "parameter" if trainable else "buffer", trainable))
+        else:
+            path, extra = _eager_path(model, capture.tensor, extra)
+            bound.append(Weight(capture.node, path, "buffer", False))
+    order = {record.path: position for position, record in enumerate(known.values())}
+    bound.sort(key=lambda weight: order.get(weight.path, len(order)))
+    unused = [
+        Weight("", record.path, record.kind, record.trainable)
+        for handle, record in known.items()
+        if handle not in used
+    ]
+    return bound, unused, values
+
+
+def _eager_path(model: keras.Model, tensor: tf.Tensor | None, number: int) -> tuple[str, int]:
+    """The path of a tensor that a layer keeps as a plain attribute: layer path and attribute name."""
+    paths = layer_paths(model)
+    for layer in model._flatten_layers():
+        for name, value in vars(layer).items():
+            if value is tensor and id(layer) in paths:
+                return "/".join((*paths[id(layer)], name)), number
+    return f"constant_{number}", number + 1
+
+
+def _shape(tensor: tf.Tensor) -> tuple[int | None, ...] | None:
+    return None if tensor.shape.rank is None else tuple(tensor.shape.as_list())
+
+
+def _distinct(names: Iterable[str]) -> list[str]:
+    result: list[str] = []
+    for name in names:
+        candidate, number = name, 0
+        while candidate in result:
+            number += 1
+            candidate = f"{name}_{number}"
+        result.append(candidate)
+    return result
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".")
+
+
+def _file_name(path: str) -> str:
+    return path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]

@@ -1,0 +1,190 @@
+"""A concrete function as a GraphDef whose variables are placeholders.
+
+TensorFlow's own freezer (`convert_variables_to_constants_v2`) knows how a variable that becomes a
+tensor changes its readers, through While, If and nested calls. It is used here with placeholders
+in place of constants, so no weight is ever copied into the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, rewriter_config_pb2
+from tensorflow.python.framework import convert_to_constants
+from tensorflow.python.grappler import tf_optimizer
+
+from bridge.errors import BridgeError, InputError
+
+_NOT_INLINED = ("_XlaMustCompile", "_noinline", "api_implements", "_XlaCompile")
+_TABLE_HINT = (
+    "bridge converts tensors only: cut the model after its lookup tables or text processing, "
+    "and feed it their numeric result"
+)
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A tensor from outside the function: the placeholder that stands for it and where its value is.
+
+    `variable` is None for a plain eager tensor, whose value is `value`.
+    """
+
+    node: str
+    variable: tf.Variable | None
+    tensor: tf.Tensor | None
+
+    def numpy(self) -> npt.NDArray[Any]:
+        source = self.tensor if self.variable is None else self.variable
+        assert source is not None
+        return np.asarray(source.numpy())
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """A graph without resources, and what its placeholders beyond the function's arguments stand for."""
+
+    graph: tf.compat.v1.GraphDef
+    captures: tuple[Capture, ...]
+
+
+def lift_variables(function: tf.types.experimental.ConcreteFunction) -> Lifted:
+    """The inlined graph of a function, with captured variables and tensors as placeholders.
+
+    Control flow stays functional (While, If). Raises BridgeError for a function that changes its variables
+    and InputError for one that captures anything but variables and numeric tensors.
+    """
+    graph_def = inline_functions(
+        function.graph.as_graph_def(), [tensor.name for tensor in (*function.inputs, *function.outputs)]
+    )
+    refuse_assignments(graph_def)
+    captures = tuple(_captures(function))
+    convertible = convert_to_constants._GraphDef(graph_def)
+    for capture in captures:
+        if capture.variable is not None:
+            _lift(convertible.nodes[capture.node], capture.variable)
+    needed = [tensor.op.name for tensor in (*arguments(function), *function.outputs)]
+    kept = dataflow(convertible.converted_self().graph_def, needed)
+    present = {node.name for node in kept.node}
+    return Lifted(kept, tuple(capture for capture in captures if capture.node in present))
+
+
+def inline_functions(graph_def: tf.compat.v1.GraphDef, keep: Iterable[str]) -> tf.compat.v1.GraphDef:
+    """Inline every call of a function; `keep` are the tensors that must stay.
+
+    Attributes that forbid it are dropped first: Keras compiles grouped convolutions apart.
+    """
+    cleaned = tf.compat.v1.GraphDef()
+    cleaned.CopyFrom(graph_def)
+    for node in _all_nodes(cleaned):
+        if "_lower_using_switch_merge" in node.attr:
+            node.attr["_lower_using_switch_merge"].b = False
+        for name in _NOT_INLINED:
+            node.attr.pop(name, None)
+    for definition in cleaned.library.function:
+        for name in _NOT_INLINED:
+            definition.attr.pop(name, None)
+    config = config_pb2.ConfigProto()
+    options = config.graph_options.rewrite_options
+    options.min_graph_nodes = -1
+    options.meta_optimizer_iterations = rewriter_config_pb2.RewriterConfig.ONE
+    options.optimizers.append("function")
+    options.function_optimization = rewriter_config_pb2.RewriterConfig.AGGRESSIVE
+    with tf.Graph().as_default():
+        meta_graph = tf.compat.v1.train.export_meta_graph(graph_def=cleaned)
+    fetches = meta_graph_pb2.CollectionDef()
+    fetches.node_list.value.extend(keep)
+    meta_graph.collection_def["train_op"].CopyFrom(fetches)
+    return tf_optimizer.OptimizeGraph(config, meta_graph)
+
+
+def dataflow(graph_def: tf.compat.v1.GraphDef, needed: Iterable[str]) -> tf.compat.v1.GraphDef:
+    """The part of a graph that the needed nodes compute their values from, without control dependencies.
+
+    The order of nodes and all functions are kept. Raises InputError for a needed node that does not exist.
+    """
+    nodes = {node.name: node for node in graph_def.node}
+    reached: set[str] = set()
+    pending = list(needed)
+    while pending:
+        name = pending.pop()
+        if name in reached:
+            continue
+        if name not in nodes:
+            raise InputError(f"the graph has no node {name!r}")
+        reached.add(name)
+        pending.extend(each.split(":")[0] for each in nodes[name].input if not each.startswith("^"))
+    kept = tf.compat.v1.GraphDef(versions=graph_def.versions, library=graph_def.library)
+    for node in graph_def.node:
+        if node.name in reached:
+            copy = kept.node.add()
+            copy.CopyFrom(node)
+            copy.ClearField("input")
+            copy.input.extend(each for each in node.input if not each.startswith("^"))
+    return kept
+
+
+def refuse_assignments(graph_def: tf.compat.v1.GraphDef) -> None:
+    """Raise BridgeError if the graph changes a variable while it computes."""
+    for node in graph_def.node:
+        if node.op.startswith("Assign") or (node.op.startswith("Resource") and "Apply" in node.op):
+            raise BridgeError(
+                f"the model changes a variable while it computes ({node.op})",
+                hint="export the inference function only; for Dropout or random layers called with training=True, "
+                "call them with training=False",
+                where=node.name,
+            )
+
+
+def _all_nodes(graph_def: tf.compat.v1.GraphDef) -> Iterator[tf.compat.v1.NodeDef]:
+    yield from graph_def.node
+    for definition in graph_def.library.function:
+        yield from definition.node_def
+
+
+def arguments(function: tf.types.experimental.ConcreteFunction) -> list[tf.Tensor]:
+    """The placeholders of a function's own arguments, without its captures."""
+    return function.inputs[: len(function.inputs) - len(function.captured_inputs)]
+
+
+def _captures(function: tf.types.experimental.ConcreteFunction) -> Iterator[Capture]:
+    variables = {id(variable.handle): variable for variable in function.graph.variables}
+    for (_, inner), outer in zip(function.graph.captures, function.captured_inputs, strict=True):
+        name = inner.op.name
+        variable = variables.get(id(outer))
+        if variable is not None:
+            if not variable.shape.is_fully_defined():
+                raise InputError(
+                    f"the variable {variable.name!r} has no fixed shape", hint="give it one, then save again"
+                )
+            yield Capture(name, variable, None)
+        elif outer.dtype in (tf.resource, tf.variant, tf.string):
+            raise InputError(
+                f"the model uses a resource that is no variable ({outer.dtype.name})",
+                hint=_TABLE_HINT,
+                where=getattr(outer, "name", None) if not tf.is_tensor(outer) else name,
+            )
+        else:
+            yield Capture(name, None, outer)
+
+
+def _lift(handle: Any, variable: tf.Variable) -> None:
+    """Turn one captured resource into a placeholder, and its readers into readers of a tensor."""
+    shape = variable.shape.as_list()
+    data = convert_to_constants._TensorData(
+        numpy=np.broadcast_to(np.zeros((), variable.dtype.as_numpy_dtype), shape),
+        dtype=variable.dtype.as_datatype_enum,
+        index=None,
+    )
+    node = handle.converted_self().node
+    node.Clear()
+    node.name = handle.node.name
+    node.op = "Placeholder"
+    node.attr["dtype"].type = data.dtype
+    node.attr["shape"].shape.CopyFrom(tf.TensorShape(shape).as_proto())
+    for edge in handle.outgoing_edges:
+        edge.destination.convertible.convert_variable_to_constant(edge, data)
