@@ -16,7 +16,7 @@ from bridge.emit import names, tree
 from bridge.emit.dialect import Dialect
 from bridge.emit.literals import MAX_LITERAL_ELEMENTS, assign, literal, nested
 from bridge.emit.lowering import Lowering, LoweringTable
-from bridge.emit.modules import ModuleTree, interface
+from bridge.emit.modules import ModuleTree, values_made, values_read
 from bridge.emit.plan import LayerSpec, ParameterSpec, Path, Plan, node_view
 from bridge.emit.specialise import Binding, Facts, Known, inline
 from bridge.errors import BridgeError
@@ -57,14 +57,13 @@ class BodyWriter:
         self._dialect = dialect
         self._graph = graph
         self._constants: dict[tuple[Path, ir.Value], ParameterSpec] = {}
-        self._last_items = {}  # type: dict[ir.Value, int]
 
     def write(self, region: tree.Region, *, is_root: bool) -> Body:
         """The forward method of a region. The root takes and gives what the graph does."""
         if is_root:
             inputs, outputs = list(self._graph.inputs), list(self._graph.outputs)
         else:
-            inputs, outputs = interface(region, self._plan.homes)
+            inputs, outputs = values_read(region), values_made(region, self._plan.homes)
         return _Function(self, region, inputs, outputs, is_root=is_root).body()
 
     def constant(self, path: Path, value: ir.Value, *, literal_: bool) -> ast.expr:
@@ -103,7 +102,7 @@ class _Function:
         """The index of the last item that reads a value."""
         last: dict[ir.Value, int] = {}
         for index, item in enumerate(self._region.items):
-            for value in interface(item, self._plan.homes)[0]:
+            for value in values_read(item):
                 last[value] = index
         for value in self._outputs:
             last[value] = len(self._region.items)
@@ -135,7 +134,7 @@ class _Function:
     def _live_outputs(self, item: ir.Node | tree.Region) -> list[ir.Value | None]:
         """The outputs of an item in order; None for a node's outputs that nothing reads."""
         if isinstance(item, tree.Region):
-            return list(interface(item, self._plan.homes)[1])
+            return list(values_made(item, self._plan.homes))
         count = output_count(item)
         return [value if value in self._last_read else None for value in item.outputs[:count]]
 
@@ -143,7 +142,7 @@ class _Function:
         """Variables for the outputs; the name of an input that is read here for the last time is reused."""
         dead = [
             value
-            for value in interface(item, self._plan.homes)[0]
+            for value in values_read(item)
             if value in self._variables and self._last_read.get(value, -1) <= index
         ]
         reusable = [self._variables.pop(value) for value in dead]
@@ -168,8 +167,7 @@ class _Function:
 
     def _region_call(self, region: tree.Region) -> ast.expr:
         callee = self._writer._modules.reference(self._region.path, region.path)
-        inputs, _ = interface(region, self._plan.homes)
-        return ast.Call(callee, [self._value(value) for value in inputs], [])
+        return ast.Call(callee, [self._value(value) for value in values_read(region)], [])
 
     def _node(self, node: ir.Node) -> ast.expr:
         spec = self._plan.layer_of.get(node)
@@ -246,7 +244,7 @@ class _Function:
             raise BridgeError(
                 f"the value {value.name!r} is used before it is computed",
                 where=tree_path(self._region.path),
-                hint="this is a fault of bridge, not of the model; please report it with the model's structure",
+                hint="this is a fault of bridge, not of the model; please report it",
             )
         if value.const_value.size <= MAX_LITERAL_ELEMENTS and value.const_value.shape.rank() == 0:
             return self._dialect.typed_constant(value.const_value.numpy())
@@ -259,7 +257,7 @@ class _Function:
         expression: ast.expr = ast.Attribute(layer, slot, ast.Load())
         tensor = spec.layer.tensors[slot]
         shapes = [np.empty(tuple(tensor.value.const_value.shape.numpy()), np.bool_)]  # type: ignore[union-attr]
-        for op, attributes in tensor.moves:
+        for _, attributes in tensor.moves:
             perm = attributes.get("perm")
             shapes.append(
                 shapes[-1].transpose(perm) if perm is not None else shapes[-1].reshape(attributes["shape"])

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from bridge.emit.layer import Layer
 from bridge.hub.recipe import Array
 
 
@@ -64,6 +65,9 @@ class Dialect(Protocol):
 
     def freeze(self, tensor: ast.expr) -> ast.stmt:
         """The statement that keeps a tensor of a layer from being trained."""
+
+    def extra_state(self, layer: Layer) -> Mapping[str, Array]:
+        """Tensors of a layer that have no counterpart in the source, with their initial values."""
 
     def dtype_argument(self, dtype: str) -> Mapping[str, ast.expr]:
         """What a layer's constructor takes to make tensors of a dtype other than float32."""

@@ -29,7 +29,7 @@ def literal(value: Any) -> ast.expr:
             return dotted("math.nan")
         infinity = dotted("math.inf")
         return infinity if value > 0 else ast.UnaryOp(ast.USub(), infinity)
-    if isinstance(value, bool | str | bytes | None.__class__):
+    if isinstance(value, bool | str | bytes | None.__class__ | type(...)):
         return ast.Constant(value)
     if isinstance(value, int | float):
         if value < 0 or (isinstance(value, float) and math.copysign(1.0, value) < 0):

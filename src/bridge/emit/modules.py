@@ -99,7 +99,7 @@ class ModuleTree:
         called: list[str] = []
         previous: ir.Value | None = None
         for item in region.items:
-            inputs, outputs = interface(item, self._homes)
+            inputs, outputs = values_read(item), values_made(item, self._homes)
             spec = plan.layer_of.get(item) if isinstance(item, ir.Node) else None
             if isinstance(item, ir.Node):
                 if spec is None or len(item.outputs) != 1:
@@ -110,15 +110,18 @@ class ModuleTree:
                 path = item.path
             if path[:-1] != module.path or len(inputs) != 1 or len(outputs) != 1:
                 return False
-            if previous is not None and (
-                inputs[0] is not previous or _used_outside(previous, item, self._homes)
-            ):
+            if previous is not None and not self._flows_only_into(previous, item, inputs[0]):
                 return False
             called.append(path[-1])
             previous = outputs[0]
         if all(name.isdigit() for name in called) and called != sorted(called, key=int):
             return False
         return called == list(module.children) or set(called) == set(module.children) == {*called}
+
+    def _flows_only_into(self, value: ir.Value, item: ir.Node | tree.Region, taken: ir.Value) -> bool:
+        members = set(item.nodes()) if isinstance(item, tree.Region) else {item}
+        inside = all(self._homes[user] in members for user, _ in value.uses())
+        return taken is value and inside and not value.is_graph_output()
 
     def _name_children(self, module: Module) -> None:
         if self._dialect.uses_containers and all(name.isdigit() for name in module.children):
@@ -178,24 +181,27 @@ def scope_name(component: str) -> str:
     )
 
 
-def interface(
-    item: ir.Node | tree.Region, homes: Mapping[ir.Node, ir.Node]
-) -> tuple[list[ir.Value], list[ir.Value]]:
-    """The computed values that an item reads from outside, and those it makes that are used outside."""
+def values_read(item: ir.Node | tree.Region) -> list[ir.Value]:
+    """The computed values that an item reads from outside itself, in order of their first use."""
     nodes = list(item.nodes()) if isinstance(item, tree.Region) else [item]
     members = set(nodes)
-    inputs: dict[ir.Value, None] = {}
-    outputs: dict[ir.Value, None] = {}
-    for node in nodes:
-        for value in tree.read_values(node):
-            if value.producer() not in members and not value.is_initializer():
-                inputs[value] = None
-        for value in node.outputs:
-            if value.is_graph_output() or any(homes[user] not in members for user, _ in value.uses()):
-                outputs[value] = None
-    return list(inputs), list(outputs)
+    return list(
+        dict.fromkeys(
+            value
+            for node in nodes
+            for value in tree.read_values(node)
+            if value.producer() not in members and not value.is_initializer()
+        )
+    )
 
 
-def _used_outside(value: ir.Value, item: ir.Node | tree.Region, homes: Mapping[ir.Node, ir.Node]) -> bool:
-    members = set(item.nodes()) if isinstance(item, tree.Region) else {item}
-    return value.is_graph_output() or any(homes[user] not in members for user, _ in value.uses())
+def values_made(item: ir.Node | tree.Region, homes: Mapping[ir.Node, ir.Node]) -> list[ir.Value]:
+    """The values that an item makes and something outside it uses, in order."""
+    nodes = list(item.nodes()) if isinstance(item, tree.Region) else [item]
+    members = set(nodes)
+    return [
+        value
+        for node in nodes
+        for value in node.outputs
+        if value.is_graph_output() or any(homes[user] not in members for user, _ in value.uses())
+    ]

@@ -128,6 +128,10 @@ class Planner:
         root = tree.arrange(self._nodes, scopes, root_type=self._info.root_type, dissolved=unwanted)
         return Plan(root, layers, layer_of, parameters, owners, tree.home_nodes(self._nodes))
 
+    def order(self) -> dict[ir.Node, int]:
+        """The position of every node in the graph's order."""
+        return {node: index for index, node in enumerate(self._nodes)}
+
     def _layers(self) -> tuple[dict[Path, LayerSpec], dict[ir.Node, LayerSpec]]:
         population = Counter(
             scope[:depth] for scope in self._scopes.values() for depth in range(1, len(scope) + 1)

@@ -1,0 +1,59 @@
+"""Helper functions of the emitted file: lowerings without a one-line spelling, and what they call."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import types
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+from bridge.emit.specialise import function_tree
+
+_PACKAGE = "bridge_converters."
+
+
+def definitions(functions: Iterable[Callable[..., Any]]) -> list[ast.FunctionDef]:
+    """The definitions of functions and of all helpers they call, callees first, each once.
+
+    Raises ValueError if two different functions have the same name.
+    """
+    found: dict[str, Callable[..., Any]] = {}
+    ordered: list[ast.FunctionDef] = []
+
+    def visit(function: Callable[..., Any]) -> None:
+        known = found.get(function.__name__)
+        if known is function:
+            return
+        if known is not None:
+            raise ValueError(f"two helper functions are called {function.__name__}")
+        found[function.__name__] = function
+        for callee in _callees(function):
+            visit(callee)
+        ordered.append(copy.deepcopy(function_tree(function)))
+
+    for function in sorted(functions, key=lambda each: each.__name__):
+        visit(function)
+    return ordered
+
+
+def _callees(function: Callable[..., Any]) -> list[Callable[..., Any]]:
+    namespace = function.__globals__
+    names = {each.id for each in ast.walk(function_tree(function)) if isinstance(each, ast.Name)}
+    return [
+        value
+        for name in sorted(names)
+        if isinstance(value := namespace.get(name), types.FunctionType)
+        and value.__module__.startswith(_PACKAGE)
+        and value is not function
+    ]
+
+
+def used_names(nodes: Iterable[ast.AST]) -> set[str]:
+    """Every plain name that a piece of code reads."""
+    return {each.id for node in nodes for each in ast.walk(node) if isinstance(each, ast.Name)}
+
+
+def import_statements(imports: dict[str, str], used: Collection[str]) -> list[str]:
+    """The import statements for the names that are used, sorted as isort does, without repetition."""
+    return sorted({imports[name] for name in used if name in imports})

@@ -1,0 +1,292 @@
+"""From a prepared hub graph to the text of model.py, its tensors, the weight map and the anchors."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from ruff.__main__ import find_ruff_bin
+
+from bridge.emit import helpers, plan, tree
+from bridge.emit.body import Body, BodyWriter
+from bridge.emit.classes import ClassWriter, EmittedClass
+from bridge.emit.dialect import Dialect, Signature
+from bridge.emit.layer import Tensor
+from bridge.emit.lowering import LoweringTable
+from bridge.emit.modules import Module, ModuleTree
+from bridge.errors import EnvironmentFailure
+from bridge.hub import metadata, recipe
+from bridge.hub.anchors import Anchor, Anchors
+from bridge.hub.metadata import Scope
+from bridge.hub.recipe import Array, Recipe
+from bridge.hub.weights import TensorMap, WeightMap
+
+FILE_NAME = "model.py"
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """The emitted model: its source text, its tensors by target path, and what ties it to the source."""
+
+    source: str
+    root_class: str
+    tensors: Mapping[str, Array]
+    weights: WeightMap
+    anchors: Anchors
+    inputs: Signature
+    outputs: Signature
+
+
+def emit(model: ir.Model, table: LoweringTable, dialect: Dialect) -> Emitted:
+    """Print a prepared graph (see `bridge.passes.pipeline.prepare`) as source of the target framework."""
+    planner = plan.Planner(model, table)
+    dissolved: set[Scope] = set()
+    while True:
+        plan_ = planner.plan(dissolved=dissolved)
+        modules = ModuleTree(plan_, dialect)
+        writer = BodyWriter(plan_, modules, table, dialect, graph=model.graph)
+        bodies, clashes = _write_bodies(modules, writer)
+        if not clashes:
+            break
+        dissolved |= clashes
+    class_writer = ClassWriter(modules.root, {each: bodies[each][0] for each in bodies}, dialect)
+    classes = class_writer.classes()
+    inputs = _signature(list(model.graph.inputs), bodies[modules.root][0].parameters)
+    outputs = _signature(list(model.graph.outputs), [value.name or "" for value in model.graph.outputs])
+    text = _print(classes, class_writer, bodies, dialect, inputs, outputs)
+    tensors, weights = _tensors(model, plan_, modules, dialect)
+    anchors = _anchors(text, classes, bodies, dialect, planner)
+    return Emitted(text, classes[-1].name, tensors, weights, anchors, inputs, outputs)
+
+
+def _write_bodies(modules: ModuleTree, writer: BodyWriter) -> tuple[dict[Module, list[Body]], set[Scope]]:
+    """The forward method of every module that has one; and the scopes whose calls differ from one another."""
+    bodies: dict[Module, list[Body]] = {}
+    clashes: set[Scope] = set()
+    for module in modules.root.modules():
+        if module.kind != "class" or not module.regions:
+            continue
+        written = [writer.write(region, is_root=module is modules.root) for region in module.regions]
+        texts = {(tuple(each.parameters), *(ast.dump(line) for line in each.statements)) for each in written}
+        if len(texts) > 1:
+            clashes.update(scope for region in module.regions for scope in region_scopes(region))
+        bodies[module] = written
+    return bodies, clashes
+
+
+def region_scopes(region: tree.Region) -> set[Scope]:
+    """The scopes that a region stands for, as its nodes name them."""
+    depth = len(region.path)
+    found = set()
+    for node in region.nodes():
+        scope = metadata.scope_of(node) or ()
+        if tuple(entry.name for entry in scope[:depth]) == region.path:
+            found.add(scope[:depth])
+    return found
+
+
+def _signature(values: list[ir.Value], names: list[str]) -> Signature:
+    return Signature(
+        names=tuple(names),
+        dtypes=tuple("float32" if each.dtype is None else each.dtype.numpy().name for each in values),
+        shapes=tuple(
+            None
+            if each.shape is None
+            else tuple(dim if isinstance(dim, int) else str(dim) for dim in each.shape)
+            for each in values
+        ),
+    )
+
+
+def _print(
+    classes: list[EmittedClass],
+    writer: ClassWriter,
+    bodies: Mapping[Module, list[Body]],
+    dialect: Dialect,
+    inputs: Signature,
+    outputs: Signature,
+) -> str:
+    functions = {
+        name: each for written in bodies.values() for body in written for name, each in body.helpers.items()
+    }
+    definitions = helpers.definitions(functions.values())
+    root = classes[-1].name
+    statements: list[ast.stmt] = [*definitions]
+    for each in classes:
+        docstring = _class_docstring(each, dialect, inputs, outputs)
+        statements.append(writer.definition(each, docstring))
+    statements.extend(dialect.loader(root))
+    imports = helpers.import_statements(dict(dialect.imports), helpers.used_names(statements))
+    header = ast.Module(
+        [
+            ast.Expr(ast.Constant(dialect.module_docstring(root, inputs, outputs))),
+            *ast.parse("\n".join(["from __future__ import annotations", *imports])).body,
+        ],
+        [],
+    )
+    body = ast.Module(statements, [])
+    parts = [ast.unparse(ast.fix_missing_locations(each)) for each in (header, body)]
+    return format_source("\n\n\n".join(parts) + "\n")
+
+
+def format_source(text: str) -> str:
+    """Source text in ruff's format, imports sorted; the syntax tree stays the same but for import order."""
+    for arguments in (
+        ["check", "--select", "I", "--fix", "--quiet"],
+        ["format", "--line-length", "100"],
+    ):
+        done = subprocess.run(
+            [find_ruff_bin(), *arguments, "--isolated", "--stdin-filename", FILE_NAME, "-"],
+            input=text,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=False,
+        )
+        if done.returncode != 0:
+            raise EnvironmentFailure(f"ruff could not format the emitted source: {done.stderr.strip()}")
+        text = done.stdout
+    return text
+
+
+def _class_docstring(emitted: EmittedClass, dialect: Dialect, inputs: Signature, outputs: Signature) -> str:
+    module = emitted.members[0]
+    if not emitted.bodies:
+        return f"Holds the tensors of {describe(module)}."
+    body = emitted.bodies[0]
+    taken = ", ".join(_shape_text(value) for value in body.inputs)
+    given = ", ".join(_shape_text(value) for value in body.outputs)
+    first = f"{describe(module)}" if len(emitted.members) == 1 else f"{describe(module)} and its like"
+    return f"{first}: {taken} to {given}."
+
+
+def describe(module: Module) -> str:
+    """What a docstring calls a module: its path, made of identifiers only."""
+    from bridge.emit.names import identifier
+
+    return ".".join(part if part.isdigit() else identifier(part) for part in module.path) or "The whole model"
+
+
+def _shape_text(value: ir.Value) -> str:
+    from bridge.emit.names import identifier
+
+    if value.shape is None:
+        return "any shape"
+    return (
+        "("
+        + ", ".join(
+            str(dim) if isinstance(dim, int) else identifier(str(dim), default="n") for dim in value.shape
+        )
+        + ")"
+    )
+
+
+def _tensors(
+    model: ir.Model, plan_: plan.Plan, modules: ModuleTree, dialect: Dialect
+) -> tuple[dict[str, Array], WeightMap]:
+    info = metadata.source_info(model)
+    tensors: dict[str, Array] = {}
+    maps: list[TensorMap] = []
+    aliases: dict[str, tuple[str, ...]] = {}
+
+    def add(target: str, tensor: Tensor, *, buffer: bool) -> None:
+        value = tensor.value
+        if value.const_value is None:
+            raise ValueError(f"{value.name} is not an initializer")
+        array = value.const_value.numpy()
+        record = metadata.recipe_record(value)
+        chain: Recipe | None = None if record is None else recipe.from_json(record)
+        for op, attributes in tensor.moves:
+            array = recipe.run(recipe.step(op, recipe.Source("it"), **attributes), {"it": array})
+            chain = None if chain is None else recipe.step(op, chain, **attributes)
+        origin = plan.origin(value)
+        if origin is not None and origin.aliases:
+            aliases[origin.path] = origin.aliases
+        moves_only = chain is None or recipe.only_moves(chain)
+        note = tensor.note if chain is not None else None
+        if not moves_only:
+            note = "computed from the source's tensors; it cannot be moved back"
+        tensors[target] = np.ascontiguousarray(array).reshape(array.shape)
+        maps.append(
+            TensorMap(
+                target=target,
+                shape=tuple(array.shape),
+                dtype=array.dtype.name,
+                kind="constant" if origin is None else "buffer" if buffer else origin.kind,
+                trainable=origin is not None and origin.trainable and not buffer,
+                recipe=chain,
+                recipe_kind="bijective" if moves_only and note is None else "lossy",
+                note=note,
+            )
+        )
+
+    for module in modules.root.modules():
+        for child in module.children.values():
+            if isinstance(child, plan.LayerSpec):
+                path = modules.target_path(child.path)
+                for slot, tensor in child.layer.tensors.items():
+                    state = plan.canonical_leaf(slot) in ("running_mean", "running_var")
+                    add(f"{path}{dialect.separator}{slot}", tensor, buffer=state)
+                for slot, array in dialect.extra_state(child.layer).items():
+                    target = f"{path}{dialect.separator}{slot}"
+                    tensors[target] = array
+                    maps.append(TensorMap(target, array.shape, array.dtype.name, "buffer", False, None))
+            elif isinstance(child, plan.ParameterSpec) and not child.literal:
+                add(modules.target_path(child.path), Tensor(child.value), buffer=False)
+    maps.sort(key=lambda each: each.target)
+    ordered = {each.target: tensors[each.target] for each in maps}
+    weights = WeightMap(info.framework, dialect.name, tuple(maps), aliases, info.unused_weights)
+    return ordered, weights
+
+
+def _anchors(
+    text: str,
+    classes: list[EmittedClass],
+    bodies: Mapping[Module, list[Body]],
+    dialect: Dialect,
+    planner: plan.Planner,
+) -> Anchors:
+    lines = _statement_lines(text, dialect.forward)
+    order = planner.order()
+    anchors: list[tuple[int, Anchor]] = []
+    for emitted in classes:
+        for module in emitted.members:
+            for region, body in zip(module.regions, bodies.get(module, ()), strict=False):
+                for made, line in zip(body.made, lines[emitted.name], strict=True):
+                    for value, variable in made:
+                        node = value.producer()
+                        if node is None or node not in set(region.items):
+                            continue
+                        anchors.append((order[node], _anchor(value, node, region, line, variable)))
+    anchors.sort(key=lambda each: each[0])
+    return Anchors(FILE_NAME, tuple(anchor for _, anchor in anchors))
+
+
+def _anchor(value: ir.Value, node: ir.Node, region: tree.Region, line: int, variable: str) -> Anchor:
+    return Anchor(
+        hub=value.name or "",
+        source=metadata.source_value(value),
+        scope=metadata.scope_path(metadata.scope_of(node) or ()),
+        location=metadata.location_of(node),
+        operator=node.op_type,
+        module=".".join(region.path),
+        call=region.call,
+        line=line,
+        variable=variable,
+        permutation=metadata.permutation_of(value),
+    )
+
+
+def _statement_lines(text: str, forward: str) -> dict[str, list[int]]:
+    """The line numbers of the statements of each class's forward method in the formatted text."""
+    result: dict[str, list[int]] = {}
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.ClassDef):
+            for method in node.body:
+                if isinstance(method, ast.FunctionDef) and method.name == forward:
+                    result[node.name] = [each.lineno for each in method.body]
+    return result

@@ -1,0 +1,102 @@
+"""Anchors: source tensor, hub value and line of the emitted source, tied together.
+
+anchors.json, version 1. `docs/anchors.md` is the schema in prose. Localisation, error messages and
+reports stand on these records.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bridge.errors import InputError
+
+FORMAT = "bridge.anchors"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """One value of the model on all three sides.
+
+    `hub` is the value's name in the canonical hub graph, `source` its name in the source's own graph
+    (an fx node, a TensorFlow tensor) where known, `scope` the module path in the source, `location` the
+    user's own source line. `line` is the line of model.py that makes it, `variable` the variable there,
+    `module` the path of the emitted module whose method that is, `call` the number of its call.
+    `permutation` says how the target stores it: stored axis i is hub axis `permutation[i]`.
+    """
+
+    hub: str
+    source: str | None
+    scope: str
+    location: str | None
+    operator: str
+    module: str
+    call: tuple[int, ...]
+    line: int
+    variable: str
+    permutation: tuple[int, ...] | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "hub": self.hub,
+            "source": self.source,
+            "scope": self.scope,
+            "location": self.location,
+            "operator": self.operator,
+            "module": self.module,
+            "call": list(self.call),
+            "line": self.line,
+            "variable": self.variable,
+            "permutation": None if self.permutation is None else list(self.permutation),
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Anchor:
+        permutation = record["permutation"]
+        return cls(
+            **{
+                **record,
+                "call": tuple(record["call"]),
+                "permutation": None if permutation is None else tuple(permutation),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """All anchors of a converted model, in the order in which the target computes the values."""
+
+    file: str
+    anchors: tuple[Anchor, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "file": self.file,
+            "anchors": [each.to_json() for each in self.anchors],
+        }
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Anchors:
+        """Read an anchors.json. Raises InputError if it is none, or of a version this bridge does not know."""
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"these anchors cannot be read: {error}", where=str(path)) from error
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
+            raise InputError("this is not a file of anchors", where=str(path))
+        if record.get("version") != VERSION:
+            raise InputError(
+                f"these anchors have version {record.get('version')}, and this bridge reads version {VERSION}",
+                where=str(path),
+                hint="convert the model again, or use the bridge that wrote them",
+            )
+        return cls(record["file"], tuple(Anchor.from_json(each) for each in record["anchors"]))
