@@ -15,6 +15,7 @@ from bridge.emit import helpers, plan, tree
 from bridge.emit.body import Body, BodyWriter
 from bridge.emit.classes import ClassWriter, EmittedClass
 from bridge.emit.dialect import Dialect, Signature
+from bridge.emit.docstrings import module_text, shape_text
 from bridge.emit.layer import Tensor
 from bridge.emit.lowering import LoweringTable
 from bridge.emit.modules import Module, ModuleTree
@@ -117,8 +118,7 @@ def _print(
     root = classes[-1].name
     statements: list[ast.stmt] = [*definitions]
     for each in classes:
-        docstring = _class_docstring(each, dialect, inputs, outputs)
-        statements.append(writer.definition(each, docstring))
+        statements.append(writer.definition(each, _class_docstring(each)))
     statements.extend(dialect.loader(root))
     imports = helpers.import_statements(dict(dialect.imports), helpers.used_names(statements))
     header = ast.Module(
@@ -153,36 +153,15 @@ def format_source(text: str) -> str:
     return text
 
 
-def _class_docstring(emitted: EmittedClass, dialect: Dialect, inputs: Signature, outputs: Signature) -> str:
-    module = emitted.members[0]
+def _class_docstring(emitted: EmittedClass) -> str:
+    path = module_text(emitted.members[0].path)
     if not emitted.bodies:
-        return f"Holds the tensors of {describe(module)}."
+        return f"Holds the tensors of {path}."
     body = emitted.bodies[0]
-    taken = ", ".join(_shape_text(value) for value in body.inputs)
-    given = ", ".join(_shape_text(value) for value in body.outputs)
-    first = f"{describe(module)}" if len(emitted.members) == 1 else f"{describe(module)} and its like"
-    return f"{first}: {taken} to {given}."
-
-
-def describe(module: Module) -> str:
-    """What a docstring calls a module: its path, made of identifiers only."""
-    from bridge.emit.names import identifier
-
-    return ".".join(part if part.isdigit() else identifier(part) for part in module.path) or "The whole model"
-
-
-def _shape_text(value: ir.Value) -> str:
-    from bridge.emit.names import identifier
-
-    if value.shape is None:
-        return "any shape"
-    return (
-        "("
-        + ", ".join(
-            str(dim) if isinstance(dim, int) else identifier(str(dim), default="n") for dim in value.shape
-        )
-        + ")"
-    )
+    taken = ", ".join(shape_text(value.shape) for value in body.inputs)
+    given = ", ".join(shape_text(value.shape) for value in body.outputs)
+    subject = path if len(emitted.members) == 1 else f"{path} and {len(emitted.members) - 1} more"
+    return f"{subject}: {taken} to {given}."
 
 
 def _tensors(

@@ -86,7 +86,7 @@ class Anchors:
 
     @classmethod
     def load(cls, path: Path) -> Anchors:
-        """Read an anchors.json. Raises InputError if it is none, or of a version this bridge does not know."""
+        """Read an anchors.json. Raises InputError if it is none, or of a version unknown here."""
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -95,7 +95,7 @@ class Anchors:
             raise InputError("this is not a file of anchors", where=str(path))
         if record.get("version") != VERSION:
             raise InputError(
-                f"these anchors have version {record.get('version')}, and this bridge reads version {VERSION}",
+                f"these anchors have version {record.get('version')}, not {VERSION}",
                 where=str(path),
                 hint="convert the model again, or use the bridge that wrote them",
             )

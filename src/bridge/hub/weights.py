@@ -127,7 +127,7 @@ class WeightMap:
             raise InputError("this is not a weight map", where=str(path))
         if record.get("version") != VERSION:
             raise InputError(
-                f"this weight map has version {record.get('version')}, and this bridge reads version {VERSION}",
+                f"this weight map has version {record.get('version')}, not {VERSION}",
                 where=str(path),
                 hint="convert the model again, or use the bridge that wrote the map",
             )

@@ -1,0 +1,35 @@
+"""Docstrings of the emitted file. Names of the model enter them as identifiers only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bridge.emit.dialect import Signature
+from bridge.emit.names import identifier
+
+
+def file_docstring(title: str, usage: str, inputs: Signature, outputs: Signature) -> str:
+    """The first lines of model.py: what it is, how to load it, what it takes and gives."""
+    lines = [title, "", usage, "", "Inputs:", *_describe(inputs), "Outputs:", *_describe(outputs)]
+    return "\n".join(lines) + "\n"
+
+
+def shape_text(shape: Sequence[Any] | None) -> str:
+    """`(batch, 3, 224, 224)`: dynamic axes by name."""
+    if shape is None:
+        return "any shape"
+    parts = [str(dim) if isinstance(dim, int) else identifier(str(dim), default="n") for dim in shape]
+    return "(" + ", ".join(parts) + ("," if len(parts) == 1 else "") + ")"
+
+
+def module_text(path: Sequence[str]) -> str:
+    """A module's path in dotted form, or what the root is called."""
+    return ".".join(part if part.isdigit() else identifier(part) for part in path) or "The whole model"
+
+
+def _describe(signature: Signature) -> list[str]:
+    return [
+        f"    {identifier(name)}: {dtype} {shape_text(shape)}"
+        for name, dtype, shape in zip(signature.names, signature.dtypes, signature.shapes, strict=True)
+    ]
