@@ -1,0 +1,1 @@
+"""PyTorch to the hub: reading modules, programs, archives and checkpoints through torch.export."""

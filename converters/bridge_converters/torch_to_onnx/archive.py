@@ -1,0 +1,117 @@
+"""Loading a `.pt2` archive without running code that is stored in it."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import pickle
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from bridge.errors import InputError, TrustError
+from bridge_converters.torch_to_onnx.user_code import first_line
+
+EXTRA_FILE = "bridge.json"
+"""Name of the file in archives that bridge writes: class names of modules by path, as JSON."""
+
+_LEGACY_PICKLES = ("serialized_state_dict.pt", "serialized_constants.pt", "serialized_example_inputs.pt")
+
+
+def load_archive(path: Path, *, trust: bool) -> tuple[ExportedProgram, dict[str, str]]:
+    """The program of an archive written by `torch.export.save`, and class names of modules by path.
+
+    The class names are there only if bridge wrote the archive.
+
+    Raises TrustError if loading would unpickle arbitrary objects or load compiled code and `trust` is
+    False, and InputError if the file is damaged or of a version that this PyTorch cannot read.
+    """
+    try:
+        reasons = _code_in(path)
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise _damaged(path, error) from error
+    if reasons and not trust:
+        raise TrustError(
+            f"loading {path} would run code that is stored in it ({'; '.join(reasons)})",
+            hint="if you trust where the file comes from, run the same command with --trust",
+        )
+    extra = {EXTRA_FILE: ""}
+    log = logging.getLogger("torch.export")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.export.load(path, extra_files=extra)
+    except Exception as error:  # torch's deserialiser raises AssertionError, KeyError, RuntimeError and more
+        raise _damaged(path, error) from error
+    finally:
+        log.setLevel(level)
+    return program, _module_types(extra[EXTRA_FILE])
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"{path} cannot be loaded as an exported program: {first_line(error)}",
+        hint=f"it is damaged or was written by another version of PyTorch (this is {torch.__version__}); "
+        "write it again with torch.export.save",
+    )
+
+
+def _module_types(text: str | bytes) -> dict[str, str]:
+    if not text:
+        return {}
+    record = json.loads(text)
+    return {str(path): str(kind) for path, kind in record["module_types"].items()}
+
+
+def _code_in(path: Path) -> list[str]:
+    """Why loading an archive would run code from it; empty if it would not."""
+    reasons = []
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.namelist():
+            # Entries lie under a folder called like the archive when it was written.
+            name = entry.split("/", 1)[-1]
+            base = name.rsplit("/", 1)[-1]
+            if name.startswith("data/aotinductor/"):
+                reasons.append("compiled code")
+            elif base.startswith(("custom_obj_", "opaque_obj_")):
+                reasons.append(f"the pickled object {base}")
+            elif (
+                name.startswith("data/sample_inputs/") or base in _LEGACY_PICKLES or _is_legacy_weights(name)
+            ):
+                if not _is_plain(archive.read(entry)):
+                    reasons.append(f"objects other than tensors in {name}")
+            elif base.endswith("_config.json"):
+                reasons.extend(_pickled_payloads(archive, entry))
+    return list(dict.fromkeys(reasons))
+
+
+def _is_legacy_weights(name: str) -> bool:
+    return name.startswith(("data/weights/", "data/constants/")) and name.endswith(".pt")
+
+
+def _pickled_payloads(archive: zipfile.ZipFile, entry: str) -> list[str]:
+    config: dict[str, Any] = json.loads(archive.read(entry)).get("config", {})
+    folder = entry.rsplit("/", 1)[0]
+    found = []
+    for fqn, payload in config.items():
+        if payload.get("use_pickle") and not _is_plain(archive.read(f"{folder}/{payload['path_name']}")):
+            found.append(f"the pickled tensor {fqn}")
+    return found
+
+
+def _is_plain(data: bytes) -> bool:
+    """Whether PyTorch's restricted unpickler, which runs no code, can load the bytes."""
+    if not data:
+        return True
+    try:
+        torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError:
+        return False
+    return True

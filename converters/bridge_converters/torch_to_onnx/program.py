@@ -1,0 +1,165 @@
+"""Rewriting an ExportedProgram before it goes to the ONNX exporter, so that nothing is lost there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+
+import torch
+from torch import fx
+from torch.export import ExportedProgram
+from torch.export.graph_signature import ConstantArgument, OutputKind
+
+_aten = torch.ops.aten
+
+_DROPOUTS = (_aten.dropout.default, _aten.dropout_.default)
+_OTHER_DROPOUTS = (
+    _aten.feature_dropout.default,
+    _aten.feature_dropout_.default,
+    _aten.alpha_dropout.default,
+    _aten.alpha_dropout_.default,
+    _aten.feature_alpha_dropout.default,
+    _aten.feature_alpha_dropout_.default,
+)
+_BATCH_NORM_TRAINING_ARGUMENT = 5
+_BATCH_NORM_RUNNING_MEAN_ARGUMENT = 3
+
+
+@cache
+def _library() -> torch.library.Library:
+    """bridge's namespace of operators; they exist as long as this object."""
+    library = torch.library.Library("bridge", "DEF")  # type: ignore[no-untyped-call]
+    library.define("dropout(Tensor input, float ratio) -> Tensor")  # type: ignore[no-untyped-call]
+
+    def shape(input: torch.Tensor, ratio: float) -> torch.Tensor:
+        return torch.empty_like(input)
+
+    def compute(input: torch.Tensor, ratio: float) -> torch.Tensor:
+        return input.clone()
+
+    torch.library.register_fake("bridge::dropout", shape, lib=library)
+    library.impl("dropout", compute, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+    return library
+
+
+def dropout_marker() -> torch._ops.OpOverload:
+    """The operator that stands for an inactive dropout: `bridge::dropout(input, ratio)` returns its input.
+
+    aten.dropout itself is decomposed to a copy when it is inactive, and its ratio is lost.
+    """
+    _library()
+    overload: torch._ops.OpOverload = torch.ops.bridge.dropout.default
+    return overload
+
+
+def evaluate(program: ExportedProgram) -> tuple[str, ...]:
+    """Switch a program that was exported in training mode to evaluation mode, in place.
+
+    Returns a note if anything changed. A program is taken to be in training mode if it updates the
+    running statistics of a batch normalization or all its dropouts are active.
+    """
+    dropouts = [node for node in _calls(program) if node.target in (*_DROPOUTS, *_OTHER_DROPOUTS)]
+    norms = [node for node in _calls(program) if _updates_statistics(node)]
+    training = bool(norms) or (bool(dropouts) and all(node.args[2] for node in dropouts))
+    if not training:
+        return ()
+    for node in dropouts:
+        node.args = (*node.args[:2], False)
+    for node in norms:
+        at = _BATCH_NORM_TRAINING_ARGUMENT
+        node.args = (*node.args[:at], False, *node.args[at + 1 :])
+    _remove_batch_counters(program)
+    program.graph_module.recompile()
+    return (
+        "the program was exported in training mode (dropout or batch normalization active); "
+        "it was converted as in evaluation mode. Call module.eval() before torch.export.export",
+    )
+
+
+def mark_dropouts(program: ExportedProgram) -> tuple[str, ...]:
+    """Replace inactive dropouts by the marker operator, in place; returns notes on kinds ONNX lacks."""
+    notes = []
+    for node in list(_calls(program)):
+        if node.target in _DROPOUTS and node.args[2] is False:
+            node.target = dropout_marker()
+            node.args = node.args[:2]
+        elif node.target in _OTHER_DROPOUTS and node.args[2] is False:
+            name = str(node.target).split(".")[1].rstrip("_")
+            notes.append(
+                f"{name} with p={node.args[1]} is left out: it does nothing in evaluation mode, "
+                "and ONNX has no operator for it"
+            )
+    program.graph_module.recompile()
+    return tuple(dict.fromkeys(notes))
+
+
+def drop_constant_outputs(program: ExportedProgram) -> None:
+    """Remove outputs that are no tensors (None, numbers) from the graph, in place."""
+    signature = program.graph_signature
+    keep = [
+        not (spec.kind is OutputKind.USER_OUTPUT and isinstance(spec.arg, ConstantArgument))
+        for spec in signature.output_specs
+    ]
+    if all(keep):
+        return
+    output = program.graph.output_node()
+    (results,) = output.args
+    assert isinstance(results, tuple | list)
+    output.args = (tuple(each for each, kept in zip(results, keep, strict=True) if kept),)
+    signature.output_specs = [spec for spec, kept in zip(signature.output_specs, keep, strict=True) if kept]
+    program.graph_module.recompile()
+
+
+def mutated_buffers(program: ExportedProgram) -> tuple[str, ...]:
+    """The paths of buffers that a call of the program changes."""
+    targets = {
+        name: spec.target
+        for spec in program.graph_signature.input_specs
+        if spec.kind is torch.export.graph_signature.InputKind.BUFFER
+        for name in [getattr(spec.arg, "name", "")]
+    }
+    found = list(program.graph_signature.buffers_to_mutate.values())
+    for node in _calls(program):
+        first = node.args[0] if node.args else None
+        if _writes_first_argument(node) and isinstance(first, fx.Node) and first.name in targets:
+            found.append(str(targets[first.name]))
+    return tuple(dict.fromkeys(found))
+
+
+def _writes_first_argument(node: fx.Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    if schema is None or not schema.arguments:
+        return False
+    alias = schema.arguments[0].alias_info
+    return alias is not None and alias.is_write
+
+
+def _updates_statistics(node: fx.Node) -> bool:
+    return (
+        node.target is _aten.batch_norm.default
+        and bool(node.args[_BATCH_NORM_TRAINING_ARGUMENT])
+        and node.args[_BATCH_NORM_RUNNING_MEAN_ARGUMENT] is not None
+    )
+
+
+def _remove_batch_counters(program: ExportedProgram) -> None:
+    """Remove the additions that count batches in `num_batches_tracked`."""
+    counters = {
+        getattr(spec.arg, "name", "")
+        for spec in program.graph_signature.input_specs
+        if (spec.target or "").endswith("num_batches_tracked")
+    }
+    for node in list(_calls(program)):
+        first = node.args[0] if node.args else None
+        if node.target is _aten.add_.Tensor and isinstance(first, fx.Node) and first.name in counters:
+            node.replace_all_uses_with(first)
+            if node.graph is not None:
+                node.graph.erase_node(node)
+
+
+def _calls(program: ExportedProgram) -> Iterator[fx.Node]:
+    for module in program.graph_module.modules():
+        if isinstance(module, fx.GraphModule):
+            for node in module.graph.nodes:
+                if node.op == "call_function":
+                    yield node

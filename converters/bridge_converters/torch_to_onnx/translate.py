@@ -1,0 +1,83 @@
+"""From an ExportedProgram to an ONNX graph by PyTorch's own exporter, nothing optimised away."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from onnxscript import opset23 as op
+from torch.export import ExportedProgram
+from torch.onnx.errors import OnnxExporterError
+
+from bridge_converters.torch_to_onnx.failures import translation_failure
+from bridge_converters.torch_to_onnx.program import dropout_marker
+
+OPSET = 23
+
+
+@dataclass(frozen=True)
+class Translation:
+    """The exporter's graph, the decomposed program whose nodes it names, and the seconds it took."""
+
+    model: ir.Model
+    program: ExportedProgram
+    seconds: float
+
+
+def translate(program: ExportedProgram) -> Translation:
+    """Export a program to ONNX at the hub's opset.
+
+    Raises UnsupportedOps listing every operator that the exporter has no translation for, and
+    BridgeError with the user's source line for any other failure of the exporter.
+    """
+    start = time.perf_counter()
+    with _quiet():
+        try:
+            result = torch.onnx.export(
+                program,
+                (),
+                dynamo=True,
+                optimize=False,
+                verbose=False,
+                opset_version=OPSET,
+                custom_translation_table=_translations(),
+            )
+        except OnnxExporterError as error:
+            raise translation_failure(error, program) from error
+    assert result is not None
+    assert result.exported_program is not None
+    return Translation(result.model, result.exported_program, time.perf_counter() - start)
+
+
+def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
+    return {dropout_marker(): _dropout}
+
+
+def _dropout(input: ir.Value, ratio: float) -> ir.Value:
+    # While the exporter records, onnxscript's operators take and return graph values, unlike their types.
+    dropout: Any = op.Dropout
+    output: ir.Value
+    output, _ = dropout(input, op.Constant(value_float=ratio))
+    return output
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's progress and advice from the user's terminal; failures are raised, not logged."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
