@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from bridge import errors
 from bridge.errors import BridgeError, EnvironmentFailure, UnsupportedOp, UnsupportedOps
 
+_OUT_OF_MEMORY = {"MemoryError", "ResourceExhaustedError", "OutOfMemoryError"}
+_ALLOCATION = re.compile("can't allocate memory|bad_alloc|Failed to allocate memory", re.IGNORECASE)
 _EXTRAS = {"torch": "torch", "tensorflow": "tf", "keras": "tf", "tf2onnx": "tf"}
 
 
@@ -20,6 +23,14 @@ class WorkerTraceback(Exception):
 
     def __str__(self) -> str:
         return f"in the worker:\n{self.text}"
+
+
+class TaskFailure(EnvironmentFailure):
+    """An exception in a worker that is not bridge's own: `text` is its class and first line."""
+
+    def __init__(self, text: str, *, label: str) -> None:
+        super().__init__(f"the {label} failed: {text}", hint="run again with --debug to see where")
+        self.text = text
 
 
 def from_record(record: Mapping[str, Any], *, label: str) -> BridgeError:
@@ -51,12 +62,9 @@ def _foreign(record: Mapping[str, Any], label: str) -> BridgeError:
     package = record.get("package")
     if package in _EXTRAS and "ModuleNotFoundError" in record["classes"]:
         return errors.MissingPackage(package, extra=_EXTRAS[package], why=f"the {label}")
-    if "MemoryError" in record["classes"]:
+    message = str(record["message"]).strip().partition("\n")[0]
+    if not _OUT_OF_MEMORY.isdisjoint(record["classes"]) or _ALLOCATION.search(message):
         return EnvironmentFailure(
             f"the {label} ran out of memory", hint="free some memory, or use a machine with more"
         )
-    message = str(record["message"]).strip().partition("\n")[0]
-    return EnvironmentFailure(
-        f"the {label} failed: {record['classes'][0]}: {message}".rstrip(": "),
-        hint="run again with --debug to see where",
-    )
+    return TaskFailure(f"{record['classes'][0]}: {message}".rstrip(": "), label=label)

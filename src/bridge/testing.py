@@ -1,0 +1,29 @@
+"""Assertions about model versions, for tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bridge.errors import EnvironmentFailure
+from bridge.formats.request import ReadRequest
+from bridge.verify import Report, verify
+
+
+def assert_equivalent(
+    source: str | Path | ReadRequest, target: str | Path | ReadRequest, **options: Any
+) -> Report:
+    """Verify that two versions of a model are equivalent; `options` are those of `bridge.verify.verify`.
+
+    Returns the report. Raises AssertionError with its summary where they differ, and EnvironmentFailure
+    where that could not be checked, so that a test errs instead of failing.
+    """
+    report = verify(source, target, **options)
+    if report.verdict == "could not be checked":
+        raise EnvironmentFailure(
+            f"the versions could not be checked: {'; '.join(report.reasons)}",
+            hint="docs/verdict.md lists what can be done",
+        )
+    if not report.passed:
+        raise AssertionError(report.summary())
+    return report

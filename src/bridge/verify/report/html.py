@@ -1,0 +1,113 @@
+"""The report as one HTML page without anything to download."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+
+from bridge.verify.compare import Errors, OutputResult
+from bridge.verify.report.junit import legal
+from bridge.verify.report.model import Report
+from bridge.verify.report.text import weights_line
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; width: 100%; margin: 0.5rem 0 1.5rem; }
+caption { text-align: left; font-weight: 600; padding: 0.5rem 0; }
+th, td { border-bottom: 1px solid #767676; padding: 0.3rem 0.6rem; text-align: left; vertical-align: top; }
+td.number { font-variant-numeric: tabular-nums; }
+code { overflow-wrap: anywhere; }
+.verdict { border-left: 0.5rem solid #595959; padding: 0.5rem 1rem; font-size: 1.25rem; }
+.equivalent { border-color: #1a7f37; } .different { border-color: #b3261e; }
+@media (prefers-color-scheme: dark) { body { background: #121212; color: #eeeeee; } }
+"""
+
+
+def render(report: Report) -> str:
+    """The page; all text passes through the XML writer, which escapes it."""
+    root = Element("html", lang="en")
+    head = SubElement(root, "head")
+    SubElement(head, "meta", charset="utf-8")
+    SubElement(head, "meta", name="viewport", content="width=device-width, initial-scale=1")
+    SubElement(head, "title").text = f"bridge verify: {report.verdict}"
+    SubElement(head, "style").text = _STYLE
+    main = SubElement(SubElement(root, "body"), "main")
+    SubElement(main, "h1").text = "Verification"
+    verdict = SubElement(main, "p", {"class": f"verdict {report.verdict.split()[0]}", "role": "status"})
+    SubElement(verdict, "strong").text = f"Verdict: {report.verdict}"
+    _list(main, report.reasons)
+    _table(
+        main,
+        "The two versions",
+        ("", "path", "what was run"),
+        [
+            (name, side.path, side.what)
+            for name, side in (("source", report.source), ("target", report.target))
+        ],
+    )
+    SubElement(main, "p").text = f"Outputs are held against: {report.reference}."
+    _table(
+        main,
+        "Outputs",
+        ("output", "inputs", "source error", "target error", "tolerance", "verdict"),
+        [row for output in report.outputs for row in _output_rows(output)],
+    )
+    SubElement(main, "h2").text = "Weights"
+    SubElement(main, "p").text = legal(weights_line(report))
+    if report.weights is not None and report.weights.differences:
+        rows = [(each.target, each.reason) for each in report.weights.differences]
+        _table(main, "Tensors that differ", ("tensor", "why"), rows)
+    shapes = [
+        (draw.name, ", ".join(f"{each.name} {each.dtype}{list(each.shape)}" for each in draw.inputs))
+        for draw in report.draws
+    ]
+    _table(main, f"Sets of inputs (seed {report.seed})", ("set", "inputs"), shapes)
+    if report.notes:
+        SubElement(main, "h2").text = "Notes"
+        _list(main, report.notes)
+    text: str = ElementTree.tostring(root, encoding="unicode", method="html")
+    return "<!DOCTYPE html>\n" + text + "\n"
+
+
+def _list(parent: Element, items: Iterable[str]) -> None:
+    texts = list(items)
+    if texts:
+        listing = SubElement(parent, "ul")
+        for text in texts:
+            SubElement(listing, "li").text = legal(text)
+
+
+def _table(parent: Element, caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    table = SubElement(parent, "table")
+    SubElement(table, "caption").text = caption
+    head = SubElement(SubElement(table, "thead"), "tr")
+    for title in header:
+        SubElement(head, "th", scope="col").text = title
+    body = SubElement(table, "tbody")
+    for row in rows:
+        line = SubElement(body, "tr")
+        SubElement(line, "th", scope="row").text = legal(row[0])
+        for cell in row[1:]:
+            SubElement(line, "td").text = legal(cell)
+
+
+def _output_rows(output: OutputResult) -> list[tuple[str, ...]]:
+    name = f"{output.name} ({output.dtype})"
+    if output.varies is False:
+        name += ", does not vary with the inputs"
+    if not output.errors:
+        return [(name, "all", "", "", "", output.verdict)]
+    return [(name, *_error_cells(each), output.verdict) for each in output.errors]
+
+
+def _error_cells(errors: Errors) -> tuple[str, str, str, str]:
+    def pair(first: float | None, second: float | None) -> str:
+        return "none" if first is None or second is None else f"{first:.3g} (largest element {second:.3g})"
+
+    return (
+        errors.rule,
+        pair(errors.source_l2, errors.source_max),
+        pair(errors.target_l2, errors.target_max),
+        pair(errors.tolerance_l2, errors.tolerance_max),
+    )

@@ -1,0 +1,131 @@
+"""The result of a verification: one typed model that every rendering reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bridge.errors import ExitCode
+from bridge.verify.compare import OutputResult, Verdict
+from bridge.verify.weights import WeightsResult
+
+SCHEMA = 1
+"""The version of the JSON form; a change that a reader of version 1 would misread increases it."""
+
+
+@dataclass(frozen=True)
+class SideReport:
+    """One version of the model: where it is, and which object was run, in words."""
+
+    path: str
+    what: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class InputReport:
+    """An input of a draw."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class DrawReport:
+    """One set of inputs that both versions were run with."""
+
+    name: str
+    rule: str
+    inputs: tuple[InputReport, ...]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Wall seconds and peak resident bytes; the only part of a report that differs between equal runs."""
+
+    total_seconds: float
+    source_seconds: float
+    target_seconds: float
+    source_peak_bytes: int
+    target_peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """Whether two versions of a model are equivalent, and what that rests on.
+
+    `reference` says what the outputs were held against, `reasons` why the verdict is not "equivalent".
+    `weights` is None where they were not compared; `weights_note` then says why.
+    """
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    source: SideReport
+    target: SideReport
+    seed: int
+    reference: str
+    outputs: tuple[OutputResult, ...]
+    draws: tuple[DrawReport, ...]
+    weights: WeightsResult | None
+    weights_note: str
+    notes: tuple[str, ...]
+    timing: Timing = field(compare=False)
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict == "equivalent"
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What the command line exits with: a difference is never the same as "could not be checked"."""
+        codes: dict[Verdict, ExitCode] = {
+            "equivalent": ExitCode.OK,
+            "different": ExitCode.DIFFERENT,
+            "could not be checked": ExitCode.ENVIRONMENT,
+        }
+        return codes[self.verdict]
+
+    def summary(self) -> str:
+        """The report as text for a terminal, without colours."""
+        from bridge.verify.report.text import render
+
+        return render(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON values; docs/verdict.md describes the schema."""
+        record = _plain(dataclasses.asdict(self))
+        assert isinstance(record, dict)
+        return {"schema": SCHEMA, "passed": self.passed, **record}
+
+    def to_json(self, path: str | Path) -> None:
+        """Write the report as JSON. Equal inputs, versions and seed give equal bytes but for `timing`."""
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+        Path(path).write_text(text + "\n", encoding="utf-8")
+
+    def to_junit(self, path: str | Path) -> None:
+        """Write the report as JUnit XML: a test case an output, and one for the weights."""
+        from bridge.verify.report.junit import render
+
+        Path(path).write_text(render(self), encoding="utf-8")
+
+    def to_html(self, path: str | Path) -> None:
+        """Write the report as one self-contained HTML page."""
+        from bridge.verify.report.html import render
+
+        Path(path).write_text(render(self), encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    """JSON values of nested dataclass fields; JSON has no infinity and no NaN, they become strings."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value

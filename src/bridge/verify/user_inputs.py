@@ -1,0 +1,138 @@
+"""Inputs that the user gives: arrays, files of arrays, or specifications of the inputs."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bridge.errors import InputError
+from bridge.formats.request import InputSpec
+from bridge.verify.inputs import Draw
+from bridge.worker.side import TensorSpec
+from bridge.worker.standalone import read_tensors
+
+Array = np.ndarray[Any, np.dtype[Any]]
+UserInputs = str | Path | Mapping[str, Any] | Sequence[Any]
+
+
+def split(
+    inputs: UserInputs | None,
+) -> tuple[list[InputSpec], list[Mapping[str, Array] | Sequence[Array]]]:
+    """Sort what the user gave into specifications and sets of arrays.
+
+    A path is an `.npz` or `.safetensors` file; a mapping is one set of arrays by name; a sequence is one
+    set of arrays by position, or several paths, or specifications (`InputSpec`, or text such as
+    `1x3x224x224`).
+    Raises InputError on anything else.
+    """
+    if inputs is None:
+        return [], []
+    if isinstance(inputs, str | Path):
+        return _split_one(inputs)
+    if isinstance(inputs, Mapping):
+        return [], [{str(name): _array(value) for name, value in inputs.items()}]
+    if all(isinstance(each, str | Path | InputSpec) for each in inputs):
+        specs: list[InputSpec] = []
+        sets: list[Mapping[str, Array] | Sequence[Array]] = []
+        for each in inputs:
+            more_specs, more_sets = ([each], []) if isinstance(each, InputSpec) else _split_one(each)
+            specs += more_specs
+            sets += more_sets
+        return specs, sets
+    return [], [[_array(each) for each in inputs]]
+
+
+def _split_one(text: str | Path) -> tuple[list[InputSpec], list[Mapping[str, Array] | Sequence[Array]]]:
+    if Path(text).suffix in (".npz", ".safetensors"):
+        return [], [_read(Path(text))]
+    return [InputSpec.parse(str(text))], []
+
+
+def _read(path: Path) -> dict[str, Array]:
+    try:
+        if path.suffix == ".safetensors":
+            return read_tensors(str(path))
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise InputError("no such file of inputs", hint="check the path", where=str(path)) from None
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"the inputs cannot be read: {error}",
+            hint="write them with numpy.savez(path, name=array) or safetensors",
+            where=str(path),
+        ) from error
+
+
+def _array(value: Any) -> Array:
+    array = np.asarray(value)
+    if array.dtype == object:
+        raise InputError(f"an input of type {type(value).__name__} is not an array", hint="give numpy arrays")
+    return array
+
+
+def apply_specs(specs: Sequence[TensorSpec], given: Sequence[InputSpec]) -> list[TensorSpec]:
+    """What the model says about its inputs, with what the user says instead: by name, or by position.
+
+    Axis 0 stays dynamic where the model says so, whatever size the user's example has there.
+    Raises InputError for a name that the model does not have, or for more specifications than inputs.
+    """
+    result = list(specs)
+    names = [spec.name for spec in specs]
+    if len(given) > len(specs):
+        raise InputError(
+            f"{len(given)} inputs are specified, but the model has {len(specs)}: {', '.join(names)}",
+            hint="give one --input for each input of the model",
+        )
+    for position, each in enumerate(given):
+        if each.name is not None and each.name not in names:
+            raise InputError(
+                f"the model has no input {each.name!r}, it has {', '.join(names)}",
+                hint="name one of them, or leave the name out to go by position",
+            )
+        index = names.index(each.name) if each.name is not None else position
+        known = result[index].shape
+        shape: tuple[int | str | None, ...] = each.shape
+        if known and shape and not isinstance(known[0], int):
+            shape = (known[0], *shape[1:])
+        result[index] = replace(result[index], dtype=each.dtype, shape=shape)
+    return result
+
+
+def user_draws(
+    sets: Sequence[Mapping[str, Array] | Sequence[Array]], specs: Sequence[TensorSpec]
+) -> list[Draw]:
+    """The user's arrays by the names of the model's inputs.
+
+    Raises InputError where names or number do not fit. `arr_0`, `arr_1`, ... (numpy's names for arrays
+    without one) go by position.
+    """
+    names = [spec.name for spec in specs]
+    result = []
+    for index, each in enumerate(sets):
+        if isinstance(each, Mapping) and all(key == f"arr_{i}" for i, key in enumerate(each)):
+            each = list(each.values())
+        if not isinstance(each, Mapping):
+            each = dict(zip(names, each, strict=False)) if len(each) == len(names) else {}
+        if set(each) != set(names):
+            raise InputError(
+                f"the given inputs are not those of the model: it takes {', '.join(names)}",
+                hint="name the arrays as the model's inputs, or give as many as it has, in its order",
+            )
+        result.append(
+            Draw(f"{index}-user", "user", _batch(each, specs), {name: each[name] for name in names})
+        )
+    return result
+
+
+def _batch(arrays: Mapping[str, Array], specs: Sequence[TensorSpec]) -> int | None:
+    for spec in specs:
+        dynamic = spec.shape is not None and len(spec.shape) > 0 and not isinstance(spec.shape[0], int)
+        if dynamic and arrays[spec.name].ndim:
+            return int(arrays[spec.name].shape[0])
+    return None

@@ -1,0 +1,122 @@
+"""An ONNX model in double precision, run by ONNX's reference evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_NARROW = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+_TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype", "output_datatype")
+_IMPLICIT_FLOAT = {
+    "BlackmanWindow": "output_datatype",
+    "HammingWindow": "output_datatype",
+    "HannWindow": "output_datatype",
+    "MelWeightMatrix": "output_datatype",
+}
+"""Operators whose result is float32 when the attribute that says its type is absent."""
+
+
+class DoubleModel:
+    """The float64 counterpart of an ONNX model: every narrower floating-point tensor and type is double.
+
+    `run` takes the inputs of the original model by name. Raises NotImplementedError, or whatever the
+    reference evaluator raises, for an operator that it cannot compute.
+    """
+
+    def __init__(self, model: ModelProto) -> None:
+        double = ModelProto()
+        double.CopyFrom(model)
+        widen(double)
+        self._evaluator = ReferenceEvaluator(double)
+
+    def run(self, feeds: Mapping[str, Array]) -> list[Array]:
+        wide = {
+            name: array.astype(np.float64) if _is_float(array) else array for name, array in feeds.items()
+        }
+        return [np.asarray(output) for output in self._evaluator.run(None, wide)]
+
+
+def _is_float(array: Array) -> bool:
+    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+
+
+def widen(model: ModelProto) -> None:
+    """Replace every float32, float16 and bfloat16 tensor and type of a model by float64, in place."""
+    _widen_graph(model.graph)
+    for function in model.functions:
+        for node in function.node:
+            _widen_node(node)
+
+
+def _widen_graph(graph: GraphProto) -> None:
+    for tensor in graph.initializer:
+        _widen_tensor(tensor)
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        _widen_type(value.type)
+    for node in graph.node:
+        _widen_node(node)
+
+
+def _widen_type(type_: TypeProto) -> None:
+    match type_.WhichOneof("value"):
+        case "tensor_type":
+            if type_.tensor_type.elem_type in _NARROW:
+                type_.tensor_type.elem_type = TensorProto.DOUBLE
+        case "sequence_type":
+            _widen_type(type_.sequence_type.elem_type)
+        case "optional_type":
+            _widen_type(type_.optional_type.elem_type)
+
+
+def _widen_tensor(tensor: TensorProto) -> None:
+    if tensor.data_type in _NARROW:
+        array = numpy_helper.to_array(tensor).astype(np.float64)
+        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+
+
+def _widen_node(node: NodeProto) -> None:
+    if node.op_type == "Constant":
+        _widen_constant(node)
+    elif node.op_type == "ConstantOfShape" and not node.attribute:
+        zero = numpy_helper.from_array(np.zeros(1, np.float64))
+        node.attribute.append(onnx.helper.make_attribute("value", zero))
+    elif node.op_type in _IMPLICIT_FLOAT:
+        name = _IMPLICIT_FLOAT[node.op_type]
+        if not any(attribute.name == name for attribute in node.attribute):
+            node.attribute.append(onnx.helper.make_attribute(name, TensorProto.DOUBLE))
+    for attribute in node.attribute:
+        _widen_attribute(attribute)
+
+
+def _widen_attribute(attribute: AttributeProto) -> None:
+    if attribute.name in _TYPE_ATTRIBUTES and attribute.i in _NARROW:
+        attribute.i = TensorProto.DOUBLE
+    if attribute.type == AttributeProto.TENSOR:
+        _widen_tensor(attribute.t)
+    for graph in _graphs(attribute):
+        _widen_graph(graph)
+
+
+def _graphs(attribute: AttributeProto) -> Iterator[GraphProto]:
+    if attribute.type == AttributeProto.GRAPH:
+        yield attribute.g
+    yield from attribute.graphs
+
+
+def _widen_constant(node: NodeProto) -> None:
+    """Write `value_float` and `value_floats` as tensors, which can be double."""
+    for attribute in node.attribute:
+        if attribute.name == "value_float":
+            value: Array = np.array(attribute.f, np.float64)
+        elif attribute.name == "value_floats":
+            value = np.array(list(attribute.floats), np.float64)
+        else:
+            continue
+        attribute.CopyFrom(onnx.helper.make_attribute("value", numpy_helper.from_array(value)))
