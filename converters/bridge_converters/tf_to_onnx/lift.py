@@ -7,7 +7,7 @@ in place of constants, so no weight is ever copied into the graph.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,12 +63,16 @@ def lift_variables(function: tf.types.experimental.ConcreteFunction) -> Lifted:
     )
     refuse_assignments(graph_def)
     captures = tuple(_captures(function))
-    convertible = convert_to_constants._GraphDef(graph_def)
-    for capture in captures:
-        if capture.variable is not None:
-            _lift(convertible.nodes[capture.node], capture.variable)
+    lifted = lift_nodes(
+        graph_def,
+        {
+            capture.node: (capture.variable.shape, capture.variable.dtype)
+            for capture in captures
+            if capture.variable is not None
+        },
+    )
     needed = [tensor.op.name for tensor in (*arguments(function), *function.outputs)]
-    kept = dataflow(convertible.converted_self().graph_def, needed)
+    kept = dataflow(lifted, needed)
     present = {node.name for node in kept.node}
     return Lifted(kept, tuple(capture for capture in captures if capture.node in present))
 
@@ -172,12 +176,21 @@ def _captures(function: tf.types.experimental.ConcreteFunction) -> Iterator[Capt
             yield Capture(name, None, outer)
 
 
-def _lift(handle: Any, variable: tf.Variable) -> None:
-    """Turn one captured resource into a placeholder, and its readers into readers of a tensor."""
-    shape = variable.shape.as_list()
+def lift_nodes(
+    graph_def: tf.compat.v1.GraphDef, variables: Mapping[str, tuple[tf.TensorShape, tf.DType]]
+) -> tf.compat.v1.GraphDef:
+    """A graph in which the named nodes (variables or constants) are placeholders, and their readers fit."""
+    convertible = convert_to_constants._GraphDef(graph_def)
+    for name, (shape, dtype) in variables.items():
+        lift_node(convertible.nodes[name], shape, dtype)
+    return convertible.converted_self().graph_def
+
+
+def lift_node(handle: Any, shape: tf.TensorShape, dtype: tf.DType) -> None:
+    """Turn one variable of TensorFlow's converter into a placeholder, and its readers into readers of a tensor."""
     data = convert_to_constants._TensorData(
-        numpy=np.broadcast_to(np.zeros((), variable.dtype.as_numpy_dtype), shape),
-        dtype=variable.dtype.as_datatype_enum,
+        numpy=np.broadcast_to(np.zeros((), dtype.as_numpy_dtype), shape.as_list()),
+        dtype=dtype.as_datatype_enum,
         index=None,
     )
     node = handle.converted_self().node
@@ -185,6 +198,6 @@ def _lift(handle: Any, variable: tf.Variable) -> None:
     node.name = handle.node.name
     node.op = "Placeholder"
     node.attr["dtype"].type = data.dtype
-    node.attr["shape"].shape.CopyFrom(tf.TensorShape(shape).as_proto())
+    node.attr["shape"].shape.CopyFrom(shape.as_proto())
     for edge in handle.outgoing_edges:
         edge.destination.convertible.convert_variable_to_constant(edge, data)

@@ -37,6 +37,10 @@ def trace(request: ReadRequest) -> Bundle:
         return trace_keras(
             model, format=request.format, inputs=request.inputs, static_batch=request.static_batch
         )
+    if request.format == "saved_model":
+        from bridge_converters.tf_to_onnx.saved_model import trace_saved_model
+
+        return trace_saved_model(request)
     raise InputError(f"{request.format!r} is not a TensorFlow format", where=request.path)
 
 
