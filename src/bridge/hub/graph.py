@@ -144,11 +144,7 @@ def common_scope(nodes: Iterable[ir.Node]) -> metadata.Scope | None:
 
 def add_constant(graph: ir.Graph, array: Array, hint: str) -> ir.Value:
     """A new initializer with a plain constant; its name is made unique and given its final form by naming."""
-    name = hint
-    number = 1
-    while name in graph.initializers:
-        number += 1
-        name = f"{hint}_{number}"
+    name = free_name(graph, hint)
     tensor = ir.tensor(np.ascontiguousarray(array), name=name)
     value = ir.Value(
         name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
@@ -216,3 +212,35 @@ def remove_unread(nodes: Sequence[ir.Node]) -> None:
             output.uses() or output.is_graph_output() for output in node.outputs
         ):
             node.graph.remove(node, safe=True)
+
+
+def bodies(node: ir.Node) -> Iterator[ir.Graph]:
+    """The graphs inside a node: the branches of an If, the body of a Loop or Scan."""
+    for each in node.attributes.values():
+        if each.type == ir.AttributeType.GRAPH:
+            yield each.as_graph()
+        elif each.type == ir.AttributeType.GRAPHS:
+            yield from each.as_graphs()
+
+
+def free_name(graph: ir.Graph, base: str) -> str:
+    """A name that no initializer of the graph has; naming gives initializers their final names."""
+    name, number = base, 1
+    while name in graph.initializers:
+        number += 1
+        name = f"{base}_{number}"
+    return name
+
+
+def replace_by_initializer(value: ir.Value, initializer: ir.Value) -> None:
+    """Let the readers of a computed value read an initializer; a graph output reads it through Identity."""
+    if not value.is_graph_output():
+        value.replace_all_uses_with(initializer)
+        return
+    node = value.producer()
+    assert node is not None
+    assert isinstance(node.graph, ir.Graph)
+    identity = ir.node("Identity", [initializer])
+    identity.metadata_props.update(node.metadata_props)
+    node.graph.insert_after(node, identity)
+    take_over(value, identity.outputs[0])

@@ -150,6 +150,11 @@ def sources(recipe: Recipe) -> Iterator[str]:
                 yield from sources(each)
 
 
+def is_move(op: str) -> bool:
+    """Whether an operation places every element unchanged."""
+    return op in _MOVES
+
+
 def only_moves(recipe: Recipe) -> bool:
     """Whether every element of the result is an unchanged element of a source tensor."""
     match recipe:
@@ -187,7 +192,7 @@ def element_indices(recipe: Recipe, shapes: Mapping[str, tuple[int, ...]]) -> di
 
 
 def to_json(recipe: Recipe) -> Any:
-    """The JSON form: `{"source": name}`, `{"literal": ..., "dtype": ...}` or `{"op": ..., "of": [...], ...}`."""
+    """The JSON form: `{"source": name}`, `{"literal": ..., "dtype": ...}` or `{"op": ..., "of": [...]}`."""
     match recipe:
         case Source(name):
             return {"source": name}
