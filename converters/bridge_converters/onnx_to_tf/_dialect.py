@@ -159,3 +159,6 @@ def _parameters(constructor: str) -> dict[str, inspect.Parameter]:
         for name, parameter in parameters.items()
         if name != "self" and parameter.kind is not parameter.VAR_KEYWORD
     }
+
+
+DIALECT = TensorFlowDialect()

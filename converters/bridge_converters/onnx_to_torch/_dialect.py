@@ -159,3 +159,6 @@ def _parameters(constructor: str) -> dict[str, inspect.Parameter]:
     parameters = dict(inspect.signature(target.__init__).parameters)
     del parameters["self"]
     return parameters
+
+
+DIALECT = TorchDialect()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bridge.emit.dialect import Signature
@@ -15,7 +15,7 @@ def file_docstring(title: str, usage: str, inputs: Signature, outputs: Signature
     return "\n".join(lines) + "\n"
 
 
-def shape_text(shape: Sequence[Any] | None) -> str:
+def shape_text(shape: Iterable[Any] | None) -> str:
     """`(batch, 3, 224, 224)`: dynamic axes by name."""
     if shape is None:
         return "any shape"

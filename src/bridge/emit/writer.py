@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
-from ruff.__main__ import find_ruff_bin
 
 from bridge.emit import helpers, plan, tree
 from bridge.emit.body import Body, BodyWriter
@@ -140,7 +140,7 @@ def format_source(text: str) -> str:
         ["format", "--line-length", "100"],
     ):
         done = subprocess.run(
-            [find_ruff_bin(), *arguments, "--isolated", "--stdin-filename", FILE_NAME, "-"],
+            [sys.executable, "-m", "ruff", *arguments, "--isolated", "--stdin-filename", FILE_NAME, "-"],
             input=text,
             capture_output=True,
             text=True,

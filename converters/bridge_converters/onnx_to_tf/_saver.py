@@ -1,0 +1,53 @@
+"""Saving an emitted Keras model as a SavedModel."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from bridge.emit.dialect import Signature
+from bridge.emit.names import Namespace, identifier
+from bridge.errors import BridgeError
+
+
+def save(directory: Path, inputs: Signature, outputs: Signature) -> list[str]:
+    """Write a SavedModel into the directory of `model.py`: named inputs and outputs, dynamic axes open.
+
+    The signature `serving_default` is inference; its variables are trainable as in the source.
+    """
+    model = load_model(directory)
+    names = Namespace()
+    input_names = [names.claim(identifier(name, default="input")) for name in inputs.names]
+    specs = [
+        tf.TensorSpec(
+            None if shape is None else [None if isinstance(size, str) else size for size in shape],
+            tf.dtypes.as_dtype(dtype),
+            name=name,
+        )
+        for name, shape, dtype in zip(input_names, inputs.shapes, inputs.dtypes, strict=True)
+    ]
+
+    def serve(*tensors: Any) -> dict[str, Any]:
+        results = model(*tensors)
+        results = results if isinstance(results, tuple) else (results,)
+        return dict(zip(outputs.names, results, strict=True))
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serve", serve, input_signature=specs)
+    archive.write_out(str(directory), verbose=False)
+    return []
+
+
+def load_model(directory: Path) -> Any:
+    """The emitted Keras model with its weights, loaded from `model.py` in a directory."""
+    specification = importlib.util.spec_from_file_location("emitted_model", directory / "model.py")
+    if specification is None or specification.loader is None:
+        raise BridgeError("this directory holds no model.py", where=str(directory))
+    namespace = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(namespace)
+    return namespace.load()

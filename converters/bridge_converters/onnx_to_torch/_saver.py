@@ -1,0 +1,114 @@
+"""Saving an emitted PyTorch module as `.pt2`."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bridge.emit.dialect import Signature
+from bridge.errors import BridgeError
+
+ARTIFACT = "model.pt2"
+_TRIED_SIZES = (32, 64, 128, 224)
+
+
+def save(directory: Path, inputs: Signature, outputs: Signature) -> list[str]:
+    """Write `model.pt2` beside `model.py`, dynamic where the model is.
+
+    Raises BridgeError with the reason and the line of model.py if the module cannot be exported.
+    """
+    module = load_module(directory)
+    failure: Exception | None = None
+    for size in _TRIED_SIZES:
+        examples = tuple(
+            _example(shape, dtype, size) for shape, dtype in zip(inputs.shapes, inputs.dtypes, strict=True)
+        )
+        try:
+            with torch.no_grad():
+                module(*examples)
+        except (RuntimeError, IndexError, ValueError) as error:
+            failure = error
+            if not _has_free_sizes(inputs):
+                break
+            continue
+        return _export(module, examples, inputs, directory)
+    raise BridgeError(
+        f"the emitted module does not run on example inputs: {_first_line(failure)}",
+        where=_line_of(failure, directory),
+        hint="model.py and its weights are complete without model.pt2; choose a directory as output",
+    )
+
+
+def load_module(directory: Path) -> nn.Module:
+    """The emitted module with its weights, loaded from `model.py` in a directory."""
+    specification = importlib.util.spec_from_file_location("emitted_model", directory / "model.py")
+    if specification is None or specification.loader is None:
+        raise BridgeError("this directory holds no model.py", where=str(directory))
+    namespace = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(namespace)
+    module: nn.Module = namespace.load()
+    return module
+
+
+def _export(
+    module: nn.Module, examples: tuple[torch.Tensor, ...], inputs: Signature, directory: Path
+) -> list[str]:
+    dims: dict[str, Any] = {}
+    shapes: list[dict[int, Any]] = []
+    for shape in inputs.shapes:
+        axes = {axis: size for axis, size in enumerate(shape or ()) if isinstance(size, str)}
+        shapes.append(
+            {axis: dims.setdefault(name, torch.export.Dim(f"d{len(dims)}")) for axis, name in axes.items()}
+        )
+    notes: list[str] = []
+    try:
+        program = torch.export.export(module, examples, dynamic_shapes=tuple(shapes), strict=False)
+    except Exception as error:  # torch.export fails with many types, and each is reported
+        automatic = tuple(dict.fromkeys(each, torch.export.Dim.AUTO) for each in shapes)
+        try:
+            program = torch.export.export(module, examples, dynamic_shapes=automatic, strict=False)
+        except Exception as second:
+            raise BridgeError(
+                f"torch.export cannot export the emitted module: {_first_line(second)}",
+                where=_line_of(second, directory),
+                hint="model.py and its weights are complete without model.pt2; choose a directory as output",
+            ) from second
+        notes.append(f"model.pt2 has fewer dynamic axes than model.py: {_first_line(error)}")
+    torch.export.save(program, directory / ARTIFACT)
+    return notes
+
+
+def _has_free_sizes(inputs: Signature) -> bool:
+    """Whether an axis other than the first is dynamic, so that another size may be tried."""
+    return any(isinstance(size, str) for shape in inputs.shapes for size in (shape or ())[1:])
+
+
+def _example(shape: tuple[int | str, ...] | None, dtype: str, size: int) -> torch.Tensor:
+    """A batch of 2 (1 would be taken for a constant), other dynamic axes of the size to try."""
+    if shape is None:
+        raise BridgeError("an input of unknown rank has no example", hint="convert with --input NAME=SHAPE")
+    sizes = [each if isinstance(each, int) else 2 if axis == 0 else size for axis, each in enumerate(shape)]
+    kind = getattr(torch, dtype)
+    generator = torch.Generator().manual_seed(0)
+    if kind.is_floating_point:
+        return torch.rand(sizes, generator=generator).to(kind)
+    return torch.randint(0, 2, sizes, generator=generator).to(kind)
+
+
+def _first_line(error: Exception | None) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _line_of(error: Exception | None, directory: Path) -> str | None:
+    """The line of model.py at which an error was raised."""
+    traceback = None if error is None else error.__traceback__
+    line = None
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename == str(directory / "model.py"):
+            line = f"model.py:{traceback.tb_lineno}"
+        traceback = traceback.tb_next
+    return line

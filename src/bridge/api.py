@@ -1,0 +1,341 @@
+"""The Python API: `convert` and what it gives."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from bridge.errors import BridgeError, InputError, OutputError
+from bridge.formats.artifacts import TARGETS, Artifact, Target, artifact
+from bridge.formats.detect import locate
+from bridge.formats.output import atomic_output, check_output
+from bridge.formats.request import ReadRequest
+from bridge.verify.user_inputs import UserInputs, split
+from bridge.worker.tasks import run_task
+
+if TYPE_CHECKING:
+    from bridge.hub.metadata import SourceInfo
+    from bridge.hub.weights import WeightMap
+    from bridge.verify.report import Report
+
+Progress = Callable[[str], None]
+
+
+@dataclass
+class Result:
+    """A converted model.
+
+    `directory` holds everything that was made (for PyTorch: model.py, model.safetensors, weights.json,
+    anchors.json, model.pt2; for TensorFlow the same in a SavedModel; for ONNX the file). `output` is
+    where the user asked for it, None if they did not. `report` is the verification, None if it was not
+    asked for. `timings` are the seconds of each step, `peak_bytes` the largest resident memory of the
+    workers that read and built, `notes` what the user should know.
+    """
+
+    to: Target
+    directory: Path
+    output: Path | None
+    info: SourceInfo
+    report: Report | None
+    timings: Mapping[str, float]
+    peak_bytes: Mapping[str, int]
+    notes: tuple[str, ...]
+    _temporary: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
+
+    @cached_property
+    def source(self) -> str:
+        """The generated Python source of the model."""
+        return self._made("model.py").read_text(encoding="utf-8")
+
+    @cached_property
+    def weights(self) -> WeightMap:
+        """For every tensor of the target, which source tensors it came from and how."""
+        from bridge.hub.weights import WeightMap
+
+        return WeightMap.load(self._made("weights.json"))
+
+    @cached_property
+    def model(self) -> Any:
+        """The target framework's own object (`nn.Module`, `keras.Model`), with its weights, trainable.
+
+        Imports the target framework into this process.
+        """
+        import importlib
+
+        if self.to == "onnx":
+            import onnx
+
+            return onnx.load(str(self.directory / "model.onnx"))
+        saver = importlib.import_module(f"bridge_converters.onnx_to_{self.to}._saver")
+        return saver.load_module(self.directory) if self.to == "torch" else saver.load_model(self.directory)
+
+    def run(self, *arrays: Any) -> list[Any]:
+        """Run the converted model in a worker: numpy arrays in, numpy arrays out, in the source's order."""
+        from bridge.verify.run import run_once
+
+        return run_once(self._runnable(), arrays)
+
+    def save(self, path: str | Path, *, force: bool = False) -> Path:
+        """Write the artifact that the suffix of `path` means; a directory takes everything.
+
+        Raises OutputError if it exists and `force` is not given, InputError for a suffix bridge does not write.
+        """
+        wanted = artifact(path, self.to)
+        with atomic_output(wanted.path, force=force) as temporary:
+            _take(self.directory, wanted, temporary)
+        return wanted.path
+
+    def _runnable(self) -> Path:
+        return self.directory / "model.onnx" if self.to == "onnx" else self.directory
+
+    def _made(self, name: str) -> Path:
+        path = self.directory / name
+        if not path.is_file():
+            raise BridgeError(
+                f"a conversion to {self.to} has no {name}", hint="convert to torch or tf for source code"
+            )
+        return path
+
+
+def convert(
+    source: Any,
+    to: str,
+    inputs: UserInputs | Any = None,
+    *,
+    trust: bool = False,
+    engine: str | None = None,
+    io_layout: Literal["source", "native"] = "source",
+    force: bool = False,
+    output: str | Path | None = None,
+    model: str | None = None,
+    custom_objects: str | None = None,
+    static_batch: bool = False,
+    verify: bool = True,
+    seed: int = 0,
+    on_progress: Progress | None = None,
+) -> Result:
+    """Convert a model to the other framework, and verify it.
+
+    `source` is an nn.Module, ExportedProgram, keras.Model, tf.Module, tf.function, onnx.ModelProto, or the
+    path of a model in any format that bridge reads. `to` is `torch`, `tf` or `onnx`. `inputs` are
+    example arrays (a tuple in order, a dict by name), the path of an `.npz`, or specifications such as
+    `"1x3x224x224"`; an nn.Module needs them. `trust` allows code stored in the file to run. `io_layout="native"`
+    gives the target's own layout at the boundary instead of the source's. `output` is where to
+    write, its suffix chooses the artifact; without it the result lives until it is garbage collected, or
+    until `Result.save`. `model` is a factory `pkg.mod:callable` for files that hold weights only,
+    `custom_objects` a module to import first. `static_batch` keeps axis 0 of the inputs fixed.
+    `engine="onnx2torch"` is not part of this version. `on_progress` hears of every step.
+
+    Raises BridgeError (and its subclasses) for what cannot be done; a result whose two versions differ
+    is returned, with a `report` that says so.
+    """
+    if to not in TARGETS:
+        raise InputError(f"to={to!r} is not a target", hint=f"choose one of {', '.join(TARGETS)}")
+    if engine is not None:
+        raise InputError(
+            f"engine={engine!r} is not available", hint="leave engine out for bridge's own lowerings"
+        )
+    target: Target = to  # type: ignore[assignment]
+    say = on_progress or (lambda text: None)
+    wanted = None if output is None else artifact(output, target)
+    with tempfile.TemporaryDirectory(prefix="bridge-") as scratch:
+        request = _request(source, inputs, Path(scratch), trust, model, custom_objects, static_batch)
+        if wanted is not None:
+            check_output(wanted.path, force=force, source=request.path)
+        made = _Made(target, request, Path(scratch), io_layout, wanted, say)
+        with made.staging(force=force) as directory:
+            made.build(directory)
+            if verify:
+                made.verify(directory, inputs, seed)
+            return made.result(directory)
+
+
+class _Made:
+    """A conversion on its way: reading, building, verifying, each in workers of its own."""
+
+    def __init__(
+        self,
+        target: Target,
+        request: ReadRequest,
+        scratch: Path,
+        io_layout: str,
+        wanted: Artifact | None,
+        say: Progress,
+    ) -> None:
+        self._target = target
+        self._request = request
+        self._scratch = scratch
+        self._io_layout = io_layout
+        self._wanted = wanted
+        self._say = say
+        self._timings: dict[str, float] = {}
+        self._peaks: dict[str, int] = {}
+        self._notes: tuple[str, ...] = ()
+        self._info: dict[str, Any] = {}
+        self._report: Report | None = None
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+
+    @contextmanager
+    def staging(self, *, force: bool) -> Iterator[Path]:
+        """Where the result is made: beside the output, to be renamed, or in a directory of its own."""
+        if self._wanted is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="bridge-result-")
+            yield Path(self._temporary.name)
+            return
+        with atomic_output(self._wanted.path, force=force) as temporary:
+            if self._wanted.kind == "directory":
+                temporary.mkdir()
+                yield temporary
+            else:
+                directory = self._scratch / "result"
+                directory.mkdir()
+                yield directory
+                _take(directory, self._wanted, temporary)
+
+    def build(self, directory: Path) -> None:
+        hub_directory = self._scratch / "hub"
+        hub_directory.mkdir()
+        reading = run_task(
+            "bridge.tasks:read",
+            {"read": self._request.to_json(), "out": str(hub_directory)},
+            label="reader",
+            on_progress=self._say,
+        )
+        hub = str(hub_directory / "hub.onnx")
+        if self._target == "onnx":
+            built = run_task(
+                "bridge.tasks:build_onnx",
+                {"hub": hub, "out": str(directory / "model.onnx")},
+                label="builder",
+                on_progress=self._say,
+            )
+        else:
+            built = run_task(
+                "bridge.tasks:build",
+                {
+                    "hub": hub,
+                    "out": str(directory),
+                    "target": self._target,
+                    "io_layout": self._io_layout,
+                    "artifact": self._artifact(),
+                },
+                label="builder",
+                on_progress=self._say,
+            )
+        shutil.rmtree(hub_directory)
+        self._timings = {
+            "exporter": reading["exporter_seconds"],
+            "read": reading["_stats"]["seconds"] - reading["exporter_seconds"],
+            **built["timings"],
+            "start the builder": built["_stats"]["seconds"] - sum(built["timings"].values()),
+        }
+        self._peaks = {"read": reading["_stats"]["peak_bytes"], "build": built["_stats"]["peak_bytes"]}
+        self._info = built["info"]
+        self._notes = (*built["info"]["notes"], *built["notes"])
+
+    def _artifact(self) -> str:
+        if self._target == "tf" or (self._wanted is not None and self._wanted.kind != "directory"):
+            return "required"
+        return "if_possible"
+
+    def verify(self, directory: Path, inputs: Any, seed: int) -> None:
+        from bridge.verify.api import verify
+
+        started = time.perf_counter()
+        if self._io_layout == "native":
+            self._notes = (*self._notes, "not checked: the two versions take different layouts")
+            return
+        target = directory / "model.onnx" if self._target == "onnx" else directory
+        self._report = verify(
+            self._request,
+            target,
+            inputs=inputs if isinstance(inputs, str | Path) or _are_arrays(inputs) else None,
+            seed=seed,
+            on_progress=self._say,
+        )
+        self._timings["verify"] = time.perf_counter() - started
+
+    def result(self, directory: Path) -> Result:
+        from bridge.hub.metadata import SourceInfo
+
+        output = None if self._wanted is None else self._wanted.path
+        info = {key: tuple(each) if isinstance(each, list) else each for key, each in self._info.items()}
+        return Result(
+            to=self._target,
+            directory=directory if output is None else output,
+            output=output,
+            info=SourceInfo(**info),
+            report=self._report,
+            timings=self._timings,
+            peak_bytes=self._peaks,
+            notes=self._notes,
+            _temporary=self._temporary,
+        )
+
+
+def _request(
+    source: Any,
+    inputs: Any,
+    scratch: Path,
+    trust: bool,
+    model: str | None,
+    custom_objects: str | None,
+    static_batch: bool,
+) -> ReadRequest:
+    """What to read: the file at a path, or the file that a live object is first written to."""
+    from bridge.formats.live import write_live
+
+    if not isinstance(source, str | Path):
+        source = write_live(source, inputs, scratch, static_batch=static_batch)
+    location = locate(source)
+    specs, examples = _specs(inputs)
+    return ReadRequest(
+        path=str(location.path),
+        format=location.format,
+        model=model,
+        inputs=specs,
+        examples=examples,
+        trust=trust,
+        static_batch=static_batch,
+        custom_objects=custom_objects,
+    )
+
+
+def _specs(inputs: Any) -> tuple[Any, str | None]:
+    if inputs is None or _are_arrays(inputs):
+        return (), None
+    if isinstance(inputs, Path) or (isinstance(inputs, str) and inputs.endswith((".npz", ".safetensors"))):
+        return (), str(inputs)
+    specs, _ = split(inputs)
+    return tuple(specs), None
+
+
+def _are_arrays(inputs: Any) -> bool:
+    values = inputs.values() if isinstance(inputs, Mapping) else inputs
+    return (isinstance(values, Sequence | Mapping) is False and hasattr(values, "__array__")) or (
+        not isinstance(values, str | Path)
+        and values is not None
+        and all(hasattr(each, "__array__") for each in values)
+    )
+
+
+def _take(directory: Path, wanted: Artifact, temporary: Path) -> None:
+    """Copy or move what an artifact consists of from the result's directory to its place."""
+    if wanted.kind == "directory":
+        shutil.copytree(directory, temporary)
+    elif wanted.kind == "pt2":
+        shutil.copyfile(directory / "model.pt2", temporary)
+    else:
+        shutil.copyfile(directory / "model.onnx", temporary)
+        data = directory / "model.onnx.data"
+        if data.exists():
+            raise OutputError(
+                "the model is over 2 GB, and its weights need a file beside it", hint="choose a directory"
+            )

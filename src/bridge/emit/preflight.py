@@ -1,0 +1,63 @@
+"""Before anything is emitted: every node that the target cannot express, listed at once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+
+import onnx_ir as ir
+
+from bridge.emit.layer import NodeView
+from bridge.emit.lowering import Lowering, LoweringTable
+from bridge.emit.plan import node_view
+from bridge.errors import UnsupportedOp, UnsupportedOps
+from bridge.hub import metadata
+from bridge.hub.opset import HUB_OPSET
+
+
+def check(model: ir.Model, table: LoweringTable) -> None:
+    """Raises UnsupportedOps with every kind of node that has neither a layer nor a lowering."""
+    unsupported = find_unsupported(model.graph, table)
+    if unsupported:
+        raise UnsupportedOps(
+            unsupported,
+            target=table.target,
+            hint="a package of yours can add lowerings through the entry point group bridge.converters",
+        )
+
+
+def find_unsupported(nodes: Iterable[ir.Node], table: LoweringTable) -> list[UnsupportedOp]:
+    """The kinds of node that a target cannot express, with the reason, a count and the places of each."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for node in nodes:
+        reason = reason_against(node, table)
+        if reason is not None:
+            scope = metadata.scope_path(metadata.scope_of(node) or ())
+            found.setdefault((node.domain, node.op_type, reason), []).append(scope)
+    return [
+        UnsupportedOp(op_type, domain, reason, len(places), tuple(sorted({each for each in places if each})))
+        for (domain, op_type, reason), places in found.items()
+    ]
+
+
+def reason_against(node: ir.Node, table: LoweringTable) -> str | None:
+    """Why a node cannot be expressed in the target; None if it can."""
+    view = node_view(node)
+    for rule in table.rules(node.op_type, node.domain):
+        layer = rule(view)
+        if layer is not None and layer.tensors:
+            return None
+    lowering = table.find(node.op_type, node.domain, version=HUB_OPSET)
+    if lowering is None:
+        return f"no lowering for {table.target}"
+    missing = _unknown_static(view, lowering)
+    if missing is not None:
+        return f"its input {missing!r} must be known at conversion"
+    return None if lowering.supports is None else lowering.supports(view)
+
+
+def _unknown_static(view: NodeView, lowering: Lowering) -> str | None:
+    for index, name in enumerate(inspect.signature(lowering.function).parameters):
+        if name in lowering.static and view.input(index) is not None and view.constant(index) is None:
+            return name
+    return None

@@ -1,0 +1,120 @@
+"""What a conversion does inside worker processes: reading in one framework, building in the other."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import time
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+from safetensors.numpy import save_file
+
+from bridge.emit import preflight, registry
+from bridge.emit.dialect import Signature
+from bridge.emit.writer import FILE_NAME, emit
+from bridge.errors import BridgeError, MissingPackage
+from bridge.formats.detect import FORMATS
+from bridge.formats.request import ReadRequest
+from bridge.hub import metadata
+from bridge.passes import pipeline
+from bridge.worker import progress
+
+_READERS = {
+    "torch": "bridge_converters.torch_to_onnx.reader",
+    "tf": "bridge_converters.tf_to_onnx.reader",
+    "onnx": "bridge.formats.onnx_reader",
+}
+_REQUIRED = {"torch": ("torch",), "tf": ("tensorflow", "tf2onnx"), "onnx": ()}
+
+HUB_FILE = "hub.onnx"
+
+
+def read(request: dict[str, Any]) -> dict[str, Any]:
+    """Read a model into a hub file. `request`: `read` (a ReadRequest), `out` (a directory)."""
+    wanted = ReadRequest.from_json(request["read"])
+    framework = FORMATS[wanted.format].framework
+    for package in _REQUIRED[framework]:
+        if importlib.util.find_spec(package) is None:
+            raise MissingPackage(package, extra=framework, why=f"reading a {FORMATS[wanted.format].title}")
+    progress.report(f"reading {FORMATS[wanted.format].title}")
+    model: ir.Model = importlib.import_module(_READERS[framework]).read(wanted)
+    save_hub(model, Path(request["out"]) / HUB_FILE)
+    info = metadata.source_info(model)
+    return {"exporter_seconds": info.exporter_seconds}
+
+
+def save_hub(model: ir.Model, path: Path) -> None:
+    """Write a hub model with its weights beside it, so that the next process can map them."""
+    ir.save(model, path, external_data=f"{path.name}.data", size_threshold_bytes=1024)
+
+
+def build(request: dict[str, Any]) -> dict[str, Any]:
+    """Make the target from a hub file.
+
+    `request`: `hub` (the file), `out` (an existing directory to fill), `target`, `io_layout`,
+    `artifact` (whether the framework's own artifact is wanted: `no`, `if_possible`, `required`).
+    Returns the seconds of each step and the notes for the user.
+    """
+    target: registry.TargetName = request["target"]
+    out = Path(request["out"])
+    timings: dict[str, float] = {}
+    started = time.perf_counter()
+    dialect, table = registry.dialect(target), registry.table(target)
+    table.find("Identity", version=1)
+    timings["load the framework"] = time.perf_counter() - started
+
+    started = time.perf_counter()
+    progress.report("bringing the graph to canonical form")
+    model = pipeline.canonicalise(ir.load(request["hub"]))
+    prepared = pipeline.prepare(model, target=target, io_layout=request["io_layout"])
+    preflight.check(prepared, table)
+    timings["passes"] = time.perf_counter() - started
+
+    started = time.perf_counter()
+    progress.report("writing the source")
+    emitted = emit(prepared, table, dialect)
+    (out / FILE_NAME).write_text(emitted.source, encoding="utf-8")
+    save_file(dict(emitted.tensors), out / "model.safetensors")
+    emitted.weights.save(out / "weights.json")
+    emitted.anchors.save(out / "anchors.json")
+    timings["emit"] = time.perf_counter() - started
+
+    notes: list[str] = []
+    if request["artifact"] != "no":
+        started = time.perf_counter()
+        progress.report("saving the artifact")
+        notes = _save_artifact(
+            target, out, emitted.inputs, emitted.outputs, required=request["artifact"] == "required"
+        )
+        timings["save"] = time.perf_counter() - started
+    return {"timings": timings, "notes": notes, "info": _info(prepared)}
+
+
+def _save_artifact(
+    target: registry.TargetName, out: Path, inputs: Signature, outputs: Signature, *, required: bool
+) -> list[str]:
+    try:
+        return registry.saver(target)(out, inputs, outputs)
+    except BridgeError as error:
+        if required:
+            raise
+        where = f" ({error.where})" if error.where else ""
+        return [f"{error.message}{where}"]
+
+
+def build_onnx(request: dict[str, Any]) -> dict[str, Any]:
+    """Write the canonical hub graph as a plain ONNX file. `request`: `hub`, `out` (the file)."""
+    started = time.perf_counter()
+    progress.report("bringing the graph to canonical form")
+    model = pipeline.canonicalise(ir.load(request["hub"]))
+    info = _info(model)
+    out = Path(request["out"])
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+    ir.save(model, out, external_data=f"{out.name}.data" if size > 1_900_000_000 else None)
+    return {"timings": {"passes": time.perf_counter() - started}, "notes": [], "info": info}
+
+
+def _info(model: ir.Model) -> dict[str, Any]:
+    return {**metadata.source_info(model).__dict__}
