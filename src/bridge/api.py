@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from bridge.errors import BridgeError, InputError, OutputError
 from bridge.formats.artifacts import TARGETS, Artifact, Target, artifact
@@ -80,12 +80,12 @@ class Result:
         """Run the converted model in a worker: numpy arrays in, numpy arrays out, in the source's order."""
         from bridge.verify.run import run_once
 
-        return run_once(self._runnable(), arrays)
+        return list(run_once(self._runnable(), arrays))
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the artifact that the suffix of `path` means; a directory takes everything.
 
-        Raises OutputError if it exists and `force` is not given, InputError for a suffix bridge does not write.
+        Raises OutputError if it exists and `force` is not given, InputError for an unknown suffix.
         """
         wanted = artifact(path, self.to)
         with atomic_output(wanted.path, force=force) as temporary:
@@ -126,8 +126,8 @@ def convert(
     `source` is an nn.Module, ExportedProgram, keras.Model, tf.Module, tf.function, onnx.ModelProto, or the
     path of a model in any format that bridge reads. `to` is `torch`, `tf` or `onnx`. `inputs` are
     example arrays (a tuple in order, a dict by name), the path of an `.npz`, or specifications such as
-    `"1x3x224x224"`; an nn.Module needs them. `trust` allows code stored in the file to run. `io_layout="native"`
-    gives the target's own layout at the boundary instead of the source's. `output` is where to
+    `"1x3x224x224"`; an nn.Module needs them. `trust` allows code stored in the file to run.
+    `io_layout="native"` gives the target's own layout at the boundary instead of the source's. `output` is where to
     write, its suffix chooses the artifact; without it the result lives until it is garbage collected, or
     until `Result.save`. `model` is a factory `pkg.mod:callable` for files that hold weights only,
     `custom_objects` a module to import first. `static_batch` keeps axis 0 of the inputs fixed.
@@ -142,14 +142,14 @@ def convert(
         raise InputError(
             f"engine={engine!r} is not available", hint="leave engine out for bridge's own lowerings"
         )
-    target: Target = to  # type: ignore[assignment]
+    target = cast(Target, to)
     say = on_progress or (lambda text: None)
     wanted = None if output is None else artifact(output, target)
     with tempfile.TemporaryDirectory(prefix="bridge-") as scratch:
-        request = _request(source, inputs, Path(scratch), trust, model, custom_objects, static_batch)
+        request, notes = _request(source, inputs, Path(scratch), trust, model, custom_objects, static_batch)
         if wanted is not None:
             check_output(wanted.path, force=force, source=request.path)
-        made = _Made(target, request, Path(scratch), io_layout, wanted, say)
+        made = _Made(target, request, Path(scratch), io_layout, wanted, say, notes)
         with made.staging(force=force) as directory:
             made.build(directory)
             if verify:
@@ -168,6 +168,7 @@ class _Made:
         io_layout: str,
         wanted: Artifact | None,
         say: Progress,
+        notes: tuple[str, ...],
     ) -> None:
         self._target = target
         self._request = request
@@ -177,7 +178,7 @@ class _Made:
         self._say = say
         self._timings: dict[str, float] = {}
         self._peaks: dict[str, int] = {}
-        self._notes: tuple[str, ...] = ()
+        self._notes = notes
         self._info: dict[str, Any] = {}
         self._report: Report | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
@@ -238,7 +239,7 @@ class _Made:
         }
         self._peaks = {"read": reading["_stats"]["peak_bytes"], "build": built["_stats"]["peak_bytes"]}
         self._info = built["info"]
-        self._notes = (*built["info"]["notes"], *built["notes"])
+        self._notes = (*self._notes, *built["info"]["notes"], *built["notes"])
 
     def _artifact(self) -> str:
         if self._target == "tf" or (self._wanted is not None and self._wanted.kind != "directory"):
@@ -266,7 +267,9 @@ class _Made:
         from bridge.hub.metadata import SourceInfo
 
         output = None if self._wanted is None else self._wanted.path
-        info = {key: tuple(each) if isinstance(each, list) else each for key, each in self._info.items()}
+        info: dict[str, Any] = {
+            key: tuple(each) if isinstance(each, list) else each for key, each in self._info.items()
+        }
         return Result(
             to=self._target,
             directory=directory if output is None else output,
@@ -288,15 +291,17 @@ def _request(
     model: str | None,
     custom_objects: str | None,
     static_batch: bool,
-) -> ReadRequest:
+) -> tuple[ReadRequest, tuple[str, ...]]:
     """What to read: the file at a path, or the file that a live object is first written to."""
     from bridge.formats.live import write_live
 
+    notes: tuple[str, ...] = ()
     if not isinstance(source, str | Path):
-        source = write_live(source, inputs, scratch, static_batch=static_batch)
+        source, notes = write_live(source, inputs, scratch, static_batch=static_batch)
+        trust = True
     location = locate(source)
     specs, examples = _specs(inputs)
-    return ReadRequest(
+    request = ReadRequest(
         path=str(location.path),
         format=location.format,
         model=model,
@@ -306,6 +311,7 @@ def _request(
         static_batch=static_batch,
         custom_objects=custom_objects,
     )
+    return request, notes
 
 
 def _specs(inputs: Any) -> tuple[Any, str | None]:
@@ -318,12 +324,13 @@ def _specs(inputs: Any) -> tuple[Any, str | None]:
 
 
 def _are_arrays(inputs: Any) -> bool:
+    """Whether inputs are example arrays or tensors: one, a sequence of them, or a mapping by name."""
+    if inputs is None or isinstance(inputs, str | Path):
+        return False
+    if hasattr(inputs, "__array__"):
+        return True
     values = inputs.values() if isinstance(inputs, Mapping) else inputs
-    return (isinstance(values, Sequence | Mapping) is False and hasattr(values, "__array__")) or (
-        not isinstance(values, str | Path)
-        and values is not None
-        and all(hasattr(each, "__array__") for each in values)
-    )
+    return all(hasattr(each, "__array__") for each in values)
 
 
 def _take(directory: Path, wanted: Artifact, temporary: Path) -> None:

@@ -95,6 +95,7 @@ class _Function:
         self._names = names.Namespace(self._dialect.imports)
         self._variables: dict[ir.Value, str] = {}
         self._free: list[str] = []
+        self._kept: set[str] = set()
         self._helpers: dict[str, Callable[..., Any]] = {}
         self._last_read = self._reads()
 
@@ -113,6 +114,8 @@ class _Function:
             name = names.identifier(value.name or "x", default="x") if self._is_root else self._fresh()
             self._variables[value] = self._names.claim(name) if self._is_root else name
         parameters = [self._variables[value] for value in self._inputs]
+        if self._is_root:
+            self._kept = set(parameters) - {*_FRESH}
         statements: list[ast.stmt] = []
         made: list[list[tuple[ir.Value, str]]] = []
         for index, item in enumerate(self._region.items):
@@ -145,7 +148,8 @@ class _Function:
             for value in values_read(item)
             if value in self._variables and self._last_read.get(value, -1) <= index
         ]
-        reusable = [self._variables.pop(value) for value in dead]
+        released = [self._variables.pop(value) for value in dead]
+        reusable = [name for name in released if name not in self._kept]
         names_: list[str] = []
         for value in outputs:
             if value is None:

@@ -51,7 +51,12 @@ class ModuleTree:
             self._at(path[:-1]).children[path[-1]] = spec
         for path, parameter in plan.parameters.items():
             self._at(path[:-1]).children[path[-1]] = parameter
+        first_use = _first_uses(plan)
         for module in self._index.values():
+            in_order = sorted(
+                module.children, key=lambda name: first_use.get((*module.path, name), len(first_use))
+            )
+            module.children = {name: module.children[name] for name in in_order}
             self._decide_kind(module, plan)
             self._name_children(module)
 
@@ -75,6 +80,8 @@ class ModuleTree:
 
     def _decide_kind(self, module: Module, plan: Plan) -> None:
         numbered = all(name.isdigit() for name in module.children) and bool(module.children)
+        if numbered:
+            module.children = dict(sorted(module.children.items(), key=lambda item: int(item[0])))
         modules_only = not any(isinstance(each, ParameterSpec) for each in module.children.values())
         contiguous = [int(name) for name in module.children if name.isdigit()] == list(
             range(len(module.children))
@@ -172,6 +179,22 @@ class ModuleTree:
                 module.attributes[component] if self._dialect.uses_containers else scope_name(component)
             )
         return self._dialect.separator.join(parts)
+
+
+def _first_uses(plan: Plan) -> dict[Path, int]:
+    """For every path that a node uses, and those above it, the position of the first such node."""
+    first: dict[Path, int] = {}
+    for index, node in enumerate(plan.root.nodes()):
+        spec = plan.layer_of.get(node)
+        used = [] if spec is None else [spec.path]
+        for value in tree.read_values(node):
+            owner = plan.owners.get(value)
+            if owner is not None:
+                used.append(owner.path if isinstance(owner, ParameterSpec) else owner[0].path)
+        for path in used:
+            for depth in range(1, len(path) + 1):
+                first.setdefault(path[:depth], index)
+    return first
 
 
 def scope_name(component: str) -> str:

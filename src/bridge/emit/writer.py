@@ -186,7 +186,8 @@ def _tensors(
         if origin is not None and origin.aliases:
             aliases[origin.path] = origin.aliases
         moves_only = chain is None or recipe.only_moves(chain)
-        note = tensor.note if chain is not None else None
+        between_frameworks = {info.framework, dialect.name} == {"torch", "tf"}
+        note = tensor.note if chain is not None and between_frameworks else None
         if not moves_only:
             note = "computed from the source's tensors; it cannot be moved back"
         tensors[target] = np.ascontiguousarray(array).reshape(array.shape)
