@@ -40,11 +40,11 @@ def command(
     bridge inspect model.pt2
     bridge inspect model.keras --to torch
     """
-    from bridge import inspect
+    from bridge.inspect import inspect
 
     inputs = chosen_inputs(specs, examples)
     with Progress(quiet=quiet) as progress:
-        found = inspect.inspect(
+        found = inspect(
             source,
             to=to,
             inputs=inputs,
