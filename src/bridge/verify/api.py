@@ -287,10 +287,13 @@ class _Verification:
             for each in ran
             if each.target_failure is not None
         )
-        results = _results(source, target, [each for each in ran if each.target is not None])
+        both = [(each, each.target) for each in ran if each.target is not None]
+        results, mismatch = _results(source, target, both)
+        if mismatch is not None:
+            reasons = (*reasons, mismatch)
         verdict, why = _verdict((*reasons, *failed), results, weights)
         runs = [each.source for each in ran]
-        target_runs = [each.target for each in ran if each.target is not None]
+        target_runs = [run for _, run in both]
         return Report(
             verdict=verdict,
             reasons=why,
@@ -314,13 +317,15 @@ class _Verification:
 
 
 def _signature_mismatch(source: Description, target: Description) -> str | None:
-    for word, ours, theirs in (
-        ("input", len(source.inputs), len(target.inputs)),
-        ("output", len(source.outputs), len(target.outputs)),
-    ):
-        if ours != theirs:
-            return f"the source has {ours} {word}s, the target {theirs}"
+    if len(source.inputs) != len(target.inputs):
+        return f"the source has {len(source.inputs)} inputs, the target {len(target.inputs)}"
+    if source.outputs is not None and target.outputs is not None:
+        return _count_mismatch(len(source.outputs), len(target.outputs))
     return None
+
+
+def _count_mismatch(source: int, target: int) -> str | None:
+    return None if source == target else f"the source has {source} outputs, the target {target}"
 
 
 def _plain_name(name: str) -> str:
@@ -338,16 +343,26 @@ def _pairing(ours: Sequence[str], theirs: Sequence[str]) -> dict[str, str]:
     return dict(zip(ours, theirs, strict=True))
 
 
-def _results(source: Description, target: Description, ran: Sequence[_Ran]) -> list[OutputResult]:
+def _output_order(source: Description, target: Description, count: int) -> tuple[list[str], list[int]]:
+    """The names of the source's outputs, and for each the position of the target's."""
+    names = list(source.outputs or target.outputs or [f"output{position}" for position in range(count)])
+    if not source.outputs or not target.outputs or len(set(names)) != len(names):
+        return names, list(range(count))
+    pairs = _pairing(names, target.outputs)
+    return names, [target.outputs.index(pairs[name]) for name in names]
+
+
+def _results(
+    source: Description, target: Description, ran: Sequence[tuple[_Ran, Run]]
+) -> tuple[list[OutputResult], str | None]:
+    """Every output judged; or, instead, that the numbers of outputs differ."""
     if not ran:
-        return []
-    names = list(source.outputs)
-    pairs = _pairing(names, target.outputs) if len(set(names)) == len(names) else None
-    order = (
-        [target.outputs.index(pairs[name]) for name in names]
-        if pairs is not None
-        else list(range(len(names)))
-    )
+        return [], None
+    for each, run in ran:
+        mismatch = _count_mismatch(len(each.source.outputs), len(run.outputs))
+        if mismatch is not None:
+            return [], mismatch
+    names, order = _output_order(source, target, len(ran[0][0].source.outputs))
     results = []
     for position, name in enumerate(names):
         samples = [
@@ -356,14 +371,13 @@ def _results(source: Description, target: Description, ran: Sequence[_Ran]) -> l
                 each.draw.rule,
                 each.draw.batch,
                 each.source.outputs[position],
-                each.target.outputs[order[position]],
+                run.outputs[order[position]],
                 None if each.reference is None else each.reference[position],
             )
-            for each in ran
-            if each.target is not None
+            for each, run in ran
         ]
         results.append(compare_output(name, samples))
-    return results
+    return results, None
 
 
 def _verdict(

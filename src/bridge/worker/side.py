@@ -36,10 +36,13 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Description:
-    """What a worker has loaded: `what` says which object is run, in words."""
+    """What a worker has loaded: `what` says which object is run, in words.
+
+    `outputs` is None where the model has no names for them.
+    """
 
     inputs: tuple[TensorSpec, ...]
-    outputs: tuple[str, ...]
+    outputs: tuple[str, ...] | None
     what: str
     notes: tuple[str, ...]
 
@@ -49,7 +52,8 @@ class Description:
             TensorSpec(each["name"], each["dtype"], None if each["shape"] is None else tuple(each["shape"]))
             for each in record["inputs"]
         )
-        return cls(inputs, tuple(record["outputs"]), record["what"], tuple(record["notes"]))
+        outputs = None if record["outputs"] is None else tuple(record["outputs"])
+        return cls(inputs, outputs, record["what"], tuple(record["notes"]))
 
 
 @dataclass(frozen=True)

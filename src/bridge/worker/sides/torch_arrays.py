@@ -1,0 +1,60 @@
+"""Between numpy arrays and PyTorch tensors, bfloat16 and nested outputs included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import torch
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_BY_BITS = {
+    torch.bfloat16: (torch.int16, ml_dtypes.bfloat16),
+    torch.float8_e4m3fn: (torch.uint8, ml_dtypes.float8_e4m3fn),
+    torch.float8_e5m2: (torch.uint8, ml_dtypes.float8_e5m2),
+}
+"""Types that numpy lacks: they cross as integers of the same bits."""
+
+
+def to_tensor(array: Array) -> torch.Tensor:
+    """The tensor of an array, in the array's memory where its type allows."""
+    for dtype, (bits, numpy_dtype) in _BY_BITS.items():
+        if array.dtype == numpy_dtype:
+            name = str(bits).removeprefix("torch.")
+            return torch.from_numpy(np.ascontiguousarray(array).view(name)).view(dtype)
+    return torch.from_numpy(array)
+
+
+def to_array(tensor: torch.Tensor) -> Array:
+    """The array of a tensor, copied from its device and detached."""
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg()
+    if plain.dtype in _BY_BITS:
+        bits, numpy_dtype = _BY_BITS[plain.dtype]
+        return plain.contiguous().view(bits).numpy().view(numpy_dtype)
+    return plain.numpy()
+
+
+def flatten(outputs: Any) -> list[Array]:
+    """The tensors of a module's result in order: a tensor, or nested sequences and mappings of them.
+
+    Raises TypeError for anything else but None, which is left out.
+    """
+    return [to_array(tensor) for tensor in _leaves(outputs)]
+
+
+def _leaves(outputs: Any) -> Iterator[torch.Tensor]:
+    if isinstance(outputs, torch.Tensor):
+        yield outputs
+    elif isinstance(outputs, Mapping):
+        for each in outputs.values():
+            yield from _leaves(each)
+    elif isinstance(outputs, list | tuple):
+        for each in outputs:
+            yield from _leaves(each)
+    elif isinstance(outputs, int | float | bool):
+        yield torch.tensor(outputs)
+    elif outputs is not None:
+        raise TypeError(f"the model returns a {type(outputs).__name__}, which is not a tensor")
