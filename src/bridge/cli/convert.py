@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -14,6 +14,7 @@ from bridge.errors import ExitCode
 
 if TYPE_CHECKING:
     from bridge.api import Result
+    from bridge.formats.artifacts import Target
 
 
 @click.command()
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 @output_options
 def command(
     source: str,
-    to: str,
+    to: Target,
     output: str | None,
     specs: tuple[str, ...],
     examples: Path | None,
@@ -51,7 +52,7 @@ def command(
     seed: int,
     force: bool,
     no_verify: bool,
-    io_layout: str,
+    io_layout: Literal["source", "native"],
     static_batch: bool,
     as_json: bool,
     quiet: bool,

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bridge.cli.options import chosen_inputs, output_options, source_options
 from bridge.cli.progress import Progress
 from bridge.errors import ExitCode
+
+if TYPE_CHECKING:
+    from bridge.formats.artifacts import Target
 
 
 @click.command()
@@ -21,7 +25,7 @@ from bridge.errors import ExitCode
 @output_options
 def command(
     source: str,
-    to: str | None,
+    to: Target | None,
     specs: tuple[str, ...],
     examples: Path | None,
     model: str | None,

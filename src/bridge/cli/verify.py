@@ -45,11 +45,11 @@ def command(
     bridge verify model.pt2 model_tf/
     bridge verify saved_model/ out/ --junit junit.xml --html report.html
     """
-    import bridge
+    from bridge.verify.api import verify
 
     inputs = chosen_inputs(specs, examples)
     with Progress(quiet=quiet) as progress:
-        result = bridge.verify(
+        result = verify(
             source,
             target,
             inputs=inputs,
