@@ -66,7 +66,10 @@ def function_tree(function: Callable[..., Any]) -> ast.FunctionDef:
 
 
 def inline(function: Callable[..., Any], bindings: Mapping[str, Binding]) -> ast.expr | None:
-    """The body of a lowering as one expression over its bound arguments; None if it is more than that."""
+    """The body of a lowering as one short expression over its bound arguments; None if it is more.
+
+    An expression that still iterates is not one that a reader wants in the middle of a forward method.
+    """
     definition = copy.deepcopy(function_tree(function))
     body = definition.body[1:] if ast.get_docstring(definition) is not None else definition.body
     environment = {name: each.value for name, each in bindings.items() if isinstance(each, Known)}
@@ -79,7 +82,8 @@ def inline(function: Callable[..., Any], bindings: Mapping[str, Binding]) -> ast
         return None
     result = _substitute(expression, facts)
     names = {each.id for each in ast.walk(result) if isinstance(each, ast.Name)}
-    if names & set(environment):
+    computes = any(isinstance(each, ast.comprehension) for each in ast.walk(result))
+    if computes or names & set(environment):
         return None
     return result if len(ast.unparse(result)) <= _MAX_INLINE else None
 
