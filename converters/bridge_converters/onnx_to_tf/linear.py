@@ -1,0 +1,88 @@
+"""Products of matrices."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from bridge.emit.layer import Layer, NodeView
+from bridge.emit.layer import Tensor as LayerTensor
+from bridge_converters._windows import without
+from bridge_converters.onnx_to_tf._table import layer_rule, lowering
+
+
+@lowering("Gemm")
+def gemm(
+    a: tf.Tensor,
+    b: tf.Tensor,
+    c: tf.Tensor | None = None,
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    transA: int = 0,
+    transB: int = 0,
+) -> tf.Tensor:
+    """alpha * a @ b + beta * c for matrices, c broadcast."""
+    product = (tf.transpose(a) if transA else a) @ (tf.transpose(b) if transB else b)
+    product = product if alpha == 1.0 else alpha * product
+    if c is None:
+        return product
+    return product + (c if beta == 1.0 else beta * c)
+
+
+@lowering("MatMul")
+def matmul(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """The matrix product of numpy.matmul."""
+    if a.ndim > 1 and b.ndim > 1:
+        return a @ b
+    if a.ndim == 1 and b.ndim == 1:
+        return tf.tensordot(a, b, 1)
+    if b.ndim == 1:
+        return tf.linalg.matvec(a, b)
+    return tf.squeeze(tf.expand_dims(a, 0) @ b, -2)
+
+
+@lowering("Einsum")
+def einsum(*inputs: tf.Tensor, equation: str) -> tf.Tensor:
+    """The sum of products that an equation in Einstein notation describes."""
+    return tf.einsum(equation, *inputs)
+
+
+@layer_rule("Gemm")
+def gemm_layer(view: NodeView) -> Layer | None:
+    """A product with a trained matrix, with a trained bias or none."""
+    if view.attr("transA", 0) or view.attr("alpha", 1.0) != 1.0 or not view.is_trained(1):
+        return None
+    weight, bias = view.input(1), view.input(2)
+    assert weight is not None
+    moves = (("transpose", {"perm": (1, 0)}),) if view.attr("transB", 0) else ()
+    rows, columns = view.known_shape(1)
+    inputs, units = (columns, rows) if view.attr("transB", 0) else (rows, columns)
+    tensors = {"kernel": LayerTensor(weight, moves)}
+    if bias is not None and not view.all_equal(2, 0):
+        if not view.is_trained(2) or view.attr("beta", 1.0) != 1.0:
+            return None
+        shape = view.known_shape(2)
+        if shape not in ((units,), (1, units)):
+            return None
+        flat = (("reshape", {"shape": (units,)}),) if len(shape) == 2 else ()
+        tensors["bias"] = LayerTensor(bias, flat)
+    arguments = without({"use_bias": "bias" in tensors}, {"use_bias": True})
+    return Layer("keras.layers.Dense", (units,), arguments, tensors, build_shape=(None, inputs))
+
+
+@layer_rule("MatMul")
+def matmul_layer(view: NodeView) -> Layer | None:
+    """A product of an input of two or more axes with a trained matrix."""
+    weight, shape = view.input(1), view.shape(0)
+    if weight is None or not view.is_trained(1) or len(view.known_shape(1)) != 2:
+        return None
+    if shape is None or len(shape) < 2:
+        return None
+    inputs, units = view.known_shape(1)
+    return Layer(
+        "keras.layers.Dense",
+        (units,),
+        {"use_bias": False},
+        {"kernel": LayerTensor(weight)},
+        build_shape=(*shape[:-1], inputs),
+    )

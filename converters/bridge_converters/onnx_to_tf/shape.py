@@ -1,0 +1,230 @@
+"""Shapes: reshaping, joining, splitting, padding, and conversion of dtypes."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from bridge.emit.layer import Layer, NodeView
+from bridge_converters.onnx_to_tf._table import layer_rule, lowering
+
+Ints = tuple[int, ...]
+
+
+@lowering("Identity")
+def identity(x: tf.Tensor) -> tf.Tensor:
+    """x itself."""
+    return x
+
+
+@lowering("Shape")
+def shape(x: tf.Tensor, *, end: int | None = None, start: int = 0) -> tf.Tensor:
+    """The sizes of the axes from `start` up to `end`."""
+    if start == 0 and end is None:
+        return tf.shape(x, out_type=tf.int64)
+    return tf.shape(x, out_type=tf.int64)[start:end]
+
+
+@lowering("Size")
+def size(x: tf.Tensor) -> tf.Tensor:
+    """The number of elements."""
+    return tf.size(x, out_type=tf.int64)
+
+
+@lowering("Reshape", const=("shape",))
+def reshape(x: tf.Tensor, shape: Ints | tf.Tensor, *, allowzero: int = 0) -> tf.Tensor:
+    """x in another shape: -1 is what remains, 0 keeps the input's size (or is 0 with `allowzero`)."""
+    if allowzero or (isinstance(shape, tuple) and 0 not in shape):
+        return tf.reshape(x, shape)
+    if isinstance(shape, tuple) and 0 not in shape[1:]:
+        return tf.reshape(x, (tf.shape(x)[0],) + shape[1:])
+    if isinstance(shape, tuple):
+        return tf.reshape(x, [tf.shape(x)[i] if n == 0 else n for i, n in enumerate(shape)])
+    kept = tf.shape(x, out_type=shape.dtype)[: tf.size(shape)]
+    kept = tf.pad(kept, [[0, tf.size(shape) - tf.size(kept)]])
+    return tf.reshape(x, tf.where(shape == 0, kept, shape))
+
+
+@lowering("Flatten")
+def flatten(x: tf.Tensor, *, axis: int = 1) -> tf.Tensor:
+    """x as a matrix: the axes before `axis` are rows, the others columns."""
+    if axis == 1 and x.ndim > 1:
+        return tf.reshape(x, (tf.shape(x)[0], -1))
+    rows = tf.reduce_prod(tf.shape(x)[: axis if axis >= 0 else axis + x.ndim])
+    columns = tf.reduce_prod(tf.shape(x)[axis if axis >= 0 else axis + x.ndim :])
+    return tf.reshape(x, (rows, columns))
+
+
+@lowering("Transpose")
+def transpose(x: tf.Tensor, *, perm: Ints | None = None) -> tf.Tensor:
+    """The axes in another order, by default reversed."""
+    if perm is None:
+        return tf.transpose(x)
+    return tf.transpose(x, perm)
+
+
+@lowering("Squeeze", const=("axes",), static=("axes",))
+def squeeze(x: tf.Tensor, axes: Ints | None = None) -> tf.Tensor:
+    """x without the given axes of size 1, or without all of them."""
+    if axes is None:
+        return tf.squeeze(x)
+    if len(axes) == 1:
+        return tf.squeeze(x, axes[0])
+    return tf.squeeze(x, axes) if axes else x
+
+
+@lowering("Unsqueeze", const=("axes",), static=("axes",))
+def unsqueeze(x: tf.Tensor, axes: Ints) -> tf.Tensor:
+    """x with new axes of size 1 at these places of the result."""
+    if len(axes) == 1:
+        return tf.expand_dims(x, axes[0])
+    rank = x.ndim + len(axes)
+    for axis in sorted(place % rank for place in axes):
+        x = tf.expand_dims(x, axis)
+    return x
+
+
+@lowering("Expand", const=("shape",))
+def expand(x: tf.Tensor, shape: Ints | tf.Tensor) -> tf.Tensor:
+    """x broadcast together with a shape."""
+    sizes = tf.constant(shape, tf.int32) if isinstance(shape, tuple) else tf.cast(shape, tf.int32)
+    return tf.broadcast_to(x, tf.broadcast_dynamic_shape(tf.shape(x), sizes))
+
+
+@lowering("Concat")
+def concat(*inputs: tf.Tensor, axis: int) -> tf.Tensor:
+    """The inputs one after the other along an axis."""
+    return tf.concat(inputs, axis)
+
+
+@lowering("Split", const=("split",))
+def split(
+    x: tf.Tensor,
+    split: Ints | tf.Tensor | None = None,
+    *,
+    axis: int = 0,
+    num_outputs: int | None = None,
+    outputs: int = 1,
+) -> tuple[tf.Tensor, ...]:
+    """x cut along an axis into pieces of the given sizes, or into equal ones of which the last may be smaller."""
+    if isinstance(split, tuple):
+        return tuple(tf.split(x, split, axis))
+    if split is not None:
+        return tuple(tf.split(x, split, axis, num=outputs))
+    count = num_outputs or outputs
+    size = tf.shape(x)[axis]
+    piece = -(-size // count)
+    return tuple(tf.split(x, [piece] * (count - 1) + [size - piece * (count - 1)], axis))
+
+
+@lowering("Tile", const=("repeats",))
+def tile(x: tf.Tensor, repeats: Ints | tf.Tensor) -> tf.Tensor:
+    """x repeated along each axis."""
+    return tf.tile(x, repeats)
+
+
+@lowering("Pad", const=("pads", "constant_value", "axes"), static=("pads", "axes"))
+def pad(
+    x: tf.Tensor,
+    pads: Ints,
+    constant_value: float | tf.Tensor | None = None,
+    axes: Ints | None = None,
+    *,
+    mode: str = "constant",
+) -> tf.Tensor:
+    """x with begins and ends added to (or, where negative, cut from) the given axes."""
+    if mode == "constant" and axes is None and min(pads, default=0) >= 0:
+        paddings = tuple((pads[i], pads[i + x.ndim]) for i in range(x.ndim))
+        if constant_value is None or (isinstance(constant_value, int | float) and constant_value == 0):
+            return tf.pad(x, paddings)
+        return tf.pad(x, paddings, constant_values=constant_value)
+    places = range(x.ndim) if axes is None else axes
+    begins, ends = [0] * x.ndim, [0] * x.ndim
+    for axis, begin, end in zip(places, pads[: len(places)], pads[len(places) :], strict=True):
+        begins[axis], ends[axis] = begin, end
+    if mode == "constant":
+        for axis in range(x.ndim):
+            size = tf.shape(x)[axis]
+            x = tf.gather(x, tf.range(max(-begins[axis], 0), size + min(ends[axis], 0)), axis=axis)
+        paddings = [[max(begins[axis], 0), max(ends[axis], 0)] for axis in range(x.ndim)]
+        return tf.pad(x, paddings, constant_values=0 if constant_value is None else constant_value)
+    for axis in range(x.ndim):
+        if begins[axis] or ends[axis]:
+            size = tf.shape(x)[axis]
+            index = tf.range(-begins[axis], size + ends[axis])
+            x = tf.gather(x, source_index(index, size, mode), axis=axis)
+    return x
+
+
+def source_index(index: tf.Tensor, size: tf.Tensor, mode: str) -> tf.Tensor:
+    """Where a padded position takes its value from: the `edge`, the `reflect`ion or by `wrap`ping around."""
+    if mode == "edge":
+        return tf.minimum(tf.maximum(index, 0), size - 1)
+    if mode == "wrap":
+        return index % size
+    period = tf.maximum(2 * size - 2, 1)
+    return size - 1 - tf.abs(index % period - (size - 1))
+
+
+@lowering("Cast")
+def cast(x: tf.Tensor, *, saturate: int = 1, to: int) -> tf.Tensor:
+    """x in another dtype (a number of onnx.TensorProto)."""
+    if to == 1:
+        return tf.cast(x, tf.float32)
+    if to == 2:
+        return tf.cast(x, tf.uint8)
+    if to == 3:
+        return tf.cast(x, tf.int8)
+    if to == 4:
+        return tf.cast(x, tf.uint16)
+    if to == 5:
+        return tf.cast(x, tf.int16)
+    if to == 6:
+        return tf.cast(x, tf.int32)
+    if to == 7:
+        return tf.cast(x, tf.int64)
+    if to == 9:
+        return tf.cast(x, tf.bool)
+    if to == 10:
+        return tf.cast(x, tf.float16)
+    if to == 11:
+        return tf.cast(x, tf.float64)
+    if to == 12:
+        return tf.cast(x, tf.uint32)
+    if to == 13:
+        return tf.cast(x, tf.uint64)
+    if to == 14:
+        return tf.cast(x, tf.complex64)
+    if to == 15:
+        return tf.cast(x, tf.complex128)
+    return tf.cast(x, tf.bfloat16)
+
+
+@lowering("CastLike")
+def cast_like(x: tf.Tensor, target_type: tf.Tensor, *, saturate: int = 1) -> tf.Tensor:
+    """x in the dtype of another tensor."""
+    return tf.cast(x, target_type.dtype)
+
+
+@lowering("ConstantOfShape", const=("shape",))
+def constant_of_shape(shape: Ints | tf.Tensor, *, value: tf.Tensor | None = None) -> tf.Tensor:
+    """A tensor of one value (by default the float 0) throughout."""
+    if value is None:
+        return tf.zeros(shape)
+    return tf.fill(shape, tf.reshape(value, ()))
+
+
+@lowering("Range")
+def range_(start: tf.Tensor, limit: tf.Tensor, delta: tf.Tensor) -> tf.Tensor:
+    """start, start + delta, ... below (or above, for a negative delta) the limit."""
+    return tf.range(start, limit, delta)
+
+
+@layer_rule("Flatten")
+def flatten_layer(view: NodeView) -> Layer | None:
+    """A flattening of everything but the batch."""
+    return Layer("keras.layers.Flatten") if view.attr("axis", 1) == 1 else None
+
+
+@layer_rule("Identity")
+def identity_layer(view: NodeView) -> Layer | None:
+    return Layer("keras.layers.Identity")

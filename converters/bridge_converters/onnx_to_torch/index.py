@@ -1,0 +1,178 @@
+"""Selecting, gathering, scattering and ordering."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bridge.emit.layer import Layer, NodeView
+from bridge.emit.layer import Tensor as LayerTensor
+from bridge_converters.onnx_to_torch._table import layer_rule, lowering
+
+Ints = tuple[int, ...]
+
+
+@lowering("Slice", const=("starts", "ends", "axes", "steps"))
+def slice_(
+    x: Tensor,
+    starts: Ints | Tensor,
+    ends: Ints | Tensor,
+    axes: Ints | Tensor | None = None,
+    steps: Ints | Tensor | None = None,
+) -> Tensor:
+    """The elements from starts to ends by steps along axes, as Python slices select them."""
+    if isinstance(starts, tuple) and isinstance(ends, tuple) and len(starts) == 1 and steps in (None, (1,)):
+        if axes is None or axes == (0,):
+            return x[starts[0] : ends[0] if ends[0] < 2147483647 else None]
+        if axes == (1,):
+            return x[:, starts[0] : ends[0] if ends[0] < 2147483647 else None]
+        if axes == (2,):
+            return x[:, :, starts[0] : ends[0] if ends[0] < 2147483647 else None]
+        if axes == (3,):
+            return x[:, :, :, starts[0] : ends[0] if ends[0] < 2147483647 else None]
+        if axes == (-1,):
+            return x[..., starts[0] : ends[0] if ends[0] < 2147483647 else None]
+    firsts = starts if isinstance(starts, tuple) else starts.tolist()
+    lasts = ends if isinstance(ends, tuple) else ends.tolist()
+    places = range(len(firsts)) if axes is None else axes if isinstance(axes, tuple) else axes.tolist()
+    strides = [1] * len(firsts) if steps is None else steps if isinstance(steps, tuple) else steps.tolist()
+    for axis, first, last, stride in zip(places, firsts, lasts, strides, strict=True):
+        before = (slice(None),) * (axis % x.ndim)
+        if stride > 0:
+            x = x[(*before, slice(first, last, stride))]
+        else:
+            chosen = list(range(x.shape[axis]))[slice(first, last, stride)]
+            x = torch.index_select(x, axis, torch.tensor(chosen, dtype=torch.int64, device=x.device))
+    return x
+
+
+@lowering("Gather", const=("indices",))
+def gather(x: Tensor, indices: int | Ints | Tensor, *, axis: int = 0) -> Tensor:
+    """The slices of x along an axis at the indices, which may count from the end."""
+    if axis == 0:
+        return x[indices]
+    if axis == 1:
+        return x[:, indices]
+    if axis == 2:
+        return x[:, :, indices]
+    if axis == -1:
+        return x[..., indices]
+    return x[(slice(None),) * (axis % x.ndim) + (indices,)]
+
+
+@lowering("GatherElements")
+def gather_elements(x: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor:
+    """The elements of x along an axis at the indices, one for each index."""
+    return torch.gather(x, axis, from_start(indices, x.shape[axis]))
+
+
+def from_start(indices: Tensor, size: int) -> Tensor:
+    """Indices that may count from the end, counted from the start."""
+    return torch.where(indices < 0, indices + size, indices).long()
+
+
+@lowering("GatherND", since=13)
+def gather_nd(x: Tensor, indices: Tensor, *, batch_dims: int = 0) -> Tensor:
+    """The slices of x at the index tuples in the last axis of indices, after shared batch axes."""
+    batch = [
+        torch.arange(x.shape[i], device=x.device).reshape((-1,) + (1,) * (indices.ndim - 2 - i))
+        for i in range(batch_dims)
+    ]
+    return x[(*batch, *indices.long().unbind(-1))]
+
+
+@lowering("ScatterND", since=16)
+def scatter_nd(x: Tensor, indices: Tensor, updates: Tensor, *, reduction: str = "none") -> Tensor:
+    """x with the slices at the index tuples replaced by, or combined with, the updates."""
+    if reduction == "none" or reduction == "add":
+        return torch.index_put(x, indices.long().unbind(-1), updates, accumulate=reduction == "add")
+    depth = indices.shape[-1]
+    flat = torch.zeros_like(indices[..., 0], dtype=torch.int64)
+    for i in range(depth):
+        flat = flat * x.shape[i] + from_start(indices[..., i], x.shape[i])
+    rows = x.reshape((-1, *x.shape[depth:])) if x.ndim > depth else x.reshape(-1)
+    changes = updates.reshape((-1, *x.shape[depth:])) if x.ndim > depth else updates.reshape(-1)
+    places = flat.reshape((-1,) + (1,) * (x.ndim - depth)).expand_as(changes)
+    reduce = "prod" if reduction == "mul" else "amax" if reduction == "max" else "amin"
+    return torch.scatter_reduce(rows, 0, places, changes, reduce).reshape(x.shape)
+
+
+@lowering("ScatterElements", since=16)
+def scatter_elements(
+    x: Tensor, indices: Tensor, updates: Tensor, *, axis: int = 0, reduction: str = "none"
+) -> Tensor:
+    """x with the elements at the indices along an axis replaced by, or combined with, the updates."""
+    if reduction == "none":
+        return torch.scatter(x, axis, from_start(indices, x.shape[axis]), updates)
+    reduce = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}[reduction]
+    return torch.scatter_reduce(x, axis, from_start(indices, x.shape[axis]), updates, reduce)
+
+
+@lowering("Trilu", const=("k",))
+def trilu(x: Tensor, k: int | Tensor | None = None, *, upper: int = 1) -> Tensor:
+    """The upper or lower triangle of the last two axes, from the k-th diagonal."""
+    diagonal = 0 if k is None else k if isinstance(k, int) else int(k.item())
+    if upper:
+        return torch.triu(x, diagonal)
+    return torch.tril(x, diagonal)
+
+
+@lowering("OneHot", const=("depth",))
+def one_hot(
+    indices: Tensor, depth: float | tuple[float, ...] | Tensor, values: Tensor, *, axis: int = -1
+) -> Tensor:
+    """values[1] at each index along a new axis of size depth, values[0] elsewhere; indices out of range give none."""
+    count = (
+        depth if isinstance(depth, int | float) else depth[0] if isinstance(depth, tuple) else depth.item()
+    )
+    place = axis % (indices.ndim + 1)
+    line = torch.arange(int(count), device=indices.device).reshape((-1,) + (1,) * (indices.ndim - place))
+    wanted = torch.where(indices < 0, indices + int(count), indices).long().unsqueeze(place)
+    return torch.where(wanted == line, values[1], values[0])
+
+
+@lowering("NonZero")
+def nonzero(x: Tensor) -> Tensor:
+    """The indices of all elements that are not zero, one row an axis."""
+    return torch.nonzero(x).mT
+
+
+@lowering("Compress", const=("condition",))
+def compress(x: Tensor, condition: tuple[bool, ...] | Tensor, *, axis: int | None = None) -> Tensor:
+    """The slices along an axis (of the flat input by default) where the condition holds."""
+    chosen = condition if not isinstance(condition, tuple) else torch.tensor(condition, device=x.device)
+    line = torch.nonzero(chosen).squeeze(1)
+    return x.flatten()[line] if axis is None else torch.index_select(x, axis, line)
+
+
+@lowering("TopK", since=11, const=("k",))
+def top_k(
+    x: Tensor, k: int | Ints | Tensor, *, axis: int = -1, largest: int = 1, sorted: int = 1
+) -> tuple[Tensor, Tensor]:
+    """The k largest (or smallest) elements along an axis and their indices, equal ones in input order."""
+    count = k if isinstance(k, int) else k[0] if isinstance(k, tuple) else int(k.item())
+    values, indices = torch.sort(x, dim=axis, descending=largest == 1, stable=True)
+    return values.narrow(axis, 0, count), indices.narrow(axis, 0, count)
+
+
+@lowering("ReverseSequence")
+def reverse_sequence(x: Tensor, sequence_lens: Tensor, *, batch_axis: int = 1, time_axis: int = 0) -> Tensor:
+    """The first `sequence_lens[i]` steps of each batch entry i in reverse order."""
+    steps = torch.arange(x.shape[time_axis], device=x.device)
+    lengths = sequence_lens.unsqueeze(1)
+    order = torch.where(steps < lengths, lengths - 1 - steps, steps)
+    moved = x.movedim((batch_axis, time_axis), (0, 1))
+    batch = torch.arange(moved.shape[0], device=x.device).unsqueeze(1)
+    return moved[batch, order].movedim((0, 1), (batch_axis, time_axis))
+
+
+@layer_rule("Gather")
+def embedding_layer(view: NodeView) -> Layer | None:
+    """Rows of a trained table at computed indices."""
+    table = view.input(0)
+    if table is None or view.attr("axis", 0) != 0 or not view.is_trained(0) or view.constant(1) is not None:
+        return None
+    shape = view.known_shape(0)
+    if len(shape) != 2:
+        return None
+    return Layer("nn.Embedding", shape, {}, {"weight": LayerTensor(table)}, inputs=(1,))

@@ -1,0 +1,236 @@
+"""Elementwise arithmetic."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bridge_converters.onnx_to_torch._table import lowering
+
+
+@lowering("Add")
+def add(x: Tensor, y: Tensor) -> Tensor:
+    """x + y."""
+    return x + y
+
+
+@lowering("Sub")
+def sub(x: Tensor, y: Tensor) -> Tensor:
+    """x - y."""
+    return x - y
+
+
+@lowering("Mul")
+def mul(x: Tensor, y: Tensor) -> Tensor:
+    """x * y."""
+    return x * y
+
+
+@lowering("Div")
+def div(x: Tensor, y: Tensor) -> Tensor:
+    """x / y, truncated towards zero for integers."""
+    if x.is_floating_point() or x.is_complex():
+        return x / y
+    return torch.div(x, y, rounding_mode="trunc")
+
+
+@lowering("Pow")
+def pow_(x: Tensor, y: Tensor) -> Tensor:
+    """x to the power y, in the dtype of x."""
+    if x.is_floating_point():
+        return x**y
+    return torch.pow(x, y).to(x.dtype)
+
+
+@lowering("Mod")
+def mod(x: Tensor, y: Tensor, *, fmod: int = 0) -> Tensor:
+    """The remainder, with the sign of y, or with the sign of x if `fmod`."""
+    if fmod:
+        return torch.fmod(x, y)
+    return x % y
+
+
+@lowering("Sum")
+def sum_(*inputs: Tensor) -> Tensor:
+    """The sum of all inputs, broadcast."""
+    if len(inputs) == 1:
+        return inputs[0]
+    return inputs[0] + sum_(*inputs[1:])
+
+
+@lowering("Mean")
+def mean(*inputs: Tensor) -> Tensor:
+    """The mean of all inputs, broadcast."""
+    total = inputs[0]
+    for each in inputs[1:]:
+        total = total + each
+    return total / len(inputs)
+
+
+@lowering("Min")
+def min_(*inputs: Tensor) -> Tensor:
+    """The elementwise minimum of all inputs, broadcast."""
+    if len(inputs) == 2:
+        return torch.minimum(inputs[0], inputs[1])
+    smallest = inputs[0]
+    for each in inputs[1:]:
+        smallest = torch.minimum(smallest, each)
+    return smallest
+
+
+@lowering("Max")
+def max_(*inputs: Tensor) -> Tensor:
+    """The elementwise maximum of all inputs, broadcast."""
+    if len(inputs) == 2:
+        return torch.maximum(inputs[0], inputs[1])
+    largest = inputs[0]
+    for each in inputs[1:]:
+        largest = torch.maximum(largest, each)
+    return largest
+
+
+@lowering("Clip", const=("low", "high"))
+def clip(x: Tensor, low: float | Tensor | None = None, high: float | Tensor | None = None) -> Tensor:
+    """min(max(x, low), high); a bound that is left out does not apply."""
+    if isinstance(low, int | float) and isinstance(high, int | float) and low == 0 and high == 6:
+        return F.relu6(x)
+    if low is None:
+        return x if high is None else torch.clamp(x, max=high)
+    if high is None:
+        return torch.clamp(x, min=low)
+    if isinstance(low, int | float) == isinstance(high, int | float):
+        return torch.clamp(x, low, high)
+    return torch.clamp(torch.clamp(x, min=low), max=high)
+
+
+@lowering("Neg")
+def neg(x: Tensor) -> Tensor:
+    """-x."""
+    return -x
+
+
+@lowering("Abs")
+def abs_(x: Tensor) -> Tensor:
+    """The absolute value."""
+    return torch.abs(x)
+
+
+@lowering("Sqrt")
+def sqrt(x: Tensor) -> Tensor:
+    """The square root."""
+    return torch.sqrt(x)
+
+
+@lowering("Exp")
+def exp(x: Tensor) -> Tensor:
+    """e to the power x."""
+    return torch.exp(x)
+
+
+@lowering("Log")
+def log(x: Tensor) -> Tensor:
+    """The natural logarithm."""
+    return torch.log(x)
+
+
+@lowering("Erf")
+def erf(x: Tensor) -> Tensor:
+    """The error function."""
+    return torch.erf(x)
+
+
+@lowering("Sin")
+def sin(x: Tensor) -> Tensor:
+    """The sine."""
+    return torch.sin(x)
+
+
+@lowering("Cos")
+def cos(x: Tensor) -> Tensor:
+    """The cosine."""
+    return torch.cos(x)
+
+
+@lowering("Tan")
+def tan(x: Tensor) -> Tensor:
+    """The tangent."""
+    return torch.tan(x)
+
+
+@lowering("Asin")
+def asin(x: Tensor) -> Tensor:
+    """The inverse sine."""
+    return torch.asin(x)
+
+
+@lowering("Acos")
+def acos(x: Tensor) -> Tensor:
+    """The inverse cosine."""
+    return torch.acos(x)
+
+
+@lowering("Atan")
+def atan(x: Tensor) -> Tensor:
+    """The inverse tangent."""
+    return torch.atan(x)
+
+
+@lowering("Sinh")
+def sinh(x: Tensor) -> Tensor:
+    """The hyperbolic sine."""
+    return torch.sinh(x)
+
+
+@lowering("Cosh")
+def cosh(x: Tensor) -> Tensor:
+    """The hyperbolic cosine."""
+    return torch.cosh(x)
+
+
+@lowering("Asinh")
+def asinh(x: Tensor) -> Tensor:
+    """The inverse hyperbolic sine."""
+    return torch.asinh(x)
+
+
+@lowering("Acosh")
+def acosh(x: Tensor) -> Tensor:
+    """The inverse hyperbolic cosine."""
+    return torch.acosh(x)
+
+
+@lowering("Atanh")
+def atanh(x: Tensor) -> Tensor:
+    """The inverse hyperbolic tangent."""
+    return torch.atanh(x)
+
+
+@lowering("Floor")
+def floor(x: Tensor) -> Tensor:
+    """The largest integer not above x."""
+    return torch.floor(x)
+
+
+@lowering("Ceil")
+def ceil(x: Tensor) -> Tensor:
+    """The smallest integer not below x."""
+    return torch.ceil(x)
+
+
+@lowering("Round")
+def round_(x: Tensor) -> Tensor:
+    """The nearest integer, halves to the even one."""
+    return torch.round(x)
+
+
+@lowering("Sign")
+def sign(x: Tensor) -> Tensor:
+    """-1, 0 or 1."""
+    return torch.sign(x)
+
+
+@lowering("Reciprocal")
+def reciprocal(x: Tensor) -> Tensor:
+    """1 / x."""
+    return torch.reciprocal(x)

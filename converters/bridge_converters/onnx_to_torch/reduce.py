@@ -1,0 +1,151 @@
+"""Reductions and running sums."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bridge_converters.onnx_to_torch._table import lowering
+
+Axes = tuple[int, ...] | Tensor | None
+
+
+@lowering("ReduceSum", since=13, const=("axes",))
+def reduce_sum(x: Tensor, axes: Axes = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Tensor:
+    """The sum over the axes, by default over all."""
+    if noop_with_empty_axes and (axes is None or len(axes) == 0):
+        return x
+    dims = axes if isinstance(axes, tuple) or axes is None else tuple(axes.tolist())
+    if not x.is_floating_point():
+        return torch.sum(x, dims or tuple(range(x.ndim)), keepdim=keepdims == 1, dtype=x.dtype)
+    return torch.sum(x, dims or tuple(range(x.ndim)), keepdim=keepdims == 1)
+
+
+@lowering("ReduceMean", since=13, const=("axes",))
+def reduce_mean(x: Tensor, axes: Axes = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Tensor:
+    """The mean over the axes, by default over all."""
+    if noop_with_empty_axes and (axes is None or len(axes) == 0):
+        return x
+    dims = axes if isinstance(axes, tuple) or axes is None else tuple(axes.tolist())
+    if not x.is_floating_point():
+        total = torch.sum(x, dims or tuple(range(x.ndim)), keepdim=keepdims == 1)
+        return torch.div(total, x.numel() // max(total.numel(), 1), rounding_mode="trunc").to(x.dtype)
+    return torch.mean(x, dims or tuple(range(x.ndim)), keepdim=keepdims == 1)
+
+
+@lowering("ReduceMax", since=13, const=("axes",))
+def reduce_max(x: Tensor, axes: Axes = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Tensor:
+    """The maximum over the axes, by default over all."""
+    if noop_with_empty_axes and (axes is None or len(axes) == 0):
+        return x
+    dims = axes if isinstance(axes, tuple) or axes is None else tuple(axes.tolist())
+    return torch.amax(x, dims or tuple(range(x.ndim)), keepdim=keepdims == 1)
+
+
+@lowering("ReduceMin", since=13, const=("axes",))
+def reduce_min(x: Tensor, axes: Axes = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Tensor:
+    """The minimum over the axes, by default over all."""
+    if noop_with_empty_axes and (axes is None or len(axes) == 0):
+        return x
+    dims = axes if isinstance(axes, tuple) or axes is None else tuple(axes.tolist())
+    return torch.amin(x, dims or tuple(range(x.ndim)), keepdim=keepdims == 1)
+
+
+@lowering("ReduceProd", since=13, const=("axes",))
+def reduce_prod(x: Tensor, axes: Axes = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Tensor:
+    """The product over the axes, by default over all."""
+    if noop_with_empty_axes and (axes is None or len(axes) == 0):
+        return x
+    dims = axes if isinstance(axes, tuple) or axes is None else tuple(axes.tolist())
+    if keepdims:
+        for axis in dims or tuple(range(x.ndim)):
+            x = torch.prod(x, axis, keepdim=True, dtype=x.dtype)
+        return x
+    for axis in sorted((axis % x.ndim for axis in dims or tuple(range(x.ndim))), reverse=True):
+        x = torch.prod(x, axis, dtype=x.dtype)
+    return x
+
+
+@lowering("ReduceL1", since=13, const=("axes",))
+def reduce_l1(x: Tensor, axes: Axes = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Tensor:
+    """The sum of absolute values over the axes, by default over all."""
+    if noop_with_empty_axes and (axes is None or len(axes) == 0):
+        return torch.abs(x)
+    dims = axes if isinstance(axes, tuple) or axes is None else tuple(axes.tolist())
+    return torch.sum(torch.abs(x), dims or tuple(range(x.ndim)), keepdim=keepdims == 1, dtype=x.dtype)
+
+
+@lowering("ReduceL2", since=13, const=("axes",))
+def reduce_l2(x: Tensor, axes: Axes = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Tensor:
+    """The square root of the sum of squares over the axes, by default over all."""
+    if noop_with_empty_axes and (axes is None or len(axes) == 0):
+        return torch.abs(x)
+    dims = axes if isinstance(axes, tuple) or axes is None else tuple(axes.tolist())
+    if not x.is_floating_point():
+        squares = torch.sum(x * x, dims or tuple(range(x.ndim)), keepdim=keepdims == 1)
+        return torch.sqrt(squares.double()).to(x.dtype)
+    return torch.linalg.vector_norm(x, 2, dims or tuple(range(x.ndim)), keepdim=keepdims == 1)
+
+
+@lowering("ReduceLogSum", since=13, const=("axes",))
+def reduce_log_sum(
+    x: Tensor, axes: Axes = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
+) -> Tensor:
+    """The logarithm of the sum over the axes, by default over all."""
+    if noop_with_empty_axes and (axes is None or len(axes) == 0):
+        return torch.log(x)
+    dims = axes if isinstance(axes, tuple) or axes is None else tuple(axes.tolist())
+    return torch.log(torch.sum(x, dims or tuple(range(x.ndim)), keepdim=keepdims == 1)).to(x.dtype)
+
+
+@lowering("ReduceLogSumExp", since=13, const=("axes",))
+def reduce_log_sum_exp(
+    x: Tensor, axes: Axes = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
+) -> Tensor:
+    """The logarithm of the sum of exponentials over the axes, by default over all."""
+    if noop_with_empty_axes and (axes is None or len(axes) == 0):
+        return x
+    dims = axes if isinstance(axes, tuple) or axes is None else tuple(axes.tolist())
+    if not x.is_floating_point():
+        return torch.logsumexp(x.double(), dims or tuple(range(x.ndim)), keepdim=keepdims == 1).to(x.dtype)
+    return torch.logsumexp(x, dims or tuple(range(x.ndim)), keepdim=keepdims == 1)
+
+
+@lowering("ReduceSumSquare", since=13, const=("axes",))
+def reduce_sum_square(
+    x: Tensor, axes: Axes = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
+) -> Tensor:
+    """The sum of squares over the axes, by default over all."""
+    if noop_with_empty_axes and (axes is None or len(axes) == 0):
+        return x * x
+    dims = axes if isinstance(axes, tuple) or axes is None else tuple(axes.tolist())
+    return torch.sum(x * x, dims or tuple(range(x.ndim)), keepdim=keepdims == 1, dtype=x.dtype)
+
+
+@lowering("ArgMax", since=13)
+def arg_max(x: Tensor, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Tensor:
+    """The index of the first (or last) maximum along an axis."""
+    if select_last_index:
+        return x.shape[axis] - 1 - torch.argmax(torch.flip(x, (axis,)), axis, keepdim=keepdims == 1)
+    return torch.argmax(x, axis, keepdim=keepdims == 1)
+
+
+@lowering("ArgMin", since=13)
+def arg_min(x: Tensor, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Tensor:
+    """The index of the first (or last) minimum along an axis."""
+    if select_last_index:
+        return x.shape[axis] - 1 - torch.argmin(torch.flip(x, (axis,)), axis, keepdim=keepdims == 1)
+    return torch.argmin(x, axis, keepdim=keepdims == 1)
+
+
+@lowering("CumSum", const=("axis",))
+def cum_sum(
+    x: Tensor, axis: int | tuple[int, ...] | Tensor, *, exclusive: int = 0, reverse: int = 0
+) -> Tensor:
+    """The sum of all elements up to each along an axis, without its own if `exclusive`."""
+    place = axis if isinstance(axis, int) else axis[0] if isinstance(axis, tuple) else int(axis.item())
+    if reverse:
+        total = torch.flip(torch.cumsum(torch.flip(x, (place,)), place, dtype=x.dtype), (place,))
+    else:
+        total = torch.cumsum(x, place, dtype=x.dtype)
+    return total - x if exclusive else total

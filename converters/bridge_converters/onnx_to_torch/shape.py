@@ -1,0 +1,222 @@
+"""Shapes: reshaping, joining, splitting, padding, and conversion of dtypes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bridge.emit.layer import Layer, NodeView
+from bridge_converters.onnx_to_torch._table import layer_rule, lowering
+
+Ints = tuple[int, ...]
+
+
+@lowering("Identity")
+def identity(x: Tensor) -> Tensor:
+    """x itself."""
+    return x
+
+
+@lowering("Shape")
+def shape(x: Tensor, *, end: int | None = None, start: int = 0) -> Tensor:
+    """The sizes of the axes from `start` up to `end`."""
+    return torch.tensor(x.shape[start:end], dtype=torch.int64, device=x.device)
+
+
+@lowering("Size")
+def size(x: Tensor) -> Tensor:
+    """The number of elements."""
+    return torch.tensor(x.numel(), dtype=torch.int64, device=x.device)
+
+
+@lowering("Reshape", const=("shape",))
+def reshape(x: Tensor, shape: Ints | Tensor, *, allowzero: int = 0) -> Tensor:
+    """x in another shape: -1 is what remains, 0 keeps the input's size (or is 0 with `allowzero`)."""
+    if isinstance(shape, tuple) and (allowzero or 0 not in shape):
+        return torch.reshape(x, shape)
+    if isinstance(shape, tuple) and shape == (0, -1):
+        return torch.flatten(x, 1)
+    if isinstance(shape, tuple) and 0 not in shape[1:]:
+        return torch.reshape(x, (x.shape[0],) + shape[1:])
+    sizes = shape if isinstance(shape, tuple) else shape.tolist()
+    return torch.reshape(x, [x.shape[i] if n == 0 and not allowzero else n for i, n in enumerate(sizes)])
+
+
+@lowering("Flatten")
+def flatten(x: Tensor, *, axis: int = 1) -> Tensor:
+    """x as a matrix: the axes before `axis` are rows, the others columns."""
+    if axis == 1 and x.ndim > 1:
+        return torch.flatten(x, 1)
+    rows = math.prod(x.shape[: axis if axis >= 0 else axis + x.ndim])
+    columns = math.prod(x.shape[axis if axis >= 0 else axis + x.ndim :])
+    return torch.reshape(x, (rows, columns))
+
+
+@lowering("Transpose")
+def transpose(x: Tensor, *, perm: Ints | None = None) -> Tensor:
+    """The axes in another order, by default reversed."""
+    if perm is None:
+        return torch.permute(x, tuple(reversed(range(x.ndim))))
+    return torch.permute(x, perm)
+
+
+@lowering("Squeeze", const=("axes",))
+def squeeze(x: Tensor, axes: Ints | Tensor | None = None) -> Tensor:
+    """x without the given axes of size 1, or without all of them."""
+    if axes is None:
+        return torch.squeeze(x)
+    if isinstance(axes, tuple) and len(axes) == 1:
+        return torch.squeeze(x, axes[0])
+    return torch.squeeze(x, axes if isinstance(axes, tuple) else tuple(axes.tolist()))
+
+
+@lowering("Unsqueeze", const=("axes",))
+def unsqueeze(x: Tensor, axes: Ints | Tensor) -> Tensor:
+    """x with new axes of size 1 at these places of the result."""
+    if isinstance(axes, tuple) and len(axes) == 1:
+        return torch.unsqueeze(x, axes[0])
+    places = axes if isinstance(axes, tuple) else axes.tolist()
+    rank = x.ndim + len(places)
+    for axis in sorted(place % rank for place in places):
+        x = torch.unsqueeze(x, axis)
+    return x
+
+
+@lowering("Expand", const=("shape",))
+def expand(x: Tensor, shape: Ints | Tensor) -> Tensor:
+    """x broadcast together with a shape."""
+    sizes = shape if isinstance(shape, tuple) else tuple(shape.tolist())
+    return torch.broadcast_to(x, torch.broadcast_shapes(x.shape, sizes))
+
+
+@lowering("Concat")
+def concat(*inputs: Tensor, axis: int) -> Tensor:
+    """The inputs one after the other along an axis."""
+    return torch.cat(inputs, axis)
+
+
+@lowering("Split", const=("split",))
+def split(
+    x: Tensor,
+    split: Ints | Tensor | None = None,
+    *,
+    axis: int = 0,
+    num_outputs: int | None = None,
+    outputs: int = 1,
+) -> tuple[Tensor, ...]:
+    """x cut along an axis into pieces of the given sizes, or into equal ones of which the last may be smaller."""
+    if split is not None:
+        return torch.split(x, list(split) if isinstance(split, tuple) else split.tolist(), axis)
+    count = num_outputs or outputs
+    piece = -(-x.shape[axis] // count)
+    return torch.split(x, [piece] * (count - 1) + [x.shape[axis] - piece * (count - 1)], axis)
+
+
+@lowering("Tile", const=("repeats",))
+def tile(x: Tensor, repeats: Ints | Tensor) -> Tensor:
+    """x repeated along each axis."""
+    return torch.tile(x, repeats if isinstance(repeats, tuple) else tuple(repeats.tolist()))
+
+
+@lowering("Pad", const=("pads", "constant_value", "axes"), static=("constant_value",))
+def pad(
+    x: Tensor,
+    pads: Ints | Tensor,
+    constant_value: float | None = None,
+    axes: Ints | Tensor | None = None,
+    *,
+    mode: str = "constant",
+) -> Tensor:
+    """x with begins and ends added to (or, where negative, cut from) the given axes."""
+    amounts = pads if isinstance(pads, tuple) else pads.tolist()
+    places = range(x.ndim) if axes is None else axes if isinstance(axes, tuple) else axes.tolist()
+    begins, ends = [0] * x.ndim, [0] * x.ndim
+    for axis, begin, end in zip(places, amounts[: len(places)], amounts[len(places) :], strict=True):
+        begins[axis], ends[axis] = begin, end
+    if mode == "constant":
+        flat = [side[axis] for axis in reversed(range(x.ndim)) for side in (begins, ends)]
+        return F.pad(x, flat, value=constant_value or 0)
+    for axis in range(x.ndim):
+        if begins[axis] or ends[axis]:
+            index = torch.arange(-begins[axis], x.shape[axis] + ends[axis], device=x.device)
+            x = torch.index_select(x, axis, source_index(index, x.shape[axis], mode))
+    return x
+
+
+def source_index(index: Tensor, size: int, mode: str) -> Tensor:
+    """Where a padded position takes its value from: the `edge`, the `reflect`ion or by `wrap`ping around."""
+    if mode == "edge":
+        return torch.clamp(index, 0, size - 1)
+    if mode == "wrap":
+        return index % size
+    period = max(2 * size - 2, 1)
+    return size - 1 - torch.abs(index % period - (size - 1))
+
+
+@lowering("Cast")
+def cast(x: Tensor, *, saturate: int = 1, to: int) -> Tensor:
+    """x in another dtype (a number of onnx.TensorProto)."""
+    if to == 1:
+        return x.to(torch.float32)
+    if to == 2:
+        return x.to(torch.uint8)
+    if to == 3:
+        return x.to(torch.int8)
+    if to == 4:
+        return x.to(torch.uint16)
+    if to == 5:
+        return x.to(torch.int16)
+    if to == 6:
+        return x.to(torch.int32)
+    if to == 7:
+        return x.to(torch.int64)
+    if to == 9:
+        return x.to(torch.bool)
+    if to == 10:
+        return x.to(torch.float16)
+    if to == 11:
+        return x.to(torch.float64)
+    if to == 12:
+        return x.to(torch.uint32)
+    if to == 13:
+        return x.to(torch.uint64)
+    if to == 14:
+        return x.to(torch.complex64)
+    if to == 15:
+        return x.to(torch.complex128)
+    return x.to(torch.bfloat16)
+
+
+@lowering("CastLike")
+def cast_like(x: Tensor, target_type: Tensor, *, saturate: int = 1) -> Tensor:
+    """x in the dtype of another tensor."""
+    return x.to(target_type.dtype)
+
+
+@lowering("ConstantOfShape", const=("shape",))
+def constant_of_shape(shape: Ints | Tensor, *, value: Tensor | None = None) -> Tensor:
+    """A tensor of one value (by default the float 0) throughout."""
+    sizes = shape if isinstance(shape, tuple) else tuple(shape.tolist())
+    if value is None:
+        return torch.zeros(sizes)
+    return value.reshape(()).expand(sizes)
+
+
+@lowering("Range")
+def range_(start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
+    """start, start + delta, ... below (or above, for a negative delta) the limit."""
+    return torch.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype, device=start.device)
+
+
+@layer_rule("Flatten")
+def flatten_layer(view: NodeView) -> Layer | None:
+    """A flattening of everything but the batch."""
+    return Layer("nn.Flatten") if view.attr("axis", 1) == 1 else None
+
+
+@layer_rule("Identity")
+def identity_layer(view: NodeView) -> Layer | None:
+    return Layer("nn.Identity")
