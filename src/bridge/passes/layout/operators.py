@@ -218,9 +218,7 @@ def strict(node: ir.Node, facts: Facts) -> Fixed:
 
 def _computed(node: ir.Node, facts: Facts) -> tuple[int, ...]:
     return tuple(
-        index
-        for index, value in enumerate(node.inputs)
-        if value is not None and not facts.is_constant(value)
+        index for index, value in enumerate(node.inputs) if value is not None and not facts.is_constant(value)
     )
 
 
