@@ -95,7 +95,7 @@ def conv_transpose(
 
 
 def dilated(w: tf.Tensor, dilation: tuple[int, ...]) -> tf.Tensor:
-    """A kernel with zeros between its elements, which TensorFlow's transposed convolution needs spelled out."""
+    """A kernel with zeros between its elements: the dilation that TensorFlow's transposed kernels lack."""
     for axis, step in enumerate(dilation, start=2):
         if step > 1:
             shape = list(w.shape)
@@ -230,11 +230,11 @@ def keras_transposed_padding(window: Window, extra: tuple[int, ...]) -> dict[str
     axes = range(window.rank)
     extents, strides = window.extents, window.strides
     left = [extents[i] + extra[i] - window.begins[i] - window.ends[i] for i in axes]
-    if all(left[i] == strides[i] and window.begins[i] == max(extents[i] - strides[i], 0) // 2 for i in axes):
-        if any(window.begins) or any(window.ends):
-            return {"padding": "same"}
-    if any(window.begins) or any(window.ends):
-        return None
+    if window.padded:
+        same = all(
+            left[i] == strides[i] and window.begins[i] == max(extents[i] - strides[i], 0) // 2 for i in axes
+        )
+        return {"padding": "same"} if same else None
     if all(left[i] == max(extents[i], strides[i]) for i in axes):
         return {"padding": "valid"}
     if all(extra[i] < strides[i] for i in axes):

@@ -126,9 +126,10 @@ def batch_normalization_layer(view: NodeView) -> Layer | None:
     scale, bias, mean, variance = (view.input(i) for i in range(1, 5))
     if shape is None or len(shape) < 2 or view.attr("training_mode", 0):
         return None
+    if scale is None or bias is None or mean is None or variance is None:
+        return None
     if any(view.constant(i) is None for i in range(1, 5)) or not any(map(view.is_trained, range(1, 5))):
         return None
-    assert scale is not None and bias is not None and mean is not None and variance is not None
     tensors = {}
     if not view.all_equal(1, 1):
         tensors["gamma"] = LayerTensor(scale)

@@ -36,7 +36,7 @@ def reshape(x: tf.Tensor, shape: Ints | tf.Tensor, *, allowzero: int = 0) -> tf.
     if allowzero or (isinstance(shape, tuple) and 0 not in shape):
         return tf.reshape(x, shape)
     if isinstance(shape, tuple) and 0 not in shape[1:]:
-        return tf.reshape(x, (tf.shape(x)[0],) + shape[1:])
+        return tf.reshape(x, (tf.shape(x)[0], *shape[1:]))
     if isinstance(shape, tuple):
         return tf.reshape(x, [tf.shape(x)[i] if n == 0 else n for i, n in enumerate(shape)])
     kept = tf.shape(x, out_type=shape.dtype)[: tf.size(shape)]
@@ -105,7 +105,7 @@ def split(
     num_outputs: int | None = None,
     outputs: int = 1,
 ) -> tuple[tf.Tensor, ...]:
-    """x cut along an axis into pieces of the given sizes, or into equal ones of which the last may be smaller."""
+    """x cut along an axis into pieces of the given sizes, or into equal ones (the last may be smaller)."""
     if isinstance(split, tuple):
         return tuple(tf.split(x, split, axis))
     if split is not None:
@@ -145,8 +145,8 @@ def pad(
         for axis in range(x.ndim):
             size = tf.shape(x)[axis]
             x = tf.gather(x, tf.range(max(-begins[axis], 0), size + min(ends[axis], 0)), axis=axis)
-        paddings = [[max(begins[axis], 0), max(ends[axis], 0)] for axis in range(x.ndim)]
-        return tf.pad(x, paddings, constant_values=0 if constant_value is None else constant_value)
+        added = [[max(begins[axis], 0), max(ends[axis], 0)] for axis in range(x.ndim)]
+        return tf.pad(x, added, constant_values=0 if constant_value is None else constant_value)
     for axis in range(x.ndim):
         if begins[axis] or ends[axis]:
             size = tf.shape(x)[axis]

@@ -1,4 +1,4 @@
-"""Window arithmetic that convolution and pooling share, in ONNX's order of pads: all begins, then all ends."""
+"""Window arithmetic that convolution and pooling share; pads are in ONNX's order: all begins, all ends."""
 
 from collections.abc import Sequence
 
@@ -57,11 +57,12 @@ def window_sum(x: Tensor, kernel: Sequence[int], strides: Sequence[int], dilatio
     for i in range(len(kernel)):
         axis = x.ndim - len(kernel) + i
         reach = (kernel[i] - 1) * dilations[i]
-        taps = [
-            x.narrow(axis, k * dilations[i], x.shape[axis] - reach)[
-                (slice(None),) * axis + (slice(None, None, strides[i]),)
-            ]
+        before = (slice(None),) * axis
+        total, *others = (
+            x[(*before, slice(k * dilations[i], k * dilations[i] - reach or None, strides[i]))]
             for k in range(kernel[i])
-        ]
-        x = sum(taps[1:], taps[0])
+        )
+        for other in others:
+            total = total + other
+        x = total
     return x

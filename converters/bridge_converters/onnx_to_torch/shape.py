@@ -40,7 +40,7 @@ def reshape(x: Tensor, shape: Ints | Tensor, *, allowzero: int = 0) -> Tensor:
     if isinstance(shape, tuple) and shape == (0, -1):
         return torch.flatten(x, 1)
     if isinstance(shape, tuple) and 0 not in shape[1:]:
-        return torch.reshape(x, (x.shape[0],) + shape[1:])
+        return torch.reshape(x, (x.shape[0], *shape[1:]))
     sizes = shape if isinstance(shape, tuple) else shape.tolist()
     return torch.reshape(x, [x.shape[i] if n == 0 and not allowzero else n for i, n in enumerate(sizes)])
 
@@ -89,7 +89,7 @@ def unsqueeze(x: Tensor, axes: Ints | Tensor) -> Tensor:
 def expand(x: Tensor, shape: Ints | Tensor) -> Tensor:
     """x broadcast together with a shape."""
     sizes = shape if isinstance(shape, tuple) else tuple(shape.tolist())
-    return torch.broadcast_to(x, torch.broadcast_shapes(x.shape, sizes))
+    return x.expand(torch.broadcast_shapes(x.shape, sizes))
 
 
 @lowering("Concat")
@@ -107,7 +107,7 @@ def split(
     num_outputs: int | None = None,
     outputs: int = 1,
 ) -> tuple[Tensor, ...]:
-    """x cut along an axis into pieces of the given sizes, or into equal ones of which the last may be smaller."""
+    """x cut along an axis into pieces of the given sizes, or into equal ones (the last may be smaller)."""
     if split is not None:
         return torch.split(x, list(split) if isinstance(split, tuple) else split.tolist(), axis)
     count = num_outputs or outputs
