@@ -16,7 +16,7 @@ from bridge.hub.graph import all_nodes
 from bridge.hub.metadata import WeightInfo
 from bridge_converters.torch_to_onnx.names import unique
 from bridge_converters.torch_to_onnx.scopes import scope_of_node
-from bridge_converters.torch_to_onnx.user_code import location_in_trace
+from bridge_converters.torch_to_onnx.user_code import location_of_node
 
 _NAME_SCOPES = "pkg.torch.onnx.name_scopes"
 _FX_NODE = "pkg.torch.onnx.fx_node"
@@ -70,7 +70,7 @@ def _record_origins(model: ir.Model, nodes: Iterable[fx.Node], module_types: Map
         if source is None:
             continue
         metadata.set_scope(onnx_node, scope_of_node(source, module_types))
-        metadata.set_location(onnx_node, location_in_trace(source.stack_trace))
+        metadata.set_location(onnx_node, location_of_node(source))
         for output in onnx_node.outputs:
             if output.name in by_name:
                 metadata.set_source_value(output, output.name)

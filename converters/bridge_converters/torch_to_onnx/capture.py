@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
+from torch.fx import traceback as fx_traceback
 
 from bridge.errors import BridgeError, InputError
 from bridge_converters.torch_to_onnx import names
@@ -114,7 +115,8 @@ def _run_export(
             dynamic.discard(0)
         if dynamic:
             shapes[tensor] = dict.fromkeys(sorted(dynamic), Dim.AUTO)
-    with torch.no_grad():
+    # Node annotations (TorchScript's source lines) survive only under preserve_node_meta.
+    with torch.no_grad(), fx_traceback.preserve_node_meta():
         return torch.export.export(
             module, examples.args, dict(examples.kwargs), dynamic_shapes=shapes, strict=strict
         )

@@ -9,14 +9,14 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.onnx._internal.exporter._dispatching import dispatch
 from torch.onnx._internal.exporter._errors import DispatchError
-from torch.onnx._internal.exporter._fx_passes import decompose_with_registry
+from torch.onnx._internal.exporter._fx_passes import decompose_with_registry, remove_assertion_nodes
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 from torch.onnx.errors import OnnxExporterError
 
 from bridge.errors import BridgeError, UnsupportedOp, UnsupportedOps
 from bridge_converters.torch_to_onnx.program import dropout_marker
 from bridge_converters.torch_to_onnx.scopes import module_path
-from bridge_converters.torch_to_onnx.user_code import first_line, location_in_trace, source_line
+from bridge_converters.torch_to_onnx.user_code import first_line, location_of_node, source_line
 
 _HINTS = (
     (
@@ -80,7 +80,7 @@ def translation_failure(error: OnnxExporterError, program: ExportedProgram) -> B
         f"torch.onnx cannot translate {node.target if node is not None else 'the program'}: {_reason(root)}",
         hint="write that line with other operations, or report it to PyTorch with "
         "torch.onnx.export(..., report=True)",
-        where=None if node is None else location_in_trace(node.stack_trace),
+        where=None if node is None else location_of_node(node),
     )
 
 
@@ -93,13 +93,15 @@ def _untranslatable(error: BaseException, program: ExportedProgram) -> list[Unsu
         return []
     registry = ONNXRegistry.from_torchlib()
     found: dict[str, tuple[str, list[str]]] = {}
-    for node in decompose_with_registry(program, registry).graph.nodes:
+    decomposed = decompose_with_registry(program, registry)
+    remove_assertion_nodes(decomposed.graph_module)
+    for node in decomposed.graph.nodes:
         if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
             continue
         function, reason = dispatch(node, registry)
         if function is None and node.target is not dropout_marker():
             places = found.setdefault(str(node.target), (_one_line(reason), []))[1]
-            places.append(location_in_trace(node.stack_trace) or module_path(node) or "the root module")
+            places.append(location_of_node(node) or module_path(node) or "the root module")
     return [
         UnsupportedOp(name, "", reason, len(places), tuple(dict.fromkeys(places)))
         for name, (reason, places) in found.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,14 @@ from torch.utils import _pytree as pytree
 from bridge.errors import InputError
 from bridge.formats.request import ReadRequest
 from bridge.hub.metadata import WeightInfo
-from bridge_converters.torch_to_onnx import archive, checkpoint, inputs, pickled
+from bridge_converters.torch_to_onnx import archive, checkpoint, inputs, pickled, torchscript
 from bridge_converters.torch_to_onnx import program as program_rewrites
 from bridge_converters.torch_to_onnx.capture import capture
 from bridge_converters.torch_to_onnx.names import input_names
 from bridge_converters.torch_to_onnx.scopes import root_type
 from bridge_converters.torch_to_onnx.shapes import dynamic_batch, input_values, symbolic_axes
 from bridge_converters.torch_to_onnx.suggest import missing_inputs, required_names
+from bridge_converters.torch_to_onnx.torchvision_compat import declare_missing_operators
 from bridge_converters.torch_to_onnx.user_code import import_module
 
 
@@ -60,6 +61,8 @@ def load(request: ReadRequest) -> Loaded:
                 path, trust=request.trust, custom_objects=request.custom_objects
             )
             return _from_module(module, request)
+        case "torchscript":
+            return _from_torchscript(path, request)
     raise InputError(f"{request.format!r} is not a PyTorch format")
 
 
@@ -104,6 +107,16 @@ def _from_module(module: nn.Module, request: ReadRequest) -> Loaded:
         notes=captured.notes,
         seconds=captured.seconds,
     )
+
+
+def _from_torchscript(path: Path, request: ReadRequest) -> Loaded:
+    declare_missing_operators()
+    script, module = torchscript.load_torchscript(path)
+    loaded = _from_module(module, request)
+    notes = program_rewrites.evaluate(loaded.program)
+    # A module traced in training mode stays in it; only the rewritten program is in evaluation mode.
+    runnable = loaded.program.module() if notes else script
+    return replace(loaded, module=runnable, notes=(*loaded.notes, *notes))
 
 
 def module_types(module: nn.Module) -> dict[str, str]:

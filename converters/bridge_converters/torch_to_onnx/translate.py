@@ -7,13 +7,14 @@ import io
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import onnx_ir as ir
 import torch
 from onnxscript import opset23 as op
+from onnxscript.function_libs.torch_lib.ops.core import aten_convolution
 from torch.export import ExportedProgram
 from torch.onnx.errors import OnnxExporterError
 
@@ -58,7 +59,13 @@ def translate(program: ExportedProgram) -> Translation:
 
 
 def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
-    return {dropout_marker(): _dropout}
+    aten = torch.ops.aten
+    return {
+        dropout_marker(): _dropout,
+        aten.conv1d.default: _convolution,
+        aten.conv2d.default: _convolution,
+        aten.conv3d.default: _convolution,
+    }
 
 
 def _dropout(input: ir.Value, ratio: float) -> ir.Value:
@@ -67,6 +74,21 @@ def _dropout(input: ir.Value, ratio: float) -> ir.Value:
     output: ir.Value
     output, _ = dropout(input, op.Constant(value_float=ratio))
     return output
+
+
+def _convolution(
+    input: ir.Value,
+    weight: ir.Value,
+    bias: ir.Value | None = None,
+    stride: Sequence[int] = (1,),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    groups: int = 1,
+) -> ir.Value:
+    """A convolution that leaves a missing bias out; the exporter's own for these operators computes zeros."""
+    convolution: Any = aten_convolution
+    result: ir.Value = convolution(input, weight, bias, stride, padding, dilation, False, (0,), groups)
+    return result
 
 
 @contextlib.contextmanager

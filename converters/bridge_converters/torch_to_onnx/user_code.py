@@ -12,10 +12,15 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from torch import fx
+
 import bridge
 import bridge_converters
 from bridge.errors import InputError
 from bridge_converters.torch_to_onnx.torchvision_compat import declare_missing_operators
+
+SOURCE_ANNOTATION = "bridge_source_line"
+"""Key of a node's annotations under which bridge records a source line that torch.export cannot see."""
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 _LIBRARY = re.compile(r"(^|/)(site|dist)-packages/(?P<inside>.*)$")
@@ -109,6 +114,9 @@ def source_line(error: BaseException) -> str | None:
         chain.append(each)
         each = each.__cause__ or each.__context__
     for link in reversed(chain):
+        noted = location_in_trace("\n".join(getattr(link, "__notes__", ())))
+        if noted is not None:
+            return noted
         frames = traceback.extract_tb(link.__traceback__)
         found = innermost((frame.filename, frame.lineno or 0) for frame in frames)
         if found is not None:
@@ -121,6 +129,12 @@ def location_in_trace(trace: str | None) -> str | None:
     if not trace:
         return None
     return innermost((match["file"], int(match["line"])) for match in _FRAME.finditer(trace))
+
+
+def location_of_node(node: fx.Node) -> str | None:
+    """`net.py:11`, the line of the user's own code that made a node of a program, where known."""
+    annotated: str | None = (node.meta.get("custom") or {}).get(SOURCE_ANNOTATION)
+    return annotated or location_in_trace(node.stack_trace)
 
 
 def innermost(frames: Iterator[tuple[str, int]]) -> str | None:
