@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from bridge.errors import InputError
@@ -21,7 +19,18 @@ from bridge_converters.tf_to_onnx.scopes import keras_scopes, module_scopes, spl
 _KERAS_CHILDREN = frozenset({"call_signature_parameters", "_losses_override", "keras_api"})
 _ARCHIVE_CHILDREN = frozenset({"_all_variables", "_misc_assets"})
 _PARAMETERS = frozenset(
-    {"kernel", "bias", "gamma", "beta", "embeddings", "alpha", "recurrent_kernel", "scale", "weight", "weights"}
+    {
+        "kernel",
+        "bias",
+        "gamma",
+        "beta",
+        "embeddings",
+        "alpha",
+        "recurrent_kernel",
+        "scale",
+        "weight",
+        "weights",
+    }
 )
 """What Keras calls variables that training moves; any of them that is not trainable was frozen."""
 _STATE = frozenset({"seed_generator_state"})
@@ -37,9 +46,7 @@ class Signature:
     owner: tf.Module | None
 
 
-def signature_of(
-    function: tf.types.experimental.ConcreteFunction, owner: Any
-) -> Signature:
+def signature_of(function: tf.types.experimental.ConcreteFunction, owner: Any) -> Signature:
     """The interface of a concrete function: keys where it has them, names of arguments otherwise."""
     positional, named = function.structured_input_signature
     tensors = arguments(function)
@@ -62,13 +69,17 @@ def trace_signature(signature: Signature, *, format: str, root_type: str) -> Bun
     """
     started = time.perf_counter()
     function = signature.function
-    inputs = tuple(port(name, tensor) for name, tensor in zip(signature.inputs, arguments(function), strict=True))
-    outputs = tuple(port(name, tensor) for name, tensor in zip(signature.outputs, function.outputs, strict=True))
+    inputs = tuple(
+        port(name, tensor) for name, tensor in zip(signature.inputs, arguments(function), strict=True)
+    )
+    outputs = tuple(
+        port(name, tensor) for name, tensor in zip(signature.outputs, function.outputs, strict=True)
+    )
     lifted = lift_variables(function)
     names = _VariableNames(signature.owner)
     reads = _readers(lifted.graph)
     if names.keras:
-        scopes = keras_scopes((node.name for node in lifted.graph.node), rooted=True, class_of=keras_class)
+        scopes = keras_scopes((node.name for node in lifted.graph.node), rooted=True)
     else:
         scopes = module_scopes(
             (node, names.path(capture, ())[:-1])
@@ -121,7 +132,9 @@ def concrete(
         return function.get_concrete_function(
             *(
                 tf.TensorSpec(
-                    [None if isinstance(axis, str) else axis for axis in each.shape], each.dtype, name=each.name
+                    [None if isinstance(axis, str) else axis for axis in each.shape],
+                    each.dtype,
+                    name=each.name,
                 )
                 for each in inputs
             )
@@ -134,7 +147,9 @@ def concrete(
         traced = list(function._list_all_concrete_functions())
     if len(traced) != 1:
         raise InputError(
-            f"{what} was traced for {len(traced)} sets of inputs" if traced else f"{what} has no input signature",
+            f"{what} was traced for {len(traced)} sets of inputs"
+            if traced
+            else f"{what} has no input signature",
             hint="say which inputs: --input Nx224x224x3 (or inputs=... in Python), or give the tf.function "
             "an input_signature",
         )
@@ -180,7 +195,7 @@ class _VariableNames:
             return
         view = tf.train.TrackableView(owner)
         children = view.children(owner)
-        archive = _ARCHIVE_CHILDREN <= set(children)
+        archive = set(children) >= _ARCHIVE_CHILDREN
         self.keras = archive or bool(_KERAS_CHILDREN & set(children))
         pending: list[tuple[Any, tuple[str, ...]]] = [(owner, ())]
         seen = {id(owner)}
@@ -234,17 +249,6 @@ class _VariableNames:
             kind, trainable = self.role(Capture("", variable, None))
             missing.append(Weight("", path, kind, trainable))
         return missing
-
-
-def keras_class(name: str) -> str | None:
-    """The class of a Keras layer that has its automatic name (`conv2d_3`); None for names given by people."""
-    import keras
-
-    base = re.sub(r"_\d+$", "", name)
-    for candidate in vars(keras.layers).values():
-        if isinstance(candidate, type) and keras.src.utils.naming.to_snake_case(candidate.__name__) == base:
-            return candidate.__name__
-    return None
 
 
 def keras_path(name: tuple[str, ...], scope: tuple[str, ...]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -13,7 +13,8 @@ import tensorflow as tf
 
 from bridge.errors import InputError, TrustError
 from bridge.formats.request import InputSpec, ReadRequest
-from bridge_converters.tf_to_onnx.bundle import Bundle, Port, Weight
+from bridge_converters.tf_to_onnx.bundle import Bundle, Weight
+from bridge_converters.tf_to_onnx.functions import distinct, port
 from bridge_converters.tf_to_onnx.hooks import Recorder, keras_hooks
 from bridge_converters.tf_to_onnx.keras_tree import layer_paths, variables
 from bridge_converters.tf_to_onnx.lift import Lifted, arguments, lift_variables
@@ -121,15 +122,12 @@ def trace_keras(
     """
     started = time.perf_counter()
     function, names, recorder = trace_function(model, inputs, static_batch=static_batch, hooks=hooks)
-    lifted = lift_variables(function)
-    ports = tuple(
-        Port(name, tensor.name, tensor.dtype.as_numpy_dtype.__name__, _shape(tensor))
-        for name, tensor in zip(names, arguments(function), strict=True)
-    )
+    ports = tuple(port(name, tensor) for name, tensor in zip(names, arguments(function), strict=True))
     outputs = tuple(
-        Port(name, tensor.name, tensor.dtype.as_numpy_dtype.__name__, _shape(tensor))
-        for name, tensor in zip(output_names(model, len(function.outputs)), function.outputs, strict=True)
+        port(name, tensor)
+        for name, tensor in zip(_output_names(model, function), function.outputs, strict=True)
     )
+    lifted = lift_variables(function)
     weights, unused, values = _bind(model, lifted)
     return Bundle(
         graph=lifted.graph,
@@ -158,9 +156,8 @@ def trace_function(
     recorder = Recorder(model, {each: path[-1] for each, path in paths.items() if path})
     structure, names, specs = _signature(model, inputs, static_batch)
 
-    def call(*tensors: tf.Tensor) -> list[tf.Tensor]:
-        packed = keras.tree.pack_sequence_as(structure, list(tensors))
-        return list(keras.tree.flatten(model(packed, training=False)))
+    def call(*tensors: tf.Tensor) -> Any:
+        return model(keras.tree.pack_sequence_as(structure, list(tensors)), training=False)
 
     traced = tf.function(call, input_signature=specs, autograph=False)
     if not hooks:
@@ -169,12 +166,13 @@ def trace_function(
         return traced.get_concrete_function(), names, recorder
 
 
-def output_names(model: keras.Model, count: int) -> list[str]:
-    """The names of a model's outputs: of its output layers where it has any, else `output_0`, ..."""
+def _output_names(model: keras.Model, function: tf.types.experimental.ConcreteFunction) -> tuple[str, ...]:
+    """The keys of a model that returns a dictionary, else its output layers' names, else `output_0`, ..."""
+    structure, count = function.structured_outputs, len(function.outputs)
+    if isinstance(structure, dict) and len(structure) == count:
+        return distinct(sorted(structure))
     names = list(getattr(_functional(model), "output_names", None) or [])
-    if len(names) != count:
-        names = [f"output_{position}" for position in range(count)]
-    return _distinct(names)
+    return distinct(names if len(names) == count else [f"output_{position}" for position in range(count)])
 
 
 def _functional(model: keras.Model) -> Any:
@@ -233,7 +231,7 @@ def _input_names(functional: Any, leaves: Sequence[keras.KerasTensor]) -> list[s
         history = getattr(leaf, "_keras_history", None)
         name = history.operation.name if history is not None else f"input_{position}"
         names.append(name)
-    return _distinct(names)
+    return list(distinct(names))
 
 
 def _spec(
@@ -295,21 +293,6 @@ def _eager_path(model: keras.Model, tensor: tf.Tensor | None, number: int) -> tu
             if value is tensor and id(layer) in paths:
                 return "/".join((*paths[id(layer)], name)), number
     return f"constant_{number}", number + 1
-
-
-def _shape(tensor: tf.Tensor) -> tuple[int | None, ...] | None:
-    return None if tensor.shape.rank is None else tuple(tensor.shape.as_list())
-
-
-def _distinct(names: Iterable[str]) -> list[str]:
-    result: list[str] = []
-    for name in names:
-        candidate, number = name, 0
-        while candidate in result:
-            number += 1
-            candidate = f"{name}_{number}"
-        result.append(candidate)
-    return result
 
 
 def _first_line(error: Exception) -> str:

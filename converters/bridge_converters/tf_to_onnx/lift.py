@@ -55,12 +55,11 @@ class Lifted:
 def lift_variables(function: tf.types.experimental.ConcreteFunction) -> Lifted:
     """The inlined graph of a function, with captured variables and tensors as placeholders.
 
-    Control flow stays functional (While, If). Raises BridgeError for a function that changes its variables
+    Nodes are in the order in which the program made them. Control flow stays functional (While, If). Raises BridgeError for a function that changes its variables
     and InputError for one that captures anything but variables and numeric tensors.
     """
-    graph_def = inline_functions(
-        function.graph.as_graph_def(), [tensor.name for tensor in (*function.inputs, *function.outputs)]
-    )
+    traced = function.graph.as_graph_def()
+    graph_def = inline_functions(traced, [tensor.name for tensor in (*function.inputs, *function.outputs)])
     refuse_assignments(graph_def)
     captures = tuple(_captures(function))
     lifted = lift_nodes(
@@ -73,6 +72,7 @@ def lift_variables(function: tf.types.experimental.ConcreteFunction) -> Lifted:
     )
     needed = [tensor.op.name for tensor in (*arguments(function), *function.outputs)]
     kept = dataflow(lifted, needed)
+    _sort(kept, traced)
     present = {node.name for node in kept.node}
     return Lifted(kept, tuple(capture for capture in captures if capture.node in present))
 
@@ -103,7 +103,40 @@ def inline_functions(graph_def: tf.compat.v1.GraphDef, keep: Iterable[str]) -> t
     fetches = meta_graph_pb2.CollectionDef()
     fetches.node_list.value.extend(keep)
     meta_graph.collection_def["train_op"].CopyFrom(fetches)
-    return tf_optimizer.OptimizeGraph(config, meta_graph)
+    inlined = tf_optimizer.OptimizeGraph(config, meta_graph)
+    _drop_call_boundaries(inlined)
+    return inlined
+
+
+def _drop_call_boundaries(graph_def: tf.compat.v1.GraphDef) -> None:
+    """Let readers of the Identity nodes that inlining leaves at the borders of a call read their sources."""
+    sources = {
+        node.name: node.input[0]
+        for node in graph_def.node
+        if node.op == "Identity" and node.name.startswith("Func/")
+    }
+    for node in graph_def.node:
+        for position, name in enumerate(node.input):
+            while name.split(":")[0] in sources:
+                name = sources[name.split(":")[0]]
+            node.input[position] = name
+
+
+def _sort(graph_def: tf.compat.v1.GraphDef, traced: tf.compat.v1.GraphDef) -> None:
+    """Put inlined nodes into the order in which the calls and functions they come from list them."""
+    functions = {each.signature.name: each.node_def for each in traced.library.function}
+    order: dict[str, int] = {}
+    pending = [("", node) for node in reversed(traced.node)]
+    while pending:
+        prefix, node = pending.pop()
+        name = prefix + node.name
+        order[name] = len(order)
+        called = node.attr["f"].func.name if "f" in node.attr else ""
+        pending.extend((f"{name}/", inner) for inner in reversed(functions.get(called, ())))
+    nodes = sorted(graph_def.node, key=lambda node: order.get(node.name, len(order)))
+    copies = [tf.compat.v1.NodeDef.FromString(node.SerializeToString()) for node in nodes]
+    del graph_def.node[:]
+    graph_def.node.extend(copies)
 
 
 def dataflow(graph_def: tf.compat.v1.GraphDef, needed: Iterable[str]) -> tf.compat.v1.GraphDef:

@@ -41,6 +41,10 @@ def trace(request: ReadRequest) -> Bundle:
         from bridge_converters.tf_to_onnx.saved_model import trace_saved_model
 
         return trace_saved_model(request)
+    if request.format in ("saved_model_v1", "tf1_checkpoint", "frozen_graph"):
+        from bridge_converters.tf_to_onnx.tf1 import trace_graph
+
+        return trace_graph(request)
     raise InputError(f"{request.format!r} is not a TensorFlow format", where=request.path)
 
 

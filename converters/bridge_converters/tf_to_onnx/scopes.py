@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from bridge.hub.metadata import Scope, ScopeEntry
 
@@ -29,13 +29,11 @@ def split(node: str) -> tuple[str, tuple[str, ...]]:
     return "/".join(parts[:calls]), tuple(parts[calls:])
 
 
-def keras_scopes(
-    nodes: Iterable[str], *, rooted: bool, class_of: Callable[[str], str | None] = lambda name: None
-) -> dict[str, Scope]:
+def keras_scopes(nodes: Iterable[str], *, rooted: bool) -> dict[str, Scope]:
     """Which name scopes of a graph belong to which calls of Keras layers.
 
     `nodes` are the names of the graph's nodes in the order in which they were made. `rooted` says that the
-    outermost layer is the model itself, which is no part of a scope. `class_of` guesses a layer's class.
+    outermost layer is the model itself, which is no part of a scope.
     """
     scopes: dict[str, Scope] = {}
     levels: dict[str, _Level] = {}
@@ -53,7 +51,7 @@ def keras_scopes(
                 break
             if depth > 0 or not rooted:
                 name, call = layer
-                scope = (*scope, ScopeEntry(name, class_of(name) or UNKNOWN_CLASS, call))
+                scope = (*scope, ScopeEntry(name, UNKNOWN_CLASS, call))
             scopes[prefix] = scope
     return scopes
 
