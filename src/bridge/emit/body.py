@@ -35,7 +35,10 @@ class Body:
     outputs: list[ir.Value]
     statements: list[ast.stmt]
     made: list[list[tuple[ir.Value, str]]]
-    """For each statement: the hub values it makes and the variables that hold them."""
+    """For each statement: the hub values it makes and the variables that hold them.
+
+    The statements stand for the items of the region in order; a separate return statement may follow.
+    """
     helpers: dict[str, Callable[..., Any]] = field(default_factory=dict)
 
 
@@ -129,6 +132,7 @@ class _Function:
         last = statements[-1] if statements else None
         if isinstance(last, ast.Assign) and ast.unparse(last.targets[0]) == ast.unparse(result):
             statements[-1] = ast.Return(last.value)
+            made[-1] = [(value, "") for value, _ in made[-1]]
         else:
             statements.append(ast.Return(result))
             made.append([])

@@ -101,7 +101,7 @@ class NodeView:
         array = self.constant(index)
         if array is None:
             raise ValueError(f"input {index} of {self.node.op_type} is computed")
-        return array.shape
+        return tuple(array.shape)
 
     def output_shape(self, index: int = 0) -> tuple[int | None, ...] | None:
         """The shape of an output as stored, None for a symbolic axis; None if the rank is unknown."""

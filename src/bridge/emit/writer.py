@@ -60,7 +60,7 @@ def emit(model: ir.Model, table: LoweringTable, dialect: Dialect) -> Emitted:
     outputs = _signature(list(model.graph.outputs), [value.name or "" for value in model.graph.outputs])
     text = _print(classes, class_writer, bodies, dialect, inputs, outputs)
     tensors, weights = _tensors(model, plan_, modules, dialect)
-    anchors = _anchors(text, classes, bodies, dialect, planner)
+    anchors = _anchors(text, classes, bodies, modules, dialect, planner)
     return Emitted(text, classes[-1].name, tensors, weights, anchors, inputs, outputs)
 
 
@@ -227,21 +227,31 @@ def _anchors(
     text: str,
     classes: list[EmittedClass],
     bodies: Mapping[Module, list[Body]],
+    modules: ModuleTree,
     dialect: Dialect,
     planner: plan.Planner,
 ) -> Anchors:
     lines = _statement_lines(text, dialect.forward)
     order = planner.order()
     anchors: list[tuple[int, Anchor]] = []
+
+    def record(
+        region: tree.Region, item: ir.Node | tree.Region, line: int, variables: Mapping[ir.Value, str]
+    ) -> None:
+        if isinstance(item, ir.Node):
+            for value in item.outputs:
+                if value in variables or not variables:
+                    anchor = _anchor(value, item, region, line, variables.get(value, ""))
+                    anchors.append((order[item], anchor))
+        elif modules[item.path].kind == "sequential":
+            for inner in item.items:
+                record(item, inner, line, {})
+
     for emitted in classes:
         for module in emitted.members:
             for region, body in zip(module.regions, bodies.get(module, ()), strict=False):
-                for made, line in zip(body.made, lines[emitted.name], strict=True):
-                    for value, variable in made:
-                        node = value.producer()
-                        if node is None or node not in set(region.items):
-                            continue
-                        anchors.append((order[node], _anchor(value, node, region, line, variable)))
+                for item, made, line in zip(region.items, body.made, lines[emitted.name], strict=False):
+                    record(region, item, line, dict(made))
     anchors.sort(key=lambda each: each[0])
     return Anchors(FILE_NAME, tuple(anchor for _, anchor in anchors))
 
