@@ -27,7 +27,7 @@ def load(path: str | Path | None = None) -> {root}:
     return model
 
 
-def read_safetensors(path: Path) -> dict[str, tf.Tensor]:
+def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     """Read the tensors of a safetensors file: a length, a JSON header, then the raw data."""
     dtypes = {dtypes}
     data = path.read_bytes()

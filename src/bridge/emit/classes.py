@@ -93,7 +93,10 @@ class ClassWriter:
         body: list[ast.stmt] = [ast.Expr(ast.Constant(docstring))]
         body.append(self._init_method(emitted, module, init, is_root=is_root))
         if build:
-            body.append(_method("build", ["input_shape"], build, defaults=[ast.Constant(None)]))
+            shape = dotted("Any")
+            body.append(
+                _method("build", ["input_shape"], build, annotation=shape, defaults=[ast.Constant(None)])
+            )
         if module in self._bodies:
             body.append(self._forward_method(self._bodies[module]))
         base = self._dialect.root_class if is_root else self._dialect.module_class
@@ -376,7 +379,7 @@ class ClassWriter:
             args=[ast.arg("self")],
             kwonlyargs=[ast.arg(name, self._annotation(emitted, name)) for name in parameters],
             kw_defaults=[None] * len(parameters),
-            kwarg=ast.arg("kwargs") if keras else None,
+            kwarg=ast.arg("kwargs", dotted("Any")) if keras else None,
             defaults=[],
         )
         return ast.FunctionDef(
@@ -430,13 +433,23 @@ def has_tensors(module: Module) -> bool:
 def _build_shape(child: Module | LayerSpec) -> tuple[int | None, ...]:
     """The shape that Keras' `build` of a layer or of a chain of layers takes; empty if it takes none."""
     if isinstance(child, LayerSpec):
-        return child.layer.build_shape or () if child.layer.tensors else ()
+        shape = child.layer.build_shape
+        return _only_built_axes(child.layer, shape) if shape and child.layer.tensors else ()
     if child.kind != "sequential" or not has_tensors(child):
         return ()
     shape = values_read(child.regions[0])[0].shape
     if shape is None:
         return ()
     return (*(None for _ in shape[1:]), shape[-1] if isinstance(shape[-1], int) else None)
+
+
+def _only_built_axes(layer: Layer, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """The build shape with the axes left open that no tensor of the layer depends on."""
+    channels_first = layer.kwargs.get("data_format") == "channels_first"
+    given = layer.kwargs.get("axis", 1 if channels_first else -1)
+    axes = given if isinstance(given, tuple | list) else (given,)
+    kept = {axis % len(shape) for axis in axes}
+    return tuple(size if axis in kept else None for axis, size in enumerate(shape))
 
 
 def _build_slots(child: Module | LayerSpec) -> list[tuple[Slot, int | None]]:
