@@ -19,7 +19,7 @@ TO_LAST = {3: (0, 2, 1), 4: (0, 2, 3, 1), 5: (0, 2, 3, 4, 1)}
 
 
 class Builder:
-    """Collects nodes and initializers; values are known by name, shapes by running shape inference at the end.
+    """Collects nodes and initializers; values are known by name, shapes are inferred at the end.
 
     With `dynamic` axis 0 of every input is symbolic. Convolutions of an `nhwc` graph stand between
     transposes, as tf2onnx writes them.
@@ -53,7 +53,7 @@ class Builder:
         name = f"weight{len(self._initializers)}"
         array = self.random.standard_normal(shape).astype(np.float32)
         array = (
-            np.abs(array) + 0.5 if positive else array / np.sqrt(max(1.0, array.size / max(1, shape[:1][0])))
+            np.abs(array) + 0.5 if positive else array / np.sqrt(max(1.0, array.size / max(1, *shape[:1], 1)))
         )
         self._initializers.append(numpy_helper.from_array(array.astype(np.float32), name))
         if trained:

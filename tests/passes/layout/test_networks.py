@@ -105,8 +105,9 @@ def volume(b: Builder) -> list[str]:
 
 
 NETWORKS = [
-    chain, residual, squeeze_excite, branches, flatten_dense, pooled_dense, generator, pixel_shuffle, sequence, volume,
-]  # fmt: skip
+    *[chain, residual, squeeze_excite, branches, flatten_dense],
+    *[pooled_dense, generator, pixel_shuffle, sequence, volume],
+]
 
 
 def rank_of(value: ir.Value) -> int:
