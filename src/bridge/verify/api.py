@@ -19,6 +19,7 @@ from bridge.hub.weights import WeightMap
 from bridge.verify import inputs as drawing
 from bridge.verify.compare import OutputResult, Sample, Verdict, compare_output
 from bridge.verify.inputs import Draw, InputPlan, Role
+from bridge.verify.pairing import output_order, pair
 from bridge.verify.parties import Party, resolve
 from bridge.verify.report import DrawReport, InputReport, Report, SideReport, Timing
 from bridge.verify.user_inputs import UserInputs, apply_specs, split, user_draws
@@ -57,6 +58,8 @@ def verify(
     """
     say = on_progress or (lambda text: None)
     specs, sets = split(inputs)
+    if isinstance(source, ReadRequest):
+        specs = specs or list(source.inputs)
     started = time.monotonic()
     first = resolve(source, trust=trust, model=model, custom_objects=custom_objects, inputs=specs)
     second = resolve(target, trust=trust, model=model, custom_objects=custom_objects, inputs=specs)
@@ -117,7 +120,7 @@ class _Verification:
         mismatch = _signature_mismatch(source, target)
         if mismatch is not None:
             return self._report(source, target, [], (mismatch,), None, "the signatures differ", "nothing")
-        names = _pairing([each.name for each in source.inputs], [each.name for each in target.inputs])
+        names = pair([each.name for each in source.inputs], [each.name for each in target.inputs])
         asked = apply_specs(source.inputs, specs)
         draws = user_draws(sets, asked) if sets else self._drawn(self._fixed(asked, target, names), batches)
         self._say("running both versions")
@@ -328,30 +331,6 @@ def _count_mismatch(source: int, target: int) -> str | None:
     return None if source == target else f"the source has {source} outputs, the target {target}"
 
 
-def _plain_name(name: str) -> str:
-    """A tensor's name without what the frameworks add or may not contain."""
-    return re.sub(r"\W", "_", name.lower().removesuffix(":0"))
-
-
-def _pairing(ours: Sequence[str], theirs: Sequence[str]) -> dict[str, str]:
-    """Which tensor of the target belongs to one of the source: by name if all names fit, else by position."""
-    if set(ours) == set(theirs):
-        return {name: name for name in ours}
-    plain = {_plain_name(name): name for name in theirs}
-    if len(plain) == len(theirs) and {_plain_name(name) for name in ours} == set(plain):
-        return {name: plain[_plain_name(name)] for name in ours}
-    return dict(zip(ours, theirs, strict=True))
-
-
-def _output_order(source: Description, target: Description, count: int) -> tuple[list[str], list[int]]:
-    """The names of the source's outputs, and for each the position of the target's."""
-    names = list(source.outputs or target.outputs or [f"output{position}" for position in range(count)])
-    if not source.outputs or not target.outputs or len(set(names)) != len(names):
-        return names, list(range(count))
-    pairs = _pairing(names, target.outputs)
-    return names, [target.outputs.index(pairs[name]) for name in names]
-
-
 def _results(
     source: Description, target: Description, ran: Sequence[tuple[_Ran, Run]]
 ) -> tuple[list[OutputResult], str | None]:
@@ -362,7 +341,9 @@ def _results(
         mismatch = _count_mismatch(len(each.source.outputs), len(run.outputs))
         if mismatch is not None:
             return [], mismatch
-    names, order = _output_order(source, target, len(ran[0][0].source.outputs))
+    count = len(ran[0][0].source.outputs)
+    names = source.outputs or target.outputs or [f"output{position}" for position in range(count)]
+    order = output_order(source.outputs, target.outputs, count)
     results = []
     for position, name in enumerate(names):
         samples = [

@@ -1,8 +1,7 @@
-"""Running one model once, in a worker of its own."""
+"""Run one version of a model once, in a worker of its own."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from bridge.errors import InputError
+from bridge.formats.request import ReadRequest
+from bridge.verify.pairing import output_order, pair
 from bridge.verify.parties import resolve
 from bridge.worker.side import Side
 from bridge.worker.standalone import write_tensors
@@ -17,20 +18,39 @@ from bridge.worker.standalone import write_tensors
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def run_once(path: Path, arrays: Sequence[Any], *, timeout: float | None = 600) -> list[Array]:
-    """The outputs of the model at `path` for arrays in the order of its inputs.
+def run_once(
+    version: str | Path | ReadRequest,
+    arrays: Sequence[Any],
+    *,
+    inputs: Sequence[str] | None = None,
+    outputs: Sequence[str] | None = None,
+    threads: int = 1,
+    timeout: float | None = None,
+    trust: bool = False,
+) -> list[Array]:
+    """The outputs of a model for arrays given by position.
 
-    Raises InputError if the number of arrays is not that of the inputs.
+    `inputs` and `outputs` are the caller's names in the caller's order, which decide the order of arrays
+    and results: a SavedModel's signature sorts both by name. Without them it is the model's own.
+    Raises InputError where the number of arrays does not fit, and EnvironmentFailure where the model
+    fails on them, or the worker dies or takes longer than `timeout` seconds.
     """
-    party = resolve(path)
-    with Side(label="worker", threads=os.cpu_count() or 1, timeout=timeout) as side:
-        described = side.description(side.submit_load(party.loader, dict(party.request)))
-        if len(arrays) != len(described.inputs):
-            names = ", ".join(each.name for each in described.inputs)
+    party = resolve(version, trust=trust)
+    with Side(label="worker", threads=threads, timeout=timeout) as side:
+        description = side.description(side.submit_load(party.loader, dict(party.request)))
+        names = [each.name for each in description.inputs]
+        if len(arrays) != len(names):
             raise InputError(
-                f"the model takes {len(described.inputs)} input(s), not {len(arrays)}", hint=names
+                f"the model takes {len(names)} inputs ({', '.join(names)}), not {len(arrays)}",
+                hint="give one array for each",
             )
-        file = side.scratch / "inputs.safetensors"
-        tensors = {spec.name: np.asarray(each) for spec, each in zip(described.inputs, arrays, strict=True)}
-        write_tensors(str(file), tensors)
-        return [array.copy() for array in side.outputs(side.submit_run(file, "run"), "run").outputs]
+        if inputs is not None and len(inputs) == len(names):
+            pairs = pair(inputs, names)
+            names = [pairs[name] for name in inputs]
+        file = side.scratch / "run.in.safetensors"
+        write_tensors(str(file), dict(zip(names, (np.asarray(each) for each in arrays), strict=True)))
+        run = side.outputs(side.submit_run(file, "run"), "run")
+        results = [np.array(each) for each in run.outputs]
+        if outputs is None or len(outputs) != len(results):
+            return results
+        return [results[position] for position in output_order(outputs, description.outputs, len(results))]

@@ -25,9 +25,9 @@ def split(
 ) -> tuple[list[InputSpec], list[Mapping[str, Array] | Sequence[Array]]]:
     """Sort what the user gave into specifications and sets of arrays.
 
-    A path is an `.npz` or `.safetensors` file; a mapping is one set of arrays by name; a sequence is one
-    set of arrays by position, or several paths, or specifications (`InputSpec`, or text such as
-    `1x3x224x224`).
+    A path is an `.npz` or `.safetensors` file; a mapping is one set of arrays by name; an array is the
+    only input; a sequence is one set of arrays by position, or several paths, or specifications
+    (`InputSpec`, or text such as `1x3x224x224`).
     Raises InputError on anything else.
     """
     if inputs is None:
@@ -36,6 +36,8 @@ def split(
         return _split_one(inputs)
     if isinstance(inputs, Mapping):
         return [], [{str(name): _array(value) for name, value in inputs.items()}]
+    if hasattr(inputs, "__array__"):
+        return [], [[_array(inputs)]]
     if all(isinstance(each, str | Path | InputSpec) for each in inputs):
         specs: list[InputSpec] = []
         sets: list[Mapping[str, Array] | Sequence[Array]] = []

@@ -48,7 +48,6 @@ class SavedModelSide:
     def weights(self) -> None:
         """The variables of a reloaded SavedModel have no paths; model.safetensors beside it has."""
 
-
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         results = self._signature(**{name: tf.constant(array) for name, array in feeds.items()})
         return [results[name].numpy() for name in self.outputs]
