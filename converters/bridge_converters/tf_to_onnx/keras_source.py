@@ -14,7 +14,7 @@ import tensorflow as tf
 from bridge.errors import InputError, TrustError
 from bridge.formats.request import InputSpec, ReadRequest
 from bridge_converters.tf_to_onnx.bundle import Bundle, Weight
-from bridge_converters.tf_to_onnx.functions import distinct, port
+from bridge_converters.tf_to_onnx.functions import Signature, distinct, port
 from bridge_converters.tf_to_onnx.hooks import Recorder, keras_hooks
 from bridge_converters.tf_to_onnx.keras_tree import layer_paths, variables
 from bridge_converters.tf_to_onnx.lift import Lifted, arguments, lift_variables
@@ -34,7 +34,7 @@ def load_keras(request: ReadRequest) -> keras.Model:
     if request.custom_objects is not None:
         import_module(request.custom_objects)
     if request.format == "h5_weights":
-        return _factory_model(request)
+        return factory_model(request)
     try:
         model = keras.models.load_model(request.path, compile=False, safe_mode=not request.trust)
     except (ValueError, TypeError, KeyError, OSError, AttributeError, ImportError) as error:
@@ -55,7 +55,8 @@ def import_module(name: str) -> Any:
         ) from error
 
 
-def _factory_model(request: ReadRequest) -> keras.Model:
+def factory_model(request: ReadRequest) -> keras.Model:
+    """The model that the user's factory builds, with the weights of a file. Raises InputError if they do not fit."""
     if request.model is None:
         raise InputError(
             "the file holds weights only, not the model they belong to",
@@ -113,7 +114,6 @@ def trace_keras(
     format: str = "keras",
     inputs: Sequence[InputSpec] = (),
     static_batch: bool = False,
-    hooks: bool = True,
 ) -> Bundle:
     """Trace a model's inference computation into a bundle.
 
@@ -121,7 +121,7 @@ def trace_keras(
     declares none. Raises InputError for inputs that are no plain tensors of numbers.
     """
     started = time.perf_counter()
-    function, names, recorder = trace_function(model, inputs, static_batch=static_batch, hooks=hooks)
+    function, names, recorder = trace_function(model, inputs, static_batch=static_batch, hooks=True)
     ports = tuple(port(name, tensor) for name, tensor in zip(names, arguments(function), strict=True))
     outputs = tuple(
         port(name, tensor)
@@ -164,6 +164,14 @@ def trace_function(
         return traced.get_concrete_function(), names, recorder
     with keras_hooks(recorder):
         return traced.get_concrete_function(), names, recorder
+
+
+def plain_signature(
+    model: keras.Model, inputs: Sequence[InputSpec] = (), *, static_batch: bool = False
+) -> Signature:
+    """The inference function of a model as Keras computes it, without hooks; it can be run."""
+    function, names, _ = trace_function(model, inputs, static_batch=static_batch, hooks=False)
+    return Signature(function, tuple(names), _output_names(model, function), model)
 
 
 def _output_names(model: keras.Model, function: tf.types.experimental.ConcreteFunction) -> tuple[str, ...]:
