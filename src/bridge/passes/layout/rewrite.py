@@ -41,7 +41,7 @@ class _Rewriter:
         self._names = _Names(self._graph)
         self._stored: dict[ir.Value, list[tuple[Storage, ir.Value]]] = {}
         self._view_nodes = [node for node in self._graph if graph.view(node.outputs[0]).perm is not None]
-        self._restored_views: set[ir.Value] = set()
+        self._restored: dict[ir.Value, ir.Value] = {}
         self._constant_uses: dict[ir.Value, dict[tuple[ir.Node, int], Moves]] = {}
         self._unused: dict[ir.Value, None] = {}
         self._hub_inputs: tuple[ir.Value | None, ...] = ()
@@ -128,9 +128,8 @@ class _Rewriter:
                 hint="give the model's input shapes with --input",
                 where=None if before is None else before.name,
             )
-        restores = perm is not None and storage.is_plain and value not in self._restored_views
+        restores = perm is not None and storage.is_plain and value not in self._restored
         if restores:
-            self._restored_views.add(value)
             name = value.name or self._names.derived(base.name, "transposed")
         else:
             name = self._names.derived(base.name, self._suffix(target))
@@ -138,6 +137,7 @@ class _Rewriter:
         self._describe(result, dims, target)
         if restores:
             metadata.set_permutation(result, None)
+            self._restored[value] = result
         available.append((target, result))
         return result
 
@@ -195,6 +195,8 @@ class _Rewriter:
             if self._facts.view(output).perm is None:
                 kept = self._stored[output][0][0]
                 self._names.rename(output, self._names.derived(name, self._suffix(kept)))
+            elif output in self._restored:
+                self._names.rename(self._restored[output], self._names.derived(name, "transposed"))
             if result.producer() is None or result.is_graph_output():
                 copy = ir.Value(name=name, type=result.type, shape=result.shape)
                 self._graph.append(ir.Node("", "Identity", [result], outputs=[copy], name=name))
