@@ -302,7 +302,8 @@ def _safetensors(path: Path, head: bytes, size: int) -> str | None:
         stream.seek(8)
         try:
             header = json.loads(stream.read(length))
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+            tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+            ends = [int(entry["data_offsets"][1]) for entry in tensors]
         except (ValueError, LookupError, TypeError):
             return None
     if 8 + length + max(ends, default=0) != size:

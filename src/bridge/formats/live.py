@@ -34,7 +34,7 @@ def write_live(
         return path, ()
     raise InputError(
         f"a {type(source).__name__} is not a model that bridge knows",
-        hint="pass an nn.Module, ExportedProgram, keras.Model, tf.Module, tf.function, onnx.ModelProto or a path",
+        hint="pass an nn.Module, ExportedProgram, keras.Model, tf.Module, tf.function or a path",
     )
 
 
