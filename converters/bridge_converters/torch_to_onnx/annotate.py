@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
+import torch
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from torch import fx
 
@@ -72,7 +73,7 @@ def _record_origins(model: ir.Model, nodes: Iterable[fx.Node], module_types: Map
         metadata.set_scope(onnx_node, scope_of_node(source, module_types))
         metadata.set_location(onnx_node, location_of_node(source))
         for output in onnx_node.outputs:
-            if output.name in by_name:
+            if output.name in by_name and isinstance(by_name[output.name].meta.get("val"), torch.Tensor):
                 metadata.set_source_value(output, output.name)
     for value in model.graph.inputs:
         metadata.set_source_value(value, value.name)

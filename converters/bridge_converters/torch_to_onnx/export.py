@@ -14,7 +14,7 @@ from bridge.errors import InputError
 from bridge_converters.torch_to_onnx import inputs as example_inputs
 from bridge_converters.torch_to_onnx.archive import EXTRA_FILE
 from bridge_converters.torch_to_onnx.capture import capture
-from bridge_converters.torch_to_onnx.load import module_types
+from bridge_converters.torch_to_onnx.source import module_types
 from bridge_converters.torch_to_onnx.suggest import required_names, suggestion
 
 

@@ -1,150 +1,109 @@
-"""From a request to a program and the original object that runs, for every PyTorch format."""
+"""Running a PyTorch source for verification, with the inputs and outputs of its hub model."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx
 from torch.export import ExportedProgram
+from torch.export.graph_signature import ConstantArgument, InputKind
 from torch.utils import _pytree as pytree
 
-from bridge.errors import InputError
 from bridge.formats.request import ReadRequest
-from bridge.hub.metadata import WeightInfo
-from bridge_converters.torch_to_onnx import archive, checkpoint, inputs, pickled, torchscript
+from bridge_converters.torch_to_onnx import names
 from bridge_converters.torch_to_onnx import program as program_rewrites
-from bridge_converters.torch_to_onnx.capture import capture
-from bridge_converters.torch_to_onnx.names import input_names
-from bridge_converters.torch_to_onnx.scopes import root_type
-from bridge_converters.torch_to_onnx.shapes import dynamic_batch, input_values, symbolic_axes
-from bridge_converters.torch_to_onnx.suggest import missing_inputs, required_names
-from bridge_converters.torch_to_onnx.torchvision_compat import declare_missing_operators
-from bridge_converters.torch_to_onnx.user_code import import_module
+from bridge_converters.torch_to_onnx.double import fp64_program
+from bridge_converters.torch_to_onnx.source import load
+from bridge_converters.torch_to_onnx.translate import translate
+from bridge_converters.torch_to_onnx.weights import tensor_of
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """What a file holds: the program, and the object it came from where that can run itself.
+class Runnable:
+    """A source in evaluation mode: flat tensors in, flat tensors out, both in the hub's order and names.
 
-    `module_types` are class names by module path, `weights` overrides of what the program says about
-    its tensors, `axes` names of torch's size symbols.
+    `module` is the object that runs: the user's own module where the format holds one, the exported
+    program's module otherwise. Its parameters have the source's names.
     """
 
     program: ExportedProgram
     module: Callable[..., Any]
-    root_type: str
-    module_types: Mapping[str, str] = field(default_factory=dict)
-    weights: Mapping[str, WeightInfo] = field(default_factory=dict)
-    axes: Mapping[str, str | int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    seconds: float = 0.0
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+
+    def __call__(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
+        """Run without gradients."""
+        with torch.no_grad():
+            return self.run(*tensors)
+
+    def run(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
+        """Run, with gradients where they are on. Raises ValueError for a wrong number of inputs."""
+        args, kwargs = self._arguments(tensors)
+        results = pytree.tree_leaves(self.module(*args, **kwargs))
+        return [
+            result
+            for result, leaf in zip(results, names.output_leaves(self.program), strict=True)
+            if not isinstance(leaf, ConstantArgument)
+        ]
+
+    def double(self) -> Runnable:
+        """The same in float64; floating-point inputs are converted."""
+        return Runnable(self.program, fp64_program(self.program), self.input_names, self.output_names)
+
+    def intermediates(self, *tensors: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Every tensor that the program computes, by the name that the hub's `source_value` gives."""
+        program_rewrites.mark_dropouts(self.program)
+        program_rewrites.drop_constant_outputs(self.program)
+        decomposed = translate(self.program).program
+        recorder = _Recorder(decomposed.graph_module)
+        weights = [_weight(decomposed, spec) for spec in decomposed.graph_signature.input_specs]
+        leaves = iter(self._leaves(tensors))
+        with torch.no_grad():
+            recorder.run(*(next(leaves) if weight is None else weight for weight in weights))
+        return recorder.values
+
+    def _arguments(self, tensors: tuple[torch.Tensor, ...]) -> tuple[Any, Any]:
+        args, kwargs = pytree.tree_unflatten(self._leaves(tensors), self.program.call_spec.in_spec)
+        return args, kwargs
+
+    def _leaves(self, tensors: tuple[torch.Tensor, ...]) -> list[Any]:
+        if len(tensors) != len(self.input_names):
+            raise ValueError(f"{len(tensors)} inputs were given for {', '.join(self.input_names)}")
+        rest = iter(tensors)
+        return [
+            leaf.value if isinstance(leaf, ConstantArgument) else next(rest)
+            for leaf in names.input_leaves(self.program)
+        ]
 
 
-def load(request: ReadRequest) -> Loaded:
-    """Load a PyTorch file of any format and export it. See `reader.read` for the errors."""
-    path = Path(request.path)
-    if request.custom_objects:
-        import_module(request.custom_objects, flag="--custom-objects")
-    match request.format:
-        case "pt2":
-            return _from_archive(path, request)
-        case "state_dict" | "safetensors":
-            module = checkpoint.load_checkpoint(path, request.format, request.model)
-            return _from_module(module, request)
-        case "pickle_module":
-            module = pickled.load_pickled_module(
-                path, trust=request.trust, custom_objects=request.custom_objects
-            )
-            return _from_module(module, request)
-        case "torchscript":
-            return _from_torchscript(path, request)
-    raise InputError(f"{request.format!r} is not a PyTorch format")
-
-
-def _from_archive(path: Path, request: ReadRequest) -> Loaded:
-    start = time.perf_counter()
-    program, module_types = archive.load_archive(path, trust=request.trust)
-    notes = program_rewrites.evaluate(program)
-    axes: dict[str, str | int] = dict(symbolic_axes(program))
-    if request.static_batch:
-        axes.update(_fixed_sizes(program, request))
-    elif not dynamic_batch(program):
-        notes = (*notes, _static_note(program))
-    return Loaded(
-        program,
-        program.module(),
-        root_type(list(program.graph.nodes), "Model"),
-        module_types=module_types,
-        axes=axes,
-        notes=notes,
-        seconds=time.perf_counter() - start,
+def load_runnable(request: ReadRequest) -> Runnable:
+    """Load any PyTorch format to run it. Raises what `reader.read` raises while loading."""
+    loaded = load(request)
+    return Runnable(
+        loaded.program,
+        loaded.module,
+        names.input_names(loaded.program),
+        names.output_names(loaded.program),
     )
 
 
-def _from_module(module: nn.Module, request: ReadRequest) -> Loaded:
-    parameters = inputs.forward_parameters(module.forward)
-    if request.examples is not None:
-        examples = inputs.from_file(request.examples, parameters)
-    elif request.inputs:
-        examples = inputs.from_specs(request.inputs, parameters)
-    elif required_names(parameters):
-        raise missing_inputs(request.path, module, parameters)
-    else:
-        examples = inputs.Examples()
-    captured = capture(module, examples, static_batch=request.static_batch)
-    module.eval()
-    return Loaded(
-        captured.program,
-        module,
-        type(module).__name__,
-        module_types=module_types(module),
-        axes=dict(captured.axis_names),
-        notes=captured.notes,
-        seconds=captured.seconds,
-    )
+class _Recorder(fx.Interpreter):
+    """Interprets a graph and keeps every tensor."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module, garbage_collect_values=False)
+        self.values: dict[str, torch.Tensor] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if isinstance(result, torch.Tensor):
+            self.values[n.name] = result
+        return result
 
 
-def _from_torchscript(path: Path, request: ReadRequest) -> Loaded:
-    declare_missing_operators()
-    script, module = torchscript.load_torchscript(path)
-    loaded = _from_module(module, request)
-    notes = program_rewrites.evaluate(loaded.program)
-    # A module traced in training mode stays in it; only the rewritten program is in evaluation mode.
-    runnable = loaded.program.module() if notes else script
-    return replace(loaded, module=runnable, notes=(*loaded.notes, *notes))
-
-
-def module_types(module: nn.Module) -> dict[str, str]:
-    """The class name of every module by path, without the root."""
-    return {path: type(each).__name__ for path, each in module.named_modules(remove_duplicate=False) if path}
-
-
-def _fixed_sizes(program: ExportedProgram, request: ReadRequest) -> dict[str, int]:
-    """Sizes for the batch symbols of a program: the user's, or those of its own example inputs."""
-    given = [spec.shape[0] for spec in request.inputs if spec.shape]
-    sizes = [size for size in given if isinstance(size, int)]
-    if not sizes:
-        args, kwargs = program.example_inputs or ((), {})
-        leaves = pytree.tree_leaves((args, kwargs))
-        sizes = [leaf.shape[0] for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.ndim]
-    if not sizes:
-        raise InputError(
-            "a fixed batch was asked for, but the program does not say which",
-            hint="give the size as axis 0 of --input",
-        )
-    symbols = [str(value.shape[0]) for value in input_values(program) if value.ndim]
-    return {symbol: sizes[0] for symbol in symbols if not symbol.isdigit()}
-
-
-def _static_note(program: ExportedProgram) -> str:
-    parameters = ", ".join(f'"{name}": {{0: batch}}' for name in input_names(program))
-    return (
-        "the batch size is fixed in the program, and a .pt2 cannot be made dynamic afterwards; "
-        "export it with batch = torch.export.Dim.DYNAMIC; torch.export.export(module, inputs, "
-        f"dynamic_shapes={{{parameters}}}) and inputs of batch 2 or more"
-    )
+def _weight(program: ExportedProgram, spec: Any) -> torch.Tensor | None:
+    """The tensor of a parameter, buffer or constant input of a program's graph; None for an input."""
+    return None if spec.kind is InputKind.USER_INPUT else tensor_of(program, spec.target)

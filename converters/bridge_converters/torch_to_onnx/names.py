@@ -27,7 +27,7 @@ def input_names(program: ExportedProgram) -> tuple[str, ...]:
     An element of a nested input is called by its path: `batch_image` for `batch["image"]`.
     """
     spec = program.call_spec.in_spec
-    leaves = _inputs(program)
+    leaves = input_leaves(program)
     args, kwargs = pytree.tree_unflatten(list(range(len(leaves))), spec)
     parameters = _parameters(program)
     paths: dict[int, str] = {}
@@ -53,7 +53,7 @@ def output_names(program: ExportedProgram) -> tuple[str, ...]:
     tuple or list are `output_0`, `output_1`, ...; deeper nesting joins the keys by `_`. An output that
     would be called like an input is called `output_<name>`.
     """
-    leaves = _outputs(program)
+    leaves = output_leaves(program)
     paths = _output_paths(program, len(leaves))
     inputs = input_names(program)
     names: list[str] = []
@@ -66,7 +66,7 @@ def output_names(program: ExportedProgram) -> tuple[str, ...]:
 
 def left_out_outputs(program: ExportedProgram) -> tuple[str, ...]:
     """The names of outputs that are no tensors (None, numbers), which the hub cannot hold."""
-    leaves = _outputs(program)
+    leaves = output_leaves(program)
     paths = _output_paths(program, len(leaves))
     return tuple(paths[index] for index, leaf in enumerate(leaves) if isinstance(leaf, ConstantArgument))
 
@@ -79,9 +79,11 @@ def structure(program: ExportedProgram) -> dict[str, Any]:
     """
     inputs = iter(input_names(program))
     outputs = iter(output_names(program))
-    named_inputs = [None if isinstance(each, ConstantArgument) else next(inputs) for each in _inputs(program)]
+    named_inputs = [
+        None if isinstance(each, ConstantArgument) else next(inputs) for each in input_leaves(program)
+    ]
     named_outputs = [
-        None if isinstance(each, ConstantArgument) else next(outputs) for each in _outputs(program)
+        None if isinstance(each, ConstantArgument) else next(outputs) for each in output_leaves(program)
     ]
     args, kwargs = pytree.tree_unflatten(named_inputs, program.call_spec.in_spec)
     result = pytree.tree_unflatten(named_outputs, program.call_spec.out_spec)
@@ -92,12 +94,14 @@ def structure(program: ExportedProgram) -> dict[str, Any]:
     }
 
 
-def _inputs(program: ExportedProgram) -> list[Any]:
+def input_leaves(program: ExportedProgram) -> list[Any]:
+    """The arguments of a program as its signature records them, flat: tensors by name, constants by value."""
     kind = torch.export.graph_signature.InputKind.USER_INPUT
     return [spec.arg for spec in program.graph_signature.input_specs if spec.kind == kind]
 
 
-def _outputs(program: ExportedProgram) -> list[Any]:
+def output_leaves(program: ExportedProgram) -> list[Any]:
+    """The results of a program as its signature records them, flat."""
     kind = torch.export.graph_signature.OutputKind.USER_OUTPUT
     return [spec.arg for spec in program.graph_signature.output_specs if spec.kind == kind]
 

@@ -15,7 +15,7 @@ from bridge.hub.metadata import SourceInfo
 from bridge_converters.torch_to_onnx import names
 from bridge_converters.torch_to_onnx import program as program_rewrites
 from bridge_converters.torch_to_onnx.annotate import Interface, annotate
-from bridge_converters.torch_to_onnx.load import Loaded, load
+from bridge_converters.torch_to_onnx.source import Loaded, load
 from bridge_converters.torch_to_onnx.translate import translate
 from bridge_converters.torch_to_onnx.weights import is_batch_counter, weight_records
 
