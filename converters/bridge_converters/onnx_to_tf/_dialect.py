@@ -103,7 +103,15 @@ class TensorFlowDialect:
         return call("tf.reshape", tensor, tuple(shape))
 
     def parameter(
-        self, name: str, shape: Sequence[ast.expr], dtype: str, *, trainable: bool, buffer: bool
+        self,
+        name: str,
+        shape: Sequence[ast.expr],
+        dtype: str,
+        *,
+        trainable: bool,
+        buffer: bool,
+        label: str,
+        registered: bool,
     ) -> ast.stmt:
         """A `keras.Variable`, which takes its path from the layer that is being built."""
         options: dict[str, Any] = {
@@ -113,7 +121,7 @@ class TensorFlowDialect:
         }
         if not trainable or buffer:
             options["trainable"] = False
-        return assign(f"self.{name}", call("keras.Variable", **options, name=name))
+        return assign(f"self.{name}", call("keras.Variable", **options, name=label))
 
     def constant(self, name: str, array: Array) -> ast.stmt:
         """A constant of the module, not a variable: it is not saved."""

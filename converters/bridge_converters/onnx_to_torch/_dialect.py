@@ -107,7 +107,15 @@ class TorchDialect:
         return call(ast.Attribute(tensor, "reshape", ast.Load()), *shape)
 
     def parameter(
-        self, name: str, shape: Sequence[ast.expr], dtype: str, *, trainable: bool, buffer: bool
+        self,
+        name: str,
+        shape: Sequence[ast.expr],
+        dtype: str,
+        *,
+        trainable: bool,
+        buffer: bool,
+        label: str,
+        registered: bool,
     ) -> ast.stmt:
         """An `nn.Parameter`, or a persistent buffer."""
         keywords = {} if dtype == "float32" else {"dtype": dotted(f"torch.{dtype}")}
@@ -116,7 +124,10 @@ class TorchDialect:
         if buffer:
             return ast.Expr(call("self.register_buffer", name, empty))
         options = {} if trainable else {"requires_grad": False}
-        return assign(f"self.{name}", call("nn.Parameter", empty, **options))
+        parameter = call("nn.Parameter", empty, **options)
+        if registered:
+            return ast.Expr(call("self.register_parameter", name, parameter))
+        return assign(f"self.{name}", parameter)
 
     def constant(self, name: str, array: Array) -> ast.stmt:
         """A buffer that is not saved."""

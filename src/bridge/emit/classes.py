@@ -17,7 +17,7 @@ from bridge.emit.body import Body
 from bridge.emit.dialect import Dialect
 from bridge.emit.layer import Layer
 from bridge.emit.literals import assign, call, dotted, literal
-from bridge.emit.modules import Module, scope_name, values_read
+from bridge.emit.modules import Module, member, scope_name, values_read
 from bridge.emit.plan import LayerSpec, ParameterSpec, canonical_leaf, origin
 
 GENERIC_TYPES = frozenset(
@@ -75,9 +75,9 @@ class ClassWriter:
             emitted = EmittedClass(
                 name, members, [self._bodies[each] for each in members if each in self._bodies]
             )
-            for member in members:
-                self._class_of[member] = emitted
-                self._slots[member] = dict(self._module_slots(member))
+            for each in members:
+                self._class_of[each] = emitted
+                self._slots[each] = dict(self._module_slots(each))
             self._find_parameters(emitted)
             result.append(emitted)
         return result
@@ -236,11 +236,13 @@ class ClassWriter:
         for name, child in _ordered(module):
             attribute = module.attributes[name]
             if isinstance(child, ParameterSpec):
-                statement = self._declare(attribute, child, value_at)
+                statement = self._declare(attribute, child, value_at, registered=name in module.registered)
                 (late if not child.literal else init).append(statement)
                 continue
             creations.append((name, self._create(child, (attribute,), value_at)))
-            afterwards.extend(self._finish(child, _member(module, name), (attribute,), value_at))
+            afterwards.extend(
+                self._finish(child, member(dotted("self"), module, name), (attribute,), value_at)
+            )
         if module.indexed == "list":
             init.insert(0, _super_call(ast.List([value for _, value in creations], ast.Load())))
         elif module.indexed == "dict":
@@ -248,7 +250,10 @@ class ClassWriter:
             init.insert(0, _super_call(ast.Dict(keys, [value for _, value in creations])))  # type: ignore[arg-type]
         else:
             assignments: list[ast.stmt] = [
-                assign(f"self.{module.attributes[name]}", value) for name, value in creations
+                ast.Expr(call("self.add_module", name, value))
+                if name in module.registered
+                else assign(f"self.{module.attributes[name]}", value)
+                for name, value in creations
             ]
             init[0:0] = assignments
         late.extend(afterwards)
@@ -258,7 +263,9 @@ class ClassWriter:
             init.append(assign("self.built", ast.Constant(True)))
         return init, build
 
-    def _declare(self, attribute: str, child: ParameterSpec, value_at: Callable[..., ast.expr]) -> ast.stmt:
+    def _declare(
+        self, attribute: str, child: ParameterSpec, value_at: Callable[..., ast.expr], *, registered: bool
+    ) -> ast.stmt:
         value = child.value
         if value.const_value is None or value.dtype is None or value.shape is None:
             raise ValueError(f"{value.name} is not an initializer")
@@ -273,7 +280,9 @@ class ClassWriter:
             shape,
             value.dtype.numpy().name,
             trainable=info is not None and info.trainable,
-            buffer=info is None or info.kind != "parameter",
+            buffer=not child.is_parameter,
+            label=scope_name(child.path[-1]),
+            registered=registered,
         )
 
     def _create(self, child: Module | LayerSpec, slot: Slot, value_at: Callable[..., ast.expr]) -> ast.expr:
@@ -363,7 +372,7 @@ class ClassWriter:
                         layer = call(getter, scope_name(name))
                         yield self._dialect.freeze(ast.Attribute(layer, tensor, ast.Load()))
                 else:
-                    inner = _member(child, name, reference)
+                    inner = member(copy.deepcopy(reference), child, name)
                     yield from self._finish(each, inner, (*slot, child.attributes[name]), value_at)
 
     def _init_method(
@@ -437,10 +446,10 @@ def _build_shape(child: Module | LayerSpec) -> tuple[int | None, ...]:
         return _only_built_axes(child.layer, shape) if shape and child.layer.tensors else ()
     if child.kind != "sequential" or not has_tensors(child):
         return ()
-    shape = values_read(child.regions[0])[0].shape
-    if shape is None:
+    taken = values_read(child.regions[0])[0].shape
+    if taken is None:
         return ()
-    return (*(None for _ in shape[1:]), shape[-1] if isinstance(shape[-1], int) else None)
+    return (*(None for _ in taken[1:]), taken[-1] if isinstance(taken[-1], int) else None)
 
 
 def _only_built_axes(layer: Layer, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -461,15 +470,6 @@ def _ordered(module: Module) -> list[tuple[str, Module | LayerSpec | ParameterSp
     if all(name.isdigit() for name, _ in items):
         items.sort(key=lambda item: int(item[0]))
     return items
-
-
-def _member(module: Module, name: str, reference: ast.expr | None = None) -> ast.expr:
-    base = ast.Name("self", ast.Load()) if reference is None else copy.deepcopy(reference)
-    attribute = module.attributes[name]
-    if attribute.isdigit():
-        is_mapping = module.kind == "dict" or module.indexed == "dict"
-        return ast.Subscript(base, literal(attribute if is_mapping else int(attribute)), ast.Load())
-    return ast.Attribute(base, attribute, ast.Load())
 
 
 def _super_call(*args: ast.expr, keywords: list[ast.keyword] | None = None) -> ast.stmt:

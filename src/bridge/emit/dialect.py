@@ -56,9 +56,21 @@ class Dialect(Protocol):
         """A tensor in another shape."""
 
     def parameter(
-        self, name: str, shape: Sequence[ast.expr], dtype: str, *, trainable: bool, buffer: bool
+        self,
+        name: str,
+        shape: Sequence[ast.expr],
+        dtype: str,
+        *,
+        trainable: bool,
+        buffer: bool,
+        label: str,
+        registered: bool,
     ) -> ast.stmt:
-        """The statement that declares a tensor of the module, uninitialised."""
+        """The statement that declares a tensor of the module, uninitialised.
+
+        `name` is the attribute, `label` the last component of its path. `registered`: the name cannot be
+        written after a dot, so the tensor is registered under it as a string.
+        """
 
     def constant(self, name: str, array: Array) -> ast.stmt:
         """The statement that declares a small constant of the module, which is not saved."""

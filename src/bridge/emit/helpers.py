@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import copy
+import sys
 import types
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from bridge.emit.specialise import function_tree
@@ -54,6 +55,16 @@ def used_names(nodes: Iterable[ast.AST]) -> set[str]:
     return {each.id for node in nodes for each in ast.walk(node) if isinstance(each, ast.Name)}
 
 
-def import_statements(imports: dict[str, str], used: Collection[str]) -> list[str]:
-    """The import statements for the names that are used, sorted as isort does, without repetition."""
-    return sorted({imports[name] for name in used if name in imports})
+def import_statements(imports: Mapping[str, str], used: Collection[str]) -> str:
+    """The import statements for the names that are used, in isort's order: standard library, then others."""
+    needed = sorted(
+        {imports[name] for name in used if name in imports}, key=lambda each: (each[0] == "f", each)
+    )
+    standard = [each for each in needed if _package(each) in sys.stdlib_module_names]
+    others = [each for each in needed if each not in standard]
+    sections = [["from __future__ import annotations"], standard, others]
+    return "\n\n".join("\n".join(section) for section in sections if section)
+
+
+def _package(statement: str) -> str:
+    return statement.split()[1].partition(".")[0]

@@ -29,6 +29,8 @@ class Module:
     attributes: dict[str, str] = field(default_factory=dict)
     kind: Kind = "class"
     indexed: Literal["", "list", "dict"] = ""
+    registered: set[str] = field(default_factory=set)
+    """Children whose names cannot be written after a dot; they are registered under them as strings."""
 
     def modules(self) -> Iterator[Module]:
         """This module and all below it, inner ones first."""
@@ -131,14 +133,20 @@ class ModuleTree:
         return taken is value and inside and not value.is_graph_output()
 
     def _name_children(self, module: Module) -> None:
-        if self._dialect.uses_containers and all(name.isdigit() for name in module.children):
+        if self._dialect.uses_containers and (module.kind != "class" or module.indexed):
             module.attributes = {name: name for name in module.children}
             return
         namespace = names.Namespace()
         for name, child in module.children.items():
             prefix = "weight" if isinstance(child, ParameterSpec) else "layer"
-            attribute = names.identifier(name, default=prefix, reserved=self._dialect.reserved)
+            attribute = names.attribute(name, default=prefix, reserved=self._dialect.reserved)
+            if attribute != name and self._dialect.uses_containers and self._may_register(name):
+                module.registered.add(name)
+                attribute = name
             module.attributes[name] = namespace.claim(attribute)
+
+    def _may_register(self, name: str) -> bool:
+        return "." not in name and name not in self._dialect.reserved
 
     def add_constant(self, path: Path, value: ir.Value, *, literal_: bool) -> ParameterSpec:
         """Give the module at `path` a constant tensor, named for its value."""
@@ -161,14 +169,8 @@ class ModuleTree:
 
     def _step(self, expression: ast.expr, module: Module, component: str) -> ast.expr:
         if not self._dialect.uses_containers and module.kind == "sequential":
-            return call(ast.Attribute(expression, "get_layer", ast.Load()), component)
-        if self._dialect.uses_containers and (module.kind != "class" or module.indexed):
-            by_number = module.kind in ("sequential", "list") or module.indexed == "list"
-            if by_number and component.isdigit():
-                return ast.Subscript(expression, literal(int(component)), ast.Load())
-            if module.kind == "dict" or module.indexed == "dict":
-                return ast.Subscript(expression, literal(component), ast.Load())
-        return ast.Attribute(expression, module.attributes[component], ast.Load())
+            return call(ast.Attribute(expression, "get_layer", ast.Load()), scope_name(component))
+        return member(expression, module, component)
 
     def target_path(self, path: Path) -> str:
         """The path of a tensor or module in the target's own naming."""
@@ -195,6 +197,22 @@ def _first_uses(plan: Plan) -> dict[Path, int]:
             for depth in range(1, len(path) + 1):
                 first.setdefault(path[:depth], index)
     return first
+
+
+def member(owner: ast.expr, module: Module, name: str) -> ast.expr:
+    """How a child of a module is written, given the expression of the module."""
+    child = module.children[name]
+    if name in module.registered:
+        getter = "get_submodule"
+        if isinstance(child, ParameterSpec):
+            getter = "get_parameter" if child.is_parameter else "get_buffer"
+        return call(ast.Attribute(owner, getter, ast.Load()), name)
+    attribute = module.attributes[name]
+    if module.kind == "dict" or module.indexed == "dict":
+        return ast.Subscript(owner, literal(name), ast.Load())
+    if attribute.isdigit():
+        return ast.Subscript(owner, literal(int(attribute)), ast.Load())
+    return ast.Attribute(owner, attribute, ast.Load())
 
 
 def scope_name(component: str) -> str:

@@ -33,6 +33,18 @@ def identifier(text: str, *, default: str = "value", reserved: Collection[str] =
     return name
 
 
+def attribute(text: str, *, default: str = "value", reserved: Collection[str] = ()) -> str:
+    """`text` itself if it can be written after a dot, else an identifier that resembles it.
+
+    Names of builtins are fine as attributes; names in `reserved`, keywords and names that Python would
+    mangle are not.
+    """
+    plain = text.isascii() and text.isidentifier() and len(text) <= _MAX_LENGTH
+    if plain and not keyword.iskeyword(text) and not text.startswith("__") and text not in reserved:
+        return text
+    return identifier(text, default=default, reserved=reserved)
+
+
 def class_name(text: str, *, default: str = "Block", reserved: Collection[str] = ()) -> str:
     """A CamelCase identifier that resembles `text`; capitals inside a word are kept."""
     name = identifier(text, default=default)

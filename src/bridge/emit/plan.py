@@ -52,6 +52,11 @@ class ParameterSpec:
     info: WeightInfo | None
     literal: bool = False
 
+    @property
+    def is_parameter(self) -> bool:
+        """Whether it is a parameter of its module rather than a buffer."""
+        return self.info is not None and self.info.kind == "parameter"
+
 
 @dataclass
 class Plan:

@@ -120,37 +120,30 @@ def _print(
     for each in classes:
         statements.append(writer.definition(each, _class_docstring(each)))
     statements.extend(dialect.loader(root))
-    imports = helpers.import_statements(dict(dialect.imports), helpers.used_names(statements))
-    header = ast.Module(
-        [
-            ast.Expr(ast.Constant(dialect.module_docstring(root, inputs, outputs))),
-            *ast.parse("\n".join(["from __future__ import annotations", *imports])).body,
-        ],
-        [],
-    )
-    body = ast.Module(statements, [])
-    parts = [ast.unparse(ast.fix_missing_locations(each)) for each in (header, body)]
+    docstring = ast.Expr(ast.Constant(dialect.module_docstring(root, inputs, outputs)))
+    imports = helpers.import_statements(dialect.imports, helpers.used_names(statements))
+    parts = [
+        ast.unparse(ast.Module([docstring], [])),
+        imports,
+        ast.unparse(ast.fix_missing_locations(ast.Module(statements, []))),
+    ]
     return format_source("\n\n\n".join(parts) + "\n")
 
 
 def format_source(text: str) -> str:
-    """Source text in ruff's format, imports sorted; the syntax tree stays the same but for import order."""
-    for arguments in (
-        ["check", "--select", "I", "--fix", "--quiet"],
-        ["format", "--line-length", "100"],
-    ):
-        done = subprocess.run(
-            [sys.executable, "-m", "ruff", *arguments, "--isolated", "--stdin-filename", FILE_NAME, "-"],
-            input=text,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            check=False,
-        )
-        if done.returncode != 0:
-            raise EnvironmentFailure(f"ruff could not format the emitted source: {done.stderr.strip()}")
-        text = done.stdout
-    return text
+    """Source text in ruff's format; the syntax tree stays the same."""
+    command = [sys.executable, "-m", "ruff", "format", "--line-length", "100", "--isolated"]
+    done = subprocess.run(
+        [*command, "--stdin-filename", FILE_NAME, "-"],
+        input=text,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    if done.returncode != 0:
+        raise EnvironmentFailure(f"ruff could not format the emitted source: {done.stderr.strip()}")
+    return done.stdout
 
 
 def _class_docstring(emitted: EmittedClass) -> str:
