@@ -1,16 +1,18 @@
 """Choosing a storage at every site so that as little data as possible is moved between them.
 
 A base value with its maker and readers is a net; a net costs its size for every storage in which it
-is needed beyond the first. Labels grow from the fixed sites (graph boundary, layout-sensitive and
-unknown operators) along the heaviest nets first, then each site is revised until nothing improves.
+is needed beyond the first. The native region grows from the layout-sensitive operators along the
+heaviest nets first, as far as it costs nothing; everything else starts as the hub has it. Then each
+site is revised until nothing improves.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import onnx_ir as ir
 
@@ -79,7 +81,7 @@ class _Chooser:
         self._sites = graph.sites
         self._nets: list[_Net] = []
         self._ends: list[list[tuple[_Net, _End]]] = [[] for _ in graph.sites]
-        self._sensitive = [False] * len(graph.sites)
+        self._native = [False] * len(graph.sites)
         nets: dict[ir.Value, _Net] = {}
         for index, site in enumerate(graph.sites):
             for value, position, is_result in _touched(site):
@@ -112,83 +114,102 @@ class _Chooser:
         site.label = label
 
     def run(self) -> None:
-        queue: list[tuple[int, int, int]] = []
+        queue: list[tuple[bool, int, int]] = []
         for index, site in enumerate(self._sites):
             if isinstance(site.relation, Fixed):
                 site.label = site.label or site.relation.label
-                self._sensitive[index] = site.relation.layout is not None
+                self._native[index] = site.relation.layout is not None
         for index, site in enumerate(self._sites):
             if site.label is not None:
                 self._announce(index, queue)
         while queue:
             _, _, index = heapq.heappop(queue)
             if self._sites[index].label is None:
-                self._sites[index].label = self._best(index)
+                self._settle(index)
                 self._announce(index, queue)
         free = [index for index, site in enumerate(self._sites) if not isinstance(site.relation, Fixed)]
         for _ in range(_SWEEPS):
-            changed = False
-            for index in free:
-                label = self._best(index)
-                changed |= label != self._sites[index].label
-                self._sites[index].label = label
-            if not changed:
+            changes = [self._settle(index) for index in free]
+            if not any(changes):
                 return
 
-    def _announce(self, index: int, queue: list[tuple[int, int, int]]) -> None:
-        """Queue the unlabelled neighbours of a site; sensitive origins go first among equal sizes."""
+    def _announce(self, index: int, queue: list[tuple[bool, int, int]]) -> None:
+        """Queue the unlabelled neighbours of a site: those of the native region first, then by size."""
         for net, _ in self._ends[index]:
             for end in net.ends:
                 if self._sites[end.site].label is None:
-                    heapq.heappush(queue, (-net.size, not self._sensitive[index], end.site))
+                    heapq.heappush(queue, (not self._native[index], -net.size, end.site))
 
-    def _best(self, index: int) -> Label:
-        """The cheapest label given the labelled neighbours; what the native region uses wins a tie."""
+    def _settle(self, index: int) -> bool:
+        """Give a site the cheapest label for its labelled neighbours; answers whether that is a new one.
+
+        A site without a label chooses between the native region's storages, which win a tie, and the
+        hub's own; one that has a label leaves it only for a cheaper one.
+        """
         site = self._sites[index]
+        current = site.label
         hints: tuple[list[list[Storage]], list[list[Storage]]] = (
             [[] for _ in site.operands],
             [[] for _ in site.results],
         )
-        needed: dict[int, tuple[_Net, set[Storage], list[_End]]] = {}
-        native: dict[int, set[Storage]] = {}
+        surroundings: dict[int, _Surrounding] = {}
         for net, end in self._ends[index]:
-            if id(net) not in needed:
-                others = [each for each in net.ends if each.site != index]
-                storages, hosts = set(), set()
-                for other in others:
-                    label = self._sites[other.site].label
-                    if label is not None:
-                        storage = net.storage(other, label)
-                        storages.add(storage)
-                        if self._sensitive[other.site]:
-                            hosts.add(storage)
-                needed[id(net)] = (net, storages, [])
-                native[id(net)] = hosts
-            _, storages, ends = needed[id(net)]
-            ends.append(end)
-            hosts = native[id(net)]
+            if id(net) not in surroundings:
+                surroundings[id(net)] = self._surrounding(net, index)
+            around = surroundings[id(net)]
+            around.ends.append(end)
+            offered = around.native if current is None else around.native | around.others
             ordered = sorted(
-                storages, key=lambda each: (each not in hosts, not each.is_plain, each.order, each.fold or ())
+                offered,
+                key=lambda each: (each not in around.native, not each.is_plain, each.order, each.fold or ()),
             )
             hints[end.is_result][end.position] = [
                 each if end.perm is None else seen_through(each, end.perm) for each in ordered
             ]
-        best: Label | None = None
-        best_cost: tuple[float, ...] = ()
-        for label in site.relation.labels(*hints):
-            cost = 0
-            agreement = 0
-            for key, (net, storages, ends) in needed.items():
-                own = {net.storage(end, label) for end in ends}
-                cost += net.cost(storages | own)
-                agreement += len(own & native[key])
-            moved = sum(not each.is_plain for each in (*label.operands, *label.results))
-            if best is None or (cost, -agreement, moved) < best_cost:
-                best, best_cost = label, (cost, -agreement, moved)
-        assert best is not None
-        if not isinstance(site.relation, Fixed):
-            self._sensitive[index] = best_cost[1] < 0
-        return best
+        choices = list(site.relation.labels(*hints))
+        if current is not None:
+            choices.insert(0, current)
+        rated = [
+            (_rating(label, surroundings.values(), tie_break=current is None), label) for label in choices
+        ]
+        _, best = min(rated, key=lambda each: each[0])
+        site.label = best
+        self._native[index] = any(
+            around.native & {around.net.storage(end, best) for end in around.ends}
+            for around in surroundings.values()
+        )
+        return best != current
+
+    def _surrounding(self, net: _Net, index: int) -> _Surrounding:
+        """The storages in which a site's labelled neighbours have a base value."""
+        result = _Surrounding(net, set(), set(), [])
+        for end in net.ends:
+            label = self._sites[end.site].label
+            if end.site != index and label is not None:
+                storages = result.native if self._native[end.site] else result.others
+                storages.add(net.storage(end, label))
+        return result
+
+
+class _Surrounding(NamedTuple):
+    """What a site sees of a net: the storages used by the native region and by others, and its own ends."""
+
+    net: _Net
+    native: set[Storage]
+    others: set[Storage]
+    ends: list[_End]
+
+
+def _rating(label: Label, surroundings: Iterable[_Surrounding], *, tie_break: bool) -> tuple[int, int, int]:
+    """The cost of a label, then how little it agrees with the native region, then how much it moves."""
+    cost = agreement = 0
+    for net, native, others, ends in surroundings:
+        own = {net.storage(end, label) for end in ends}
+        cost += net.cost(native | others | own)
+        agreement += len(own & native)
+    if not tie_break:
+        return cost, 0, 0
+    return cost, -agreement, sum(not each.is_plain for each in (*label.operands, *label.results))
 
 
 def _touched(site: Site) -> Iterator[tuple[ir.Value, int, bool]]:
