@@ -73,12 +73,13 @@ class Graph:
         return self.add("Conv", [x, weight], scope, pads=[1, 1, 1, 1])
 
     def batch_norm(self, x: ir.Value, path: str, scope: Scope | None) -> ir.Value:
-        tensors = [
-            self.weight(f"{path}.{name}", (CHANNELS,), kind)
-            for name, kind in [
-                ("weight", "parameter"), ("bias", "parameter"), ("running_mean", "buffer"), ("running_var", "buffer")
-            ]
-        ]  # fmt: skip
+        kinds = {
+            "weight": "parameter",
+            "bias": "parameter",
+            "running_mean": "buffer",
+            "running_var": "buffer",
+        }
+        tensors = [self.weight(f"{path}.{name}", (CHANNELS,), kind) for name, kind in kinds.items()]
         return self.add("BatchNormalization", [x, *tensors], scope, epsilon=1e-5, momentum=0.9)
 
     def model(self, *outputs: ir.Value, root: str = "Net") -> ir.Model:

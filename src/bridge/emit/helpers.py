@@ -57,14 +57,17 @@ def used_names(nodes: Iterable[ast.AST]) -> set[str]:
 
 def import_statements(imports: Mapping[str, str], used: Collection[str]) -> str:
     """The import statements for the names that are used, in isort's order: standard library, then others."""
-    needed = sorted(
-        {imports[name] for name in used if name in imports}, key=lambda each: (each[0] == "f", each)
-    )
-    standard = [each for each in needed if _package(each) in sys.stdlib_module_names]
+    plain: set[str] = set()
+    members: dict[str, set[str]] = {}
+    for statement in {imports[name] for name in used if name in imports}:
+        match statement.split():
+            case ["from", module, "import", name]:
+                members.setdefault(module, set()).add(name)
+            case _:
+                plain.add(statement)
+    merged = [f"from {module} import {', '.join(sorted(names))}" for module, names in members.items()]
+    needed = [*sorted(plain), *sorted(merged)]
+    standard = [each for each in needed if each.split()[1].partition(".")[0] in sys.stdlib_module_names]
     others = [each for each in needed if each not in standard]
     sections = [["from __future__ import annotations"], standard, others]
     return "\n\n".join("\n".join(section) for section in sections if section)
-
-
-def _package(statement: str) -> str:
-    return statement.split()[1].partition(".")[0]
