@@ -1,5 +1,5 @@
 """The command line: arguments become calls of the Python API, and results become text."""
 
-from bridge.cli.main import main
+from bridge.cli.app import main
 
 __all__ = ["main"]

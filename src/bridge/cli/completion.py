@@ -17,7 +17,7 @@ def command(shell: str) -> None:
     """Print the script that completes bridge's commands, options and file names in SHELL."""
     from click.shell_completion import get_completion_class
 
-    from bridge.cli.main import cli
+    from bridge.cli.app import cli
 
     completion = get_completion_class(shell)
     assert completion is not None

@@ -36,7 +36,7 @@ def check_output(path: str | Path, *, force: bool = False, source: str | Path | 
                 hint="choose another -o; --force replaces only a model's directory",
                 where=str(path),
             )
-    parent = _nearest_directory(output.absolute().parent)
+    parent = _nearest_directory(output.parent)
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise OutputError(
             f"{parent} cannot be written to",
