@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import numpy as np
 import onnx
 import onnx_ir as ir
 
@@ -145,7 +144,7 @@ def common_scope(nodes: Iterable[ir.Node]) -> metadata.Scope | None:
 def add_constant(graph: ir.Graph, array: Array, hint: str) -> ir.Value:
     """A new initializer with a plain constant; its name is made unique and given its final form by naming."""
     name = free_name(graph, hint)
-    tensor = ir.tensor(np.ascontiguousarray(array), name=name)
+    tensor = ir.tensor(array, name=name)
     value = ir.Value(
         name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
     )
@@ -174,7 +173,7 @@ def fuse(
     nodes: Sequence[ir.Node],
     op_type: str,
     inputs: Sequence[ir.Value | None],
-    attributes: dict[str, object] | None = None,
+    attributes: Mapping[str, object] | None = None,
 ) -> ir.Node:
     """Replace a group of nodes by one node that computes the same last value.
 
@@ -185,7 +184,7 @@ def fuse(
     last = nodes[-1]
     graph = last.graph
     assert isinstance(graph, ir.Graph)
-    node = ir.node(op_type, inputs, attributes or {})  # type: ignore[arg-type]
+    node = ir.node(op_type, inputs, dict(attributes or {}))  # type: ignore[arg-type]
     metadata.set_scope(node, common_scope(nodes))
     metadata.set_location(node, metadata.location_of(last))
     node.name = last.name

@@ -17,6 +17,7 @@ from bridge.hub import metadata
 from bridge.hub.graph import free_name, is_trained, replace_by_initializer, static_shape
 from bridge.hub.metadata import WeightInfo
 from bridge.hub.recipe import Recipe, Source, Step, from_json, is_move, run, sources, step, to_json
+from bridge.passes.recipe_moves import simplify
 from bridge.passes.recipe_steps import literal, translation
 
 
@@ -73,6 +74,7 @@ def _fold_trained(model: ir.Model, *, compute_buffers: bool) -> ir.Model:
                 results_of.setdefault(name, {}).setdefault(item.recipe, []).append(value)
 
     made: dict[Recipe, ir.Value] = {}
+    source_shapes = {path: tensor.shape for path, tensor in metadata.source_tensors(model).items()}
     for value in frontier:
         recipe = folded[value].recipe
         if isinstance(recipe, Source) and value.producer() is None:
@@ -80,12 +82,14 @@ def _fold_trained(model: ir.Model, *, compute_buffers: bool) -> ir.Model:
             continue
         if all(len(results_of[name]) == 1 for name in sources(recipe)):
             if recipe not in made:
-                made[recipe] = _make(graph, value, recipe)
+                made[recipe] = _make(graph, value, recipe, source_shapes)
             replace_by_initializer(value, made[recipe])
     return model
 
 
-def _make(graph: ir.Graph, value: ir.Value, recipe: Recipe) -> ir.Value:
+def _make(
+    graph: ir.Graph, value: ir.Value, recipe: Recipe, shapes: Mapping[str, tuple[int, ...]]
+) -> ir.Value:
     """The initializer for a folded value."""
     if isinstance(recipe, Source):
         return graph.initializers[recipe.name]
@@ -100,7 +104,7 @@ def _make(graph: ir.Graph, value: ir.Value, recipe: Recipe) -> ir.Value:
         name=free_name(graph, f"{value.name}_folded"), const_value=tensor, type=value.type, shape=value.shape
     )
     records = {name: from_json(metadata.recipe_record(origin)) for name, origin in origins.items()}
-    metadata.set_recipe_record(made, to_json(substitute(recipe, records)))
+    metadata.set_recipe_record(made, to_json(simplify(substitute(recipe, records), shapes)))
     metadata.set_weight_info(made, _joint_info([metadata.weight_info(each) for each in origins.values()]))
     graph.register_initializer(made)
     return made

@@ -5,22 +5,41 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import onnx_ir as ir
 
 from bridge.hub.check import check_model
+from bridge.hub.metadata import Layout
+from bridge.passes.batch_norm import recognise_batch_norm
 from bridge.passes.constants import lift_constants
+from bridge.passes.conv1d import lower_rank_of_windows
+from bridge.passes.conv_bias import fuse_conv_bias
+from bridge.passes.conv_transpose_crop import fuse_crop
 from bridge.passes.fold_trained import fold_buffers, fold_moves
+from bridge.passes.gelu import recognise_gelu
+from bridge.passes.gemm import order_operands, recognise_gemm
+from bridge.passes.global_pool import recognise_global_pool
+from bridge.passes.hard_activations import recognise_clip, recognise_hard_activations
 from bridge.passes.identity import drop_identities
 from bridge.passes.inline import inline_functions
+from bridge.passes.layer_norm import recognise_layer_norm
+from bridge.passes.layout import assign_layout
+from bridge.passes.moves import simplify_moves
 from bridge.passes.naming import name_values
 from bridge.passes.opset import to_hub_opset
 from bridge.passes.order import order_nodes
+from bridge.passes.padding import merge_padding, split_padding
 from bridge.passes.recipes import attach_recipes
 from bridge.passes.shapes import infer_shapes
 from bridge.passes.static import fold_static
 from bridge.passes.unused import drop_unused
+from bridge.passes.windows import resolve_auto_pad
 from bridge.passes.zero_bias import drop_zero_bias
+
+Target = Literal["torch", "tf"]
+IoLayout = Literal["source", "native"]
 
 
 @dataclass(frozen=True)
@@ -36,14 +55,29 @@ PASSES: tuple[Pass, ...] = (
     Pass("bring to the hub's opset", to_hub_opset),
     Pass("lift constants to initializers", lift_constants),
     Pass("give trained tensors their recipes", attach_recipes),
-    Pass("drop unused nodes", drop_unused),
+    Pass("drop what is unused", drop_unused),
     Pass("infer shapes and fold what is static", fold_static),
     Pass("drop identities", drop_identities),
     Pass("fold moves of trained tensors", fold_moves),
+    Pass("recognise batch normalisation", recognise_batch_norm),
+    Pass("recognise layer normalisation", recognise_layer_norm),
+    Pass("recognise GELU", recognise_gelu),
+    Pass("recognise bounds", recognise_clip),
+    Pass("recognise hard activations", recognise_hard_activations),
+    Pass("resolve automatic padding", resolve_auto_pad),
+    Pass("crop transposed convolutions by padding", fuse_crop),
+    Pass("simplify moves", simplify_moves),
+    Pass("lower the rank of windows", lower_rank_of_windows),
+    Pass("simplify moves again", simplify_moves),
+    Pass("join biases to convolutions", fuse_conv_bias),
+    Pass("join biases to matrix products", recognise_gemm),
+    Pass("recognise global pooling", recognise_global_pool),
     Pass("drop biases of zeros", drop_zero_bias),
-    Pass("fold computations on buffers", fold_buffers),
+    Pass("order operands", order_operands),
+    Pass("fold what the recognised forms left", fold_buffers),
+    Pass("fold what has become static", fold_static),
     Pass("drop identities again", drop_identities),
-    Pass("drop unused nodes again", drop_unused),
+    Pass("drop what has become unused", drop_unused),
     Pass("infer the final shapes", infer_shapes),
     Pass("order nodes", order_nodes),
     Pass("name values", name_values),
@@ -68,6 +102,30 @@ def canonicalise(model: ir.Model, *, timings: list[PassTime] | None = None) -> i
     model = run_passes(model.clone(deep_copy=True), PASSES, timings)
     check_model(model, stage="after canonicalisation")
     return model
+
+
+def preparation(target: Target, io_layout: IoLayout) -> tuple[Pass, ...]:
+    """What `prepare` does for a target, in order."""
+    layout: Layout = "channels_first" if target == "torch" else "channels_last"
+    split = Pass("split padding", partial(split_padding, target=target))
+    choose = Pass("choose the layout", partial(assign_layout, layout=layout, io_layout=io_layout))
+    merge = Pass("merge padding", merge_padding)
+    clean = Pass("drop what has become unused", drop_unused)
+    return (split, choose, merge, clean) if target == "torch" else (split, choose, clean)
+
+
+def prepare(
+    model: ir.Model, *, target: Target, io_layout: IoLayout = "source", timings: list[PassTime] | None = None
+) -> ir.Model:
+    """The canonical model as one target's native layers express it: padding, then layout.
+
+    Works on a clone. `io_layout` says whether inputs and outputs keep the source's layout or take the
+    target's. Values keep the names they have in the canonical model.
+    """
+    prepared = run_passes(model.clone(deep_copy=True), preparation(target, io_layout), timings)
+    if target == "torch":
+        check_model(prepared, stage="after preparation")
+    return prepared
 
 
 def run_passes(model: ir.Model, passes: Sequence[Pass], timings: list[PassTime] | None = None) -> ir.Model:

@@ -1,0 +1,39 @@
+"""Means over all positions as global pooling."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from bridge.hub.graph import fuse, rank
+from bridge.passes.moves import axes_of
+
+
+def recognise_global_pool(model: ir.Model) -> ir.Model:
+    """`ReduceMean` over the spatial axes (all from 2 on) as GlobalAveragePool, flattened if they are dropped.
+
+    `ReduceMax` likewise is GlobalMaxPool.
+    """
+    for node in list(model.graph):
+        if node.domain == "" and node.op_type in ("ReduceMax", "ReduceMean"):
+            _rewrite(node, model.graph)
+    return model
+
+
+def _rewrite(node: ir.Node, graph: ir.Graph) -> None:
+    data = node.inputs[0]
+    count = rank(data)
+    if data is None or data.shape is None or data.dtype is None or count is None or count < 3:
+        return
+    if axes_of(node, count) != tuple(range(2, count)) or not data.dtype.is_floating_point():
+        return
+    op_type = "GlobalAveragePool" if node.op_type == "ReduceMean" else "GlobalMaxPool"
+    if node.attributes.get_int("keepdims", 1):
+        fuse([node], op_type, [data])
+        return
+    pool = ir.node(op_type, [data])
+    pool.metadata_props.update(node.metadata_props)
+    pooled = pool.outputs[0]
+    pooled.type = data.type
+    pooled.shape = ir.Shape([*list(data.shape)[:2], *[1] * (count - 2)])
+    graph.insert_before(node, pool)
+    fuse([node], "Flatten", [pooled], {"axis": 1})
