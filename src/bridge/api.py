@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from bridge.errors import BridgeError, InputError, OutputError
 from bridge.formats.artifacts import TARGETS, Artifact, Target, artifact
@@ -80,7 +80,7 @@ class Result:
         """Run the converted model in a worker: numpy arrays in, numpy arrays out, in the source's order."""
         from bridge.verify.run import run_once
 
-        return list(run_once(self._runnable(), arrays))
+        return run_once(self._runnable(), arrays, inputs=self.info.inputs, outputs=self.info.outputs)
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the artifact that the suffix of `path` means; a directory takes everything.
@@ -127,7 +127,7 @@ def convert(
     path of a model in any format that bridge reads. `to` is `torch`, `tf` or `onnx`. `inputs` are
     example arrays (a tuple in order, a dict by name), the path of an `.npz`, or specifications such as
     `"1x3x224x224"`; an nn.Module needs them. `trust` allows code stored in the file to run.
-    `io_layout="native"` gives the target's own layout at the boundary instead of the source's. `output` is where to
+    `io_layout="native"` gives the target's own layout at the boundary. `output` is where to
     write, its suffix chooses the artifact; without it the result lives until it is garbage collected, or
     until `Result.save`. `model` is a factory `pkg.mod:callable` for files that hold weights only,
     `custom_objects` a module to import first. `static_batch` keeps axis 0 of the inputs fixed.
@@ -142,7 +142,7 @@ def convert(
         raise InputError(
             f"engine={engine!r} is not available", hint="leave engine out for bridge's own lowerings"
         )
-    target = cast(Target, to)
+    target: Target = to
     say = on_progress or (lambda text: None)
     wanted = None if output is None else artifact(output, target)
     with tempfile.TemporaryDirectory(prefix="bridge-") as scratch:
