@@ -52,6 +52,7 @@ def annotate(
     _separate_outputs(model.graph)
     _name_weights(model.graph, weights)
     _name_interface(model.graph, interface)
+    _make_names_unique(model.graph)
     _name_axes(model, interface.axes)
     _drop_exporter_metadata(model)
 
@@ -92,6 +93,7 @@ def _separate_outputs(graph: ir.Graph) -> None:
     for position, value in enumerate(graph.outputs):
         if value.producer() is None or id(value) in seen:
             copy = ir.node("Identity", [value])
+            metadata.set_scope(copy, ())
             (output,) = copy.outputs
             output.name = unique(f"{value.name}_output", _value_names(graph))
             output.type, output.shape = value.type, value.shape
@@ -133,7 +135,7 @@ def _name_interface(graph: ir.Graph, interface: Interface) -> None:
 
 
 def _rename(graph: ir.Graph, value: ir.Value, name: str) -> None:
-    """Give a value a name; what has that name makes way (a weight keeps its path in its record)."""
+    """Give a value a name; any other value of that name makes way."""
     if value.name == name:
         return
     values = _values(graph)
@@ -141,6 +143,21 @@ def _rename(graph: ir.Graph, value: ir.Value, name: str) -> None:
         if other.name == name:
             _set_name(graph, other, unique(f"{name}_value", (each.name or "" for each in values)))
     _set_name(graph, value, name)
+
+
+def _make_names_unique(graph: ir.Graph) -> None:
+    """Resolve clashes of a parameter's path with a node's output or an input: inputs and outputs come first.
+
+    A weight that makes way keeps its path in its record.
+    """
+    names = set(_value_names(graph))
+    owners: dict[str, ir.Value] = {}
+    for value in [*graph.inputs, *graph.outputs, *_values(graph)]:
+        name = value.name or ""
+        if owners.setdefault(name, value) is not value:
+            new = unique(f"{name}_value", names)
+            names.add(new)
+            _set_name(graph, value, new)
 
 
 def _set_name(graph: ir.Graph, value: ir.Value, name: str) -> None:

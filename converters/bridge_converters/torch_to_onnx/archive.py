@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import pickle
-import warnings
 import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,45 @@ import torch
 from torch.export import ExportedProgram
 
 from bridge.errors import InputError, TrustError
+from bridge_converters.torch_to_onnx.quiet import quiet
 from bridge_converters.torch_to_onnx.user_code import first_line
 
 EXTRA_FILE = "bridge.json"
-"""Name of the file in archives that bridge writes: class names of modules by path, as JSON."""
+"""Name of the file in archives that bridge writes; it holds an ExportRecord."""
 
 _LEGACY_PICKLES = ("serialized_state_dict.pt", "serialized_constants.pt", "serialized_example_inputs.pt")
 
 
-def load_archive(path: Path, *, trust: bool) -> tuple[ExportedProgram, dict[str, str]]:
-    """The program of an archive written by `torch.export.save`, and class names of modules by path.
+@dataclass(frozen=True)
+class ExportRecord:
+    """What bridge knows about a module that it exported and a `.pt2` archive does not say.
 
-    The class names are there only if bridge wrote the archive.
+    `module_types` are class names by module path, `axes` the user's names of dynamic axes by position of
+    the input and axis, `notes` sentences for the user.
+    """
+
+    module_types: Mapping[str, str] = field(default_factory=dict)
+    axes: Mapping[int, Mapping[int, str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> ExportRecord:
+        record = json.loads(text)
+        return cls(
+            module_types={str(path): str(kind) for path, kind in record["module_types"].items()},
+            axes={
+                int(position): {int(axis): str(name) for axis, name in axes.items()}
+                for position, axes in record["axes"].items()
+            },
+            notes=tuple(map(str, record["notes"])),
+        )
+
+
+def load_archive(path: Path, *, trust: bool) -> tuple[ExportedProgram, ExportRecord | None]:
+    """The program of an archive written by `torch.export.save`, and bridge's record if bridge wrote it.
 
     Raises TrustError if loading would unpickle arbitrary objects or load compiled code and `trust` is
     False, and InputError if the file is damaged or of a version that this PyTorch cannot read.
@@ -41,18 +68,12 @@ def load_archive(path: Path, *, trust: bool) -> tuple[ExportedProgram, dict[str,
             hint="if you trust where the file comes from, run the same command with --trust",
         )
     extra = {EXTRA_FILE: ""}
-    log = logging.getLogger("torch.export")
-    level = log.level
-    log.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             program = torch.export.load(path, extra_files=extra)
     except Exception as error:  # torch's deserialiser raises AssertionError, KeyError, RuntimeError and more
         raise _damaged(path, error) from error
-    finally:
-        log.setLevel(level)
-    return program, _module_types(extra[EXTRA_FILE])
+    return program, _record(path, extra[EXTRA_FILE])
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
@@ -63,11 +84,13 @@ def _damaged(path: Path, error: Exception) -> InputError:
     )
 
 
-def _module_types(text: str | bytes) -> dict[str, str]:
+def _record(path: Path, text: str | bytes) -> ExportRecord | None:
     if not text:
-        return {}
-    record = json.loads(text)
-    return {str(path): str(kind) for path, kind in record["module_types"].items()}
+        return None
+    try:
+        return ExportRecord.from_json(text)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, error) from error
 
 
 def _code_in(path: Path) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,9 +15,10 @@ from torch.fx import traceback as fx_traceback
 
 from bridge.errors import BridgeError, InputError
 from bridge_converters.torch_to_onnx import names
-from bridge_converters.torch_to_onnx.failures import export_failure
+from bridge_converters.torch_to_onnx.failures import call_failure, export_failure
 from bridge_converters.torch_to_onnx.inputs import Examples
-from bridge_converters.torch_to_onnx.shapes import dynamic_batch, input_values, symbolic_axes
+from bridge_converters.torch_to_onnx.quiet import quiet
+from bridge_converters.torch_to_onnx.shapes import dynamic_batch, input_values, is_fixed, symbolic_axes
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def capture(module: nn.Module, examples: Examples, *, static_batch: bool = False
     start = time.perf_counter()
     with evaluation_mode(module):
         if static_batch:
-            program = _export(module, examples, dynamic_batch=False)
+            program = _export_reporting(module, examples, {})
             notes: tuple[str, ...] = ()
         else:
             program, notes = _export_with_free_batch(module, examples)
@@ -68,16 +69,20 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
 
 
 def _export_with_free_batch(module: nn.Module, examples: Examples) -> tuple[ExportedProgram, tuple[str, ...]]:
-    try:
-        program = _export(module, examples.with_batch(), dynamic_batch=True)
-    except BridgeError:
-        # The module may work for the user's own batch only; if it does not, that failure is the one to show.
-        program = _export(module, examples, dynamic_batch=False)
-        return program, (_fixed_note(program),)
-    if dynamic_batch(program):
-        return program, ()
-    # torch.export found that the batch of 2 is a constant of the program: use the user's own sizes.
-    program = _export(module, examples, dynamic_batch=False)
+    batch = examples.with_batch()
+    named = {position: set(axes) for position, axes in examples.axes.items()}
+    free = {position: {0} for position, tensor in enumerate(batch.tensors()) if tensor.ndim}
+    wanted = {position: axes | named.get(position, set()) for position, axes in free.items()}
+    for axes in (wanted, free) if wanted != free else (free,):
+        try:
+            program = _export(module, batch, axes)
+        except Exception:  # the module's code runs and may raise anything; the last attempt reports it
+            continue
+        if dynamic_batch(program):
+            return program, ()
+        # torch.export found that the batch is a constant of the program: use the user's own sizes.
+        break
+    program = _export_reporting(module, examples, {})
     return program, (_fixed_note(program),)
 
 
@@ -92,34 +97,49 @@ def _fixed_note(program: ExportedProgram) -> str:
     )
 
 
-def _export(module: nn.Module, examples: Examples, *, dynamic_batch: bool) -> ExportedProgram:
-    """Export without tracing Python bytecode, and with it where that fails; the first failure counts."""
+def _export_reporting(
+    module: nn.Module, examples: Examples, axes: Mapping[int, Collection[int]]
+) -> ExportedProgram:
     try:
-        return _run_export(module, examples, dynamic_batch=dynamic_batch, strict=False)
-    except Exception as first:  # the module's code runs and may raise anything
+        return _export(module, examples, axes)
+    except Exception as error:  # the module's code runs and may raise anything
+        raise _failure(module, examples, error) from error
+
+
+def _export(module: nn.Module, examples: Examples, axes: Mapping[int, Collection[int]]) -> ExportedProgram:
+    """Export by running the module, by analysing its bytecode where that fails; the first failure counts."""
+    try:
+        return _run_export(module, examples, axes, strict=False)
+    except Exception:  # the module's code runs and may raise anything
         try:
-            return _run_export(module, examples, dynamic_batch=dynamic_batch, strict=True)
+            return _run_export(module, examples, axes, strict=True)
         except Exception:
-            raise export_failure(first, type(module).__name__) from first
+            pass
+        raise
 
 
 def _run_export(
-    module: nn.Module, examples: Examples, *, dynamic_batch: bool, strict: bool
+    module: nn.Module, examples: Examples, axes: Mapping[int, Collection[int]], *, strict: bool
 ) -> ExportedProgram:
     shapes: Any = ShapesCollection()  # type: ignore[no-untyped-call]
     for position, tensor in enumerate(examples.tensors()):
-        dynamic = set(examples.axes.get(position, ()))
-        if dynamic_batch and tensor.ndim:
-            dynamic.add(0)
-        if not dynamic_batch:
-            dynamic.discard(0)
-        if dynamic:
-            shapes[tensor] = dict.fromkeys(sorted(dynamic), Dim.AUTO)
+        if axes.get(position):
+            shapes[tensor] = dict.fromkeys(sorted(axes[position]), Dim.AUTO)
     # Node annotations (TorchScript's source lines) survive only under preserve_node_meta.
-    with torch.no_grad(), fx_traceback.preserve_node_meta():
+    with torch.no_grad(), fx_traceback.preserve_node_meta(), quiet():
         return torch.export.export(
             module, examples.args, dict(examples.kwargs), dynamic_shapes=shapes, strict=strict
         )
+
+
+def _failure(module: nn.Module, examples: Examples, error: Exception) -> BridgeError:
+    """Tell inputs that the module itself refuses from a module that cannot be exported."""
+    try:
+        with torch.no_grad(), quiet():
+            module(*examples.args, **examples.kwargs)
+    except Exception as refusal:  # the module's code runs and may raise anything
+        return call_failure(refusal, type(module).__name__, examples.tensors())
+    return export_failure(error, type(module).__name__)
 
 
 def _check_named_axes(program: ExportedProgram, examples: Examples) -> None:
@@ -128,7 +148,7 @@ def _check_named_axes(program: ExportedProgram, examples: Examples) -> None:
         name, tensor = order[position]
         for axis, label in axes.items():
             size = tensor.shape[axis]
-            if axis > 0 and isinstance(size, int):
+            if axis > 0 and is_fixed(size):
                 raise InputError(
                     f"axis {axis} ({label!r}) of input {name!r} cannot be dynamic: "
                     f"the model fixes it to the example's size",

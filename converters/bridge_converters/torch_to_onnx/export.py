@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch.export import ExportedProgram
 
 from bridge.errors import InputError
 from bridge_converters.torch_to_onnx import inputs as example_inputs
-from bridge_converters.torch_to_onnx.archive import EXTRA_FILE
+from bridge_converters.torch_to_onnx.archive import EXTRA_FILE, ExportRecord
 from bridge_converters.torch_to_onnx.capture import capture
 from bridge_converters.torch_to_onnx.source import module_types
 from bridge_converters.torch_to_onnx.suggest import required_names, suggestion
@@ -42,6 +41,6 @@ def export_module(
         )
     examples = example_inputs.from_values(() if inputs is None else inputs, parameters)
     captured = capture(module, examples, static_batch=not dynamic)
-    record = json.dumps({"module_types": module_types(module)}, sort_keys=True)
-    torch.export.save(captured.program, path, extra_files={EXTRA_FILE: record})
+    record = ExportRecord(module_types(module), examples.axes, captured.notes)
+    torch.export.save(captured.program, path, extra_files={EXTRA_FILE: record.to_json()})
     return captured.notes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import torch
 from torch import fx
@@ -13,7 +14,7 @@ from torch.onnx._internal.exporter._fx_passes import decompose_with_registry, re
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 from torch.onnx.errors import OnnxExporterError
 
-from bridge.errors import BridgeError, UnsupportedOp, UnsupportedOps
+from bridge.errors import BridgeError, InputError, UnsupportedOp, UnsupportedOps
 from bridge_converters.torch_to_onnx.program import dropout_marker
 from bridge_converters.torch_to_onnx.scopes import module_path
 from bridge_converters.torch_to_onnx.user_code import first_line, location_of_node, source_line
@@ -42,13 +43,26 @@ _NODE = re.compile(r"translating node %(?P<name>\w+) :")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
+def call_failure(error: BaseException, module: str, inputs: Sequence[torch.Tensor]) -> InputError:
+    """What a module raised when it was simply called with the example inputs."""
+    given = ", ".join(
+        f"{'x'.join(map(str, each.shape)) or 'scalar'}:{str(each.dtype).removeprefix('torch.')}"
+        for each in inputs
+    )
+    return InputError(
+        f"{module} cannot be called with the inputs {given or '(none)'}: {_reason(error)}",
+        hint=_hint(error) or "give inputs of the number, shapes and dtypes that its forward takes",
+        where=source_line(error),
+    )
+
+
 def export_failure(error: BaseException, module: str) -> BridgeError:
     """What torch.export, or the module's own code while it was exported, raised, as a BridgeError."""
     reason = _reason(error)
     return BridgeError(
         f"{module} cannot be exported by torch.export: {reason}",
         hint=_hint(error)
-        or "change that line to operations on tensors, and try torch.export.export(module, inputs) on it",
+        or "change that part to operations on tensors, and try torch.export.export(module, inputs) on it",
         where=source_line(error),
     )
 

@@ -55,9 +55,10 @@ class Runnable:
 
     def intermediates(self, *tensors: torch.Tensor) -> dict[str, torch.Tensor]:
         """Every tensor that the program computes, by the name that the hub's `source_value` gives."""
-        program_rewrites.mark_dropouts(self.program)
-        program_rewrites.drop_constant_outputs(self.program)
-        decomposed = translate(self.program).program
+        program = program_rewrites.copy_graph(self.program)
+        program_rewrites.mark_dropouts(program)
+        program_rewrites.drop_constant_outputs(program)
+        decomposed = translate(program).program
         recorder = _Recorder(decomposed.graph_module)
         weights = [_weight(decomposed, spec) for spec in decomposed.graph_signature.input_specs]
         leaves = iter(self._leaves(tensors))

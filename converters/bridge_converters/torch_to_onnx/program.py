@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from functools import cache
 
@@ -9,6 +10,7 @@ import torch
 from torch import fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, OutputKind
+from torch.utils import _pytree as pytree
 
 _aten = torch.ops.aten
 
@@ -93,8 +95,27 @@ def mark_dropouts(program: ExportedProgram) -> tuple[str, ...]:
     return tuple(dict.fromkeys(notes))
 
 
+def copy_graph(program: ExportedProgram) -> ExportedProgram:
+    """A program with a graph of its own and the same tensors, for rewriting."""
+    graph = copy.deepcopy(program.graph)
+    for node, original in zip(graph.nodes, program.graph.nodes, strict=True):
+        # A copy renames nodes that are called like a Python builtin (`input`), the signature does not.
+        node.name = original.name
+    return ExportedProgram(
+        root=program.graph_module,
+        graph=graph,
+        graph_signature=copy.deepcopy(program.graph_signature),
+        state_dict=program.state_dict,
+        range_constraints=program.range_constraints,
+        module_call_graph=copy.deepcopy(program.module_call_graph),
+        example_inputs=program.example_inputs,
+        constants=program.constants,
+        verifiers=program.verifiers,
+    )
+
+
 def drop_constant_outputs(program: ExportedProgram) -> None:
-    """Remove outputs that are no tensors (None, numbers) from the graph, in place."""
+    """Remove outputs that are no tensors (None, numbers), in place; the rest become a flat tuple."""
     signature = program.graph_signature
     keep = [
         not (spec.kind is OutputKind.USER_OUTPUT and isinstance(spec.arg, ConstantArgument))
@@ -107,6 +128,10 @@ def drop_constant_outputs(program: ExportedProgram) -> None:
     assert isinstance(results, tuple | list)
     output.args = (tuple(each for each, kept in zip(results, keep, strict=True) if kept),)
     signature.output_specs = [spec for spec, kept in zip(signature.output_specs, keep, strict=True) if kept]
+    tensors = [spec for spec in signature.output_specs if spec.kind is OutputKind.USER_OUTPUT]
+    for entry in program.module_call_graph:
+        if entry.fqn == "" and entry.signature is not None:
+            entry.signature.out_spec = pytree.tree_structure(tuple(range(len(tensors))))
     program.graph_module.recompile()
 
 

@@ -35,12 +35,14 @@ def read(request: ReadRequest) -> ir.Model:
 
 
 def to_hub(loaded: Loaded, format: str) -> ir.Model:
-    """Turn a loaded program into a checked hub model; the program is rewritten in place."""
+    """Turn a loaded program into a checked hub model."""
     program = loaded.program
     outputs, structure = names.output_names(program), names.structure(program)
     inputs = names.input_names(program)
     records = weight_records(program, loaded.weights)
-    notes = [*loaded.notes, *_remarks(program), *program_rewrites.mark_dropouts(program)]
+    remarks = _remarks(program)
+    program = program_rewrites.copy_graph(program)
+    notes = [*loaded.notes, *remarks, *program_rewrites.mark_dropouts(program)]
     program_rewrites.drop_constant_outputs(program)
     translation = translate(program)
     model = translation.model

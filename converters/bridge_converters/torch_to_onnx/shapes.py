@@ -23,8 +23,6 @@ def symbolic_axes(
         zip(names.input_names(program), input_values(program), strict=True)
     ):
         for axis, size in enumerate(value.shape):
-            if isinstance(size, int):
-                continue
             symbol = str(size)
             if symbol in labels or not symbol.isidentifier():
                 continue
@@ -37,8 +35,13 @@ def symbolic_axes(
 
 def dynamic_batch(program: ExportedProgram) -> bool:
     """Whether axis 0 of some input may vary (a program without tensor inputs has nothing that is fixed)."""
-    shapes = [value.shape for value in input_values(program) if value.ndim]
-    return not shapes or any(not isinstance(shape[0], int) for shape in shapes)
+    batches = [value.shape[0] for value in input_values(program) if value.ndim]
+    return not batches or not all(map(is_fixed, batches))
+
+
+def is_fixed(size: int | torch.SymInt) -> bool:
+    """Whether a size is a number; torch.export leaves a symbolic size that it found to be one symbolic."""
+    return str(size).isdigit()
 
 
 def input_values(program: ExportedProgram) -> list[torch.Tensor]:

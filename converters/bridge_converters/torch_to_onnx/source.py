@@ -68,18 +68,20 @@ def load(request: ReadRequest) -> Loaded:
 
 def _from_archive(path: Path, request: ReadRequest) -> Loaded:
     start = time.perf_counter()
-    program, module_types = archive.load_archive(path, trust=request.trust)
-    notes = program_rewrites.evaluate(program)
-    axes: dict[str, str | int] = dict(symbolic_axes(program))
+    program, record = archive.load_archive(path, trust=request.trust)
+    by_bridge = record is not None
+    record = record or archive.ExportRecord()
+    notes = (*record.notes, *program_rewrites.evaluate(program))
+    axes: dict[str, str | int] = dict(symbolic_axes(program, record.axes))
     if request.static_batch:
         axes.update(_fixed_sizes(program, request))
-    elif not dynamic_batch(program):
+    elif not by_bridge and not dynamic_batch(program):
         notes = (*notes, _static_note(program))
     return Loaded(
         program,
         program.module(),
         root_type(list(program.graph.nodes), "Model"),
-        module_types=module_types,
+        module_types=record.module_types,
         axes=axes,
         notes=notes,
         seconds=time.perf_counter() - start,
@@ -138,7 +140,7 @@ def _fixed_sizes(program: ExportedProgram, request: ReadRequest) -> dict[str, in
             hint="give the size as axis 0 of --input",
         )
     symbols = [str(value.shape[0]) for value in input_values(program) if value.ndim]
-    return {symbol: sizes[0] for symbol in symbols if not symbol.isdigit()}
+    return {symbol: sizes[0] for symbol in symbols if symbol.isidentifier()}
 
 
 def _static_note(program: ExportedProgram) -> str:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +16,7 @@ from torch.onnx.errors import OnnxExporterError
 
 from bridge_converters.torch_to_onnx.failures import translation_failure
 from bridge_converters.torch_to_onnx.program import dropout_marker
+from bridge_converters.torch_to_onnx.quiet import quiet
 
 OPSET = 23
 
@@ -40,7 +37,7 @@ def translate(program: ExportedProgram) -> Translation:
     BridgeError with the user's source line for any other failure of the exporter.
     """
     start = time.perf_counter()
-    with _quiet():
+    with quiet():
         try:
             result = torch.onnx.export(
                 program,
@@ -89,17 +86,3 @@ def _convolution(
     convolution: Any = aten_convolution
     result: ir.Value = convolution(input, weight, bias, stride, padding, dilation, False, (0,), groups)
     return result
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's progress and advice from the user's terminal; failures are raised, not logged."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
