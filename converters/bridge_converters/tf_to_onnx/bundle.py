@@ -57,7 +57,10 @@ class Weight:
 
 @dataclass
 class Bundle:
-    """A traced model. `seconds` is the time tracing took; `batched` says that axis 0 of all inputs is one batch."""
+    """A traced model.
+
+    `seconds` is the time that tracing took; `batched` says that axis 0 of all inputs is one batch.
+    """
 
     graph: tf.compat.v1.GraphDef
     inputs: tuple[Port, ...]

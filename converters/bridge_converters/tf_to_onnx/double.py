@@ -21,7 +21,13 @@ from bridge.errors import BridgeError
 from bridge.formats.request import ReadRequest
 from bridge_converters.tf_to_onnx.functions import Signature
 from bridge_converters.tf_to_onnx.lift import dataflow, inline_functions
-from bridge_converters.tf_to_onnx.load import Array, FunctionRunnable, GraphRunnable, Runnable, restored_session
+from bridge_converters.tf_to_onnx.load import (
+    Array,
+    FunctionRunnable,
+    GraphRunnable,
+    Runnable,
+    restored_session,
+)
 from bridge_converters.tf_to_onnx.tf1 import open_graph
 
 _SINGLE = frozenset({"float32", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16"})
@@ -41,6 +47,10 @@ def load_double(request: ReadRequest) -> Runnable:
         from bridge_converters.tf_to_onnx.saved_model import open_saved_model
 
         return _double_function(open_saved_model(request))
+    if request.format == "tf_bundle":
+        from bridge_converters.tf_to_onnx.objects import open_exported
+
+        return _double_function(open_exported(request.path))
     model = open_graph(request)
     session = restored_session(model)
     names = [tensor.split(":")[0] for tensor in model.outputs.values()]
@@ -82,7 +92,7 @@ def _double_keras(request: ReadRequest) -> Runnable:
 
 
 def _rebuild(model: Any, request: ReadRequest) -> Any:
-    """The same Keras model in float64, with the same weights. Raises ValueError if a variable stays narrower."""
+    """The same Keras model in float64, with the same weights. Raises ValueError if a part stays narrower."""
     import keras
 
     from bridge_converters.tf_to_onnx.keras_source import factory_model
@@ -111,9 +121,7 @@ def _doubled(config: Any) -> Any:
 
 
 def _double_specs(request: ReadRequest) -> tuple[Any, ...]:
-    return tuple(
-        replace(each, dtype="float64") if each.dtype in _SINGLE else each for each in request.inputs
-    )
+    return tuple(replace(each, dtype="float64") if each.dtype in _SINGLE else each for each in request.inputs)
 
 
 @contextmanager
@@ -132,7 +140,9 @@ def _default_dtype(dtype: str) -> Iterator[None]:
 
 def _double_function(signature: Signature) -> Runnable:
     """A concrete function, frozen by TensorFlow and rewritten."""
-    frozen = convert_variables_to_constants_v2(signature.function, lower_control_flow=True, aggressive_inlining=True)
+    frozen = convert_variables_to_constants_v2(
+        signature.function, lower_control_flow=True, aggressive_inlining=True
+    )
     return _run_graph(
         frozen.graph.as_graph_def(),
         dict(zip(signature.inputs, [tensor.name for tensor in frozen.inputs], strict=True)),
@@ -144,7 +154,7 @@ def _run_graph(
     frozen: tf.compat.v1.GraphDef, inputs: Mapping[str, str], outputs: Mapping[str, str]
 ) -> Runnable:
     needed = [tensor.split(":")[0] for tensor in (*inputs.values(), *outputs.values())]
-    kept = dataflow(frozen, needed)
+    kept = dataflow(frozen, needed, control=True)
     if kept.library.function:
         kept = inline_functions(kept, [*inputs.values(), *outputs.values()])
     rewritten = widen_graph(kept)
@@ -163,8 +173,8 @@ def widen_graph(graph_def: tf.compat.v1.GraphDef) -> tf.compat.v1.GraphDef:
     """A graph without functions in which every floating tensor is float64.
 
     FusedBatchNorm, which exists in single precision only, is decomposed. Other operators whose
-    definition rules out float64 keep float32, with casts around them. Raises BridgeError for a FusedBatchNorm in
-    training mode.
+    definition rules out float64 keep float32, with casts around them. Raises BridgeError for a
+    FusedBatchNorm in training mode.
     """
     result = tf.compat.v1.GraphDef(versions=graph_def.versions, library=graph_def.library)
     for node in graph_def.node:
@@ -260,9 +270,7 @@ def _decompose_batch_norm(node: tf.compat.v1.NodeDef, graph_def: tf.compat.v1.Gr
         for name, source in zip(
             ("scale", "offset", "mean", "variance"), (scale, offset, mean, variance), strict=True
         ):
-            made = _node(
-                graph_def, f"{node.name}/{name}", "Reshape", source, f"{node.name}/shape"
-            )
+            made = _node(graph_def, f"{node.name}/{name}", "Reshape", source, f"{node.name}/shape")
             reshaped.append(made)
         scale, offset, mean, variance = reshaped
     _constant(graph_def, f"{node.name}/epsilon", tf.make_tensor_proto(node.attr["epsilon"].f, tf.float64))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from unittest import mock
 
 import onnx
 import tensorflow as tf
@@ -26,6 +27,8 @@ OPSET = 18
 
 OUTPUT = "bridge_output_"
 """The names of nodes that stand for the model's outputs start with this."""
+
+_CONSTANT_REWRITERS = ("rewriter_lstm_tf2", "rewrite_single_direction_lstm", "rewrite_bi_direction_lstm")
 
 _FAILURES = (
     ArithmeticError,
@@ -87,7 +90,7 @@ def export(bundle: Bundle) -> Exported:
     present = {node.name for node in graph_def.node}
     weights = [name for name in weights if name.split(":")[0] in present]
     utils.INTERNAL_NAME = 1
-    with _quiet(), tf.Graph().as_default() as graph:
+    with _quiet(), _without_constant_rewriters(), tf.Graph().as_default() as graph:
         tf.import_graph_def(graph_def, name="")
         try:
             converted = tfonnx.process_tf_graph(
@@ -202,6 +205,15 @@ def _optimise(
 
 def _is_static(shape: tensor_shape_pb2.TensorShapeProto) -> bool:
     return not shape.unknown_rank and all(dim.size > 0 for dim in shape.dim)
+
+
+@contextmanager
+def _without_constant_rewriters() -> Iterator[None]:
+    """Leave loops as they are: what finds an LSTM in one insists on its weights being constants."""
+    with ExitStack() as stack:
+        for name in _CONSTANT_REWRITERS:
+            stack.enter_context(mock.patch.object(tfonnx, name, lambda graph, nodes: nodes))
+        yield
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,9 +63,22 @@ def signature_of(function: tf.types.experimental.ConcreteFunction, owner: Any) -
     return Signature(function, distinct(inputs), distinct(outputs), owner)
 
 
+def call_flat(
+    function: tf.types.experimental.ConcreteFunction, tensors: Iterable[tf.Tensor]
+) -> list[tf.Tensor]:
+    """Call a concrete function with its tensors in order; the answer is its outputs in order."""
+    remaining = iter(tensors)
+    positional, named = tf.nest.map_structure(
+        lambda spec: next(remaining) if isinstance(spec, tf.TensorSpec) else spec,
+        function.structured_input_signature,
+    )
+    return list(tf.nest.flatten(function(*positional, **named)))
+
+
 def trace_signature(signature: Signature, *, format: str, root_type: str) -> Bundle:
     """The bundle of a function: variables lifted, named after the source, modules told from names.
 
+    Axis 0 of all inputs is taken for one batch where Keras made the function or where there is one input.
     Raises InputError for inputs that are no plain tensors of numbers.
     """
     started = time.perf_counter()
@@ -78,11 +92,15 @@ def trace_signature(signature: Signature, *, format: str, root_type: str) -> Bun
     lifted = lift_variables(function)
     names = _VariableNames(signature.owner)
     reads = _readers(lifted.graph)
+    root: str | None = None
     if names.keras:
-        scopes = keras_scopes((node.name for node in lifted.graph.node), rooted=True)
+        decoded = keras_scopes(
+            (node.name for node in lifted.graph.node), reads=_variables_read(lifted.captures, reads)
+        )
+        scopes, root = decoded.scopes, decoded.root
     else:
         scopes = module_scopes(
-            (node, names.path(capture, ())[:-1])
+            (node, names.path(capture, (), None)[:-1])
             for capture in lifted.captures
             for node in reads.get(capture.node, ())
         )
@@ -90,7 +108,7 @@ def trace_signature(signature: Signature, *, format: str, root_type: str) -> Bun
     taken: list[str] = []
     for capture in lifted.captures:
         reader = reads.get(capture.node, [""])[0]
-        path = distinct([*taken, "/".join(names.path(capture, scope_of(reader, scopes)))])[-1]
+        path = distinct([*taken, "/".join(names.path(capture, scope_of(reader, scopes), root))])[-1]
         taken.append(path)
         kind, trainable = names.role(capture)
         weights.append(Weight(capture.node, path, kind, trainable))
@@ -213,14 +231,14 @@ class _VariableNames:
             listed = view.children(children["trainable_variables"]).values()
             self._trainable = {id(each.handle) for each in listed}
 
-    def path(self, capture: Capture, scope: tuple[str, ...]) -> tuple[str, ...]:
+    def path(self, capture: Capture, scope: tuple[str, ...], root: str | None) -> tuple[str, ...]:
         """The path of a captured variable that is read inside modules of these names."""
         if capture.variable is None:
-            return (capture.node,)
+            return (*scope, "constant")
         name = tuple(capture.variable.name.split(":")[0].split("/"))
         if not self.keras:
             return self._paths.get(id(capture.variable.handle), name)
-        return keras_path(name, scope)
+        return keras_path(name, scope, root)
 
     def role(self, capture: Capture) -> tuple[WeightKind, bool]:
         if capture.variable is None:
@@ -235,7 +253,10 @@ class _VariableNames:
         return ("parameter" if self.keras and name in _PARAMETERS else "buffer"), False
 
     def unused(self, captures: Sequence[Capture]) -> list[Weight]:
-        """Trained tensors that the function does not read. Keras keeps optimizer state among its variables."""
+        """Trained tensors that the function does not read.
+
+        A saved Keras model keeps its optimizer's state among its variables, so there nobody can tell.
+        """
         if self._trainable is None and self.keras:
             return []
         read = {each.variable.name for each in captures if each.variable is not None}
@@ -251,22 +272,33 @@ class _VariableNames:
         return missing
 
 
-def keras_path(name: tuple[str, ...], scope: tuple[str, ...]) -> tuple[str, ...]:
-    """Complete Keras' own path of a variable by the layers that it is read in.
+def keras_path(name: tuple[str, ...], scope: tuple[str, ...], root: str | None) -> tuple[str, ...]:
+    """The path of a variable by bridge's rule, from TensorFlow's name for it and the layers it is read in.
 
-    `("net", "conv", "kernel")` read in `("conv",)` is `conv/kernel` of the root model `net`;
-    `("conv", "kernel")` read in `("block1", "conv")` is `block1/conv/kernel`.
+    The name lacks a nested model (`conv/kernel` read in `block1/conv`) or the layer (`net/kernel` and
+    `net/kernel_1`, read in `dense` of a subclassed `net`), and may start with the root model's name.
     """
-    layers = name[:-1]
-    best: tuple[int, tuple[str, ...]] | None = None
-    for dropped in range(min(2, len(layers) + 1)):
-        rest = layers[dropped:]
-        for start in range(len(scope) + 1):
-            overlap = min(len(scope) - start, len(rest))
-            if overlap and scope[start : start + overlap] == rest[:overlap]:
-                candidate = (overlap * 4 - dropped * 2 - start, (*scope[:start], *rest, name[-1]))
-                best = candidate if best is None or candidate[0] > best[0] else best
-    return name if best is None else best[1]
+    layers, own = name[:-1], name[-1]
+    if layers[:1] == (root,) and scope[:1] != (root,):
+        layers = layers[1:]
+        if not layers and scope:
+            own = re.sub(r"_\d+$", "", own)
+    for start in range(len(scope)):
+        overlap = min(len(scope) - start, len(layers))
+        if scope[start : start + overlap] == layers[:overlap]:
+            return (*scope, *layers[overlap:], own)
+    return (*layers, own)
+
+
+def _variables_read(
+    captures: Iterable[Capture], readers: Mapping[str, Iterable[str]]
+) -> dict[str, list[str]]:
+    """The captured variables that a node reads, by node."""
+    read: dict[str, list[str]] = {}
+    for capture in captures:
+        for node in readers.get(capture.node, ()):
+            read.setdefault(node, []).append(capture.node)
+    return read
 
 
 def _readers(graph_def: tf.compat.v1.GraphDef) -> dict[str, list[str]]:

@@ -206,10 +206,10 @@ def _choose(
         origin = source.node(node.name or "")
         base = origin or node.op_type
         node.name = nodes.unique(base, node.op_type)
-        for index, value in enumerate(node.inputs):
-            if value in constants and value not in chosen and value is not None:
-                known = source.node(value.name or "")
-                chosen[value] = names.unique(known or f"{base}/constant_{index}")
+        for index, read in enumerate(node.inputs):
+            if read is not None and read in constants and read not in chosen:
+                known = source.node(read.name or "")
+                chosen[read] = names.unique(known or f"{base}/constant_{index}")
         for body in _bodies(node):
             _choose(body, exported, source, names, nodes, chosen)
         for value in node.outputs:
@@ -233,8 +233,9 @@ def _base(name: str | None, source: _SourceGraph) -> str:
 def _permutation(tensor: str, exported: Exported) -> tuple[int, ...] | None:
     """How a value's axes correspond to those of the TensorFlow tensor of the same name.
 
-    Axis i of the value is axis `permutation[i]` of the tensor. tf2onnx changes layouts between channels last
-    and channels first under the same name, so the answer is None unless the shapes leave one possibility only.
+    Axis i of the value is axis `permutation[i]` of the tensor. tf2onnx changes layouts between channels
+    last and channels first under the same name, so the answer is None unless the shapes leave one
+    possibility only.
     """
     before, after = exported.source_shapes.get(tensor), exported.shapes.get(tensor)
     if before is None or after is None or len(before) != len(after):
@@ -253,8 +254,8 @@ def _set_interface(graph: ir.Graph, bundle: Bundle) -> None:
         value.shape = _shape(port, bundle.batched)
     for value, port in zip(graph.outputs, bundle.outputs, strict=True):
         value.shape = _shape(port, bundle.batched, named=False)
-    for value in ir.traversal.RecursiveGraphIterator(graph):
-        for output in value.outputs:
+    for node in ir.traversal.RecursiveGraphIterator(graph):
+        for output in node.outputs:
             if not output.is_graph_output():
                 output.shape = None
 

@@ -44,15 +44,14 @@ def find_outputs(graph_def: tf.compat.v1.GraphDef, graph: tf.Graph, *, where: st
     In an inference graph they are those that nothing reads. In a training graph (one with variables that
     something assigns) the gradients, the optimizer and the saver are set aside first; what is left
     ends in losses, which are scalars. If it ends in other things as well, those are the outputs; else the
-    output is the last tensor before the loss reads the labels. Raises InputError where that is not one tensor.
+    output is the last tensor before the loss reads the labels. Raises InputError where that is not one
+    tensor.
     """
     nodes = {node.name: node for node in graph_def.node}
     placeholders = _placeholders_behind(graph_def)
     training = _training_nodes(graph_def)
     forward = {
-        name
-        for name in nodes
-        if name not in training and placeholders[name] and _is_numeric(name, graph)
+        name for name in nodes if name not in training and placeholders[name] and _is_numeric(name, graph)
     }
     read = {
         source for name in forward for source in _sources(nodes[name]) if nodes[name].op not in ("Assert",)

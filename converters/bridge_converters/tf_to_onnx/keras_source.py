@@ -28,9 +28,11 @@ _CUSTOM_HINT = (
 def load_keras(request: ReadRequest) -> keras.Model:
     """The model in a `.keras` or `.h5` file, or the factory's model with weights from a file.
 
+    Keras' counters of automatic names start anew, so that names do not depend on earlier models.
     Raises TrustError for code stored in the file (Lambda) without the user's trust, InputError for custom
     classes that are not registered and for files Keras refuses.
     """
+    keras.utils.clear_session(free_memory=False)
     if request.custom_objects is not None:
         import_module(request.custom_objects)
     if request.format == "h5_weights":
@@ -56,7 +58,10 @@ def import_module(name: str) -> Any:
 
 
 def factory_model(request: ReadRequest) -> keras.Model:
-    """The model that the user's factory builds, with the weights of a file. Raises InputError if they do not fit."""
+    """The model that the user's factory builds, with the weights of a file.
+
+    Raises InputError if the request names no factory and if the weights do not fit.
+    """
     if request.model is None:
         raise InputError(
             "the file holds weights only, not the model they belong to",
@@ -103,7 +108,7 @@ def _load_error(error: Exception, request: ReadRequest) -> InputError:
         )
     return InputError(
         f"Keras cannot load the model: {_first_line(error)}",
-        hint=f"it was read with Keras {keras.__version__}; a model of Keras 2 must be saved again as a SavedModel",
+        hint=f"this is Keras {keras.__version__}; save a model of Keras 2 as a SavedModel and convert that",
         where=request.path,
     )
 
@@ -127,7 +132,7 @@ def trace_keras(
         port(name, tensor)
         for name, tensor in zip(_output_names(model, function), function.outputs, strict=True)
     )
-    lifted = lift_variables(function)
+    lifted = lift_variables(function, is_state=lambda tensor: _attribute_path(model, tensor) is not None)
     weights, unused, values = _bind(model, lifted)
     return Bundle(
         graph=lifted.graph,
@@ -226,7 +231,9 @@ def _declared_shapes(model: keras.Model, overrides: Sequence[InputSpec]) -> Any:
         return leaves[0] if len(leaves) == 1 else leaves
     if shapes and len(shapes) == 1:
         (shape,) = shapes.values()
-        return keras.tree.map_shape_structure(lambda each: keras.KerasTensor(each, model.input_dtype), shape)
+        return keras.tree.map_shape_structure(
+            lambda each: keras.KerasTensor((None, *each[1:]), model.input_dtype), shape
+        )
     raise InputError(
         "the model is a subclass that does not say what its inputs are",
         hint="give their shapes, axis 0 dynamic: --input Nx224x224x3 (one --input for each)",
@@ -281,7 +288,9 @@ def _bind(model: keras.Model, lifted: Lifted) -> tuple[list[Weight], list[Weight
             trainable = bool(capture.variable.trainable)
             bound.append(Weight(capture.node, name, "parameter" if trainable else "buffer", trainable))
         else:
-            path, extra = _eager_path(model, capture.tensor, extra)
+            path = _attribute_path(model, capture.tensor)
+            if path is None:
+                path, extra = f"constant_{extra}", extra + 1
             bound.append(Weight(capture.node, path, "buffer", False))
     order = {record.path: position for position, record in enumerate(known.values())}
     bound.sort(key=lambda weight: order.get(weight.path, len(order)))
@@ -293,14 +302,14 @@ def _bind(model: keras.Model, lifted: Lifted) -> tuple[list[Weight], list[Weight
     return bound, unused, values
 
 
-def _eager_path(model: keras.Model, tensor: tf.Tensor | None, number: int) -> tuple[str, int]:
-    """The path of a tensor that a layer keeps as a plain attribute: layer path and attribute name."""
+def _attribute_path(model: keras.Model, tensor: tf.Tensor | None) -> str | None:
+    """The path of a tensor that a layer keeps as a plain attribute: that of the layer, then the attribute."""
     paths = layer_paths(model)
     for layer in model._flatten_layers():
         for name, value in vars(layer).items():
             if value is tensor and id(layer) in paths:
-                return "/".join((*paths[id(layer)], name)), number
-    return f"constant_{number}", number + 1
+                return "/".join((*paths[id(layer)], name))
+    return None
 
 
 def _first_line(error: Exception) -> str:

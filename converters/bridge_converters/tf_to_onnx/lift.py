@@ -7,7 +7,7 @@ in place of constants, so no weight is ever copied into the graph.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,10 +38,13 @@ class Capture:
     variable: tf.Variable | None
     tensor: tf.Tensor | None
 
+    @property
+    def source(self) -> Any:
+        """The variable or tensor itself."""
+        return self.tensor if self.variable is None else self.variable
+
     def numpy(self) -> npt.NDArray[Any]:
-        source = self.tensor if self.variable is None else self.variable
-        assert source is not None
-        return np.asarray(source.numpy())
+        return np.asarray(self.source.numpy())
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,19 @@ class Lifted:
     captures: tuple[Capture, ...]
 
 
-def lift_variables(function: tf.types.experimental.ConcreteFunction) -> Lifted:
+def lift_variables(
+    function: tf.types.experimental.ConcreteFunction,
+    *,
+    is_state: Callable[[tf.Tensor], bool] = lambda tensor: False,
+) -> Lifted:
     """The inlined graph of a function, with captured variables and tensors as placeholders.
 
-    Nodes are in the order in which the program made them. Control flow stays functional (While, If). Raises BridgeError for a function that changes its variables
-    and InputError for one that captures anything but variables and numeric tensors.
+    Nodes are in the order in which the program made them. Control flow stays functional (While, If).
+    Raises BridgeError for a function that changes its variables and InputError for one that captures
+    anything but variables and numeric tensors.
+
+    A small tensor from outside is a constant of the graph already; `is_state` says of which of them a
+    placeholder shall be made all the same.
     """
     traced = function.graph.as_graph_def()
     graph_def = inline_functions(traced, [tensor.name for tensor in (*function.inputs, *function.outputs)])
@@ -65,16 +76,16 @@ def lift_variables(function: tf.types.experimental.ConcreteFunction) -> Lifted:
     lifted = lift_nodes(
         graph_def,
         {
-            capture.node: (capture.variable.shape, capture.variable.dtype)
+            capture.node: (capture.source.shape, capture.source.dtype)
             for capture in captures
-            if capture.variable is not None
+            if capture.variable is not None or is_state(capture.source)
         },
     )
     needed = [tensor.op.name for tensor in (*arguments(function), *function.outputs)]
     kept = dataflow(lifted, needed)
     _sort(kept, traced)
-    present = {node.name for node in kept.node}
-    return Lifted(kept, tuple(capture for capture in captures if capture.node in present))
+    placeholders = {node.name for node in kept.node if node.op == "Placeholder"}
+    return Lifted(kept, tuple(capture for capture in captures if capture.node in placeholders))
 
 
 def inline_functions(graph_def: tf.compat.v1.GraphDef, keep: Iterable[str]) -> tf.compat.v1.GraphDef:
@@ -139,10 +150,13 @@ def _sort(graph_def: tf.compat.v1.GraphDef, traced: tf.compat.v1.GraphDef) -> No
     graph_def.node.extend(copies)
 
 
-def dataflow(graph_def: tf.compat.v1.GraphDef, needed: Iterable[str]) -> tf.compat.v1.GraphDef:
-    """The part of a graph that the needed nodes compute their values from, without control dependencies.
+def dataflow(
+    graph_def: tf.compat.v1.GraphDef, needed: Iterable[str], *, control: bool = False
+) -> tf.compat.v1.GraphDef:
+    """The part of a graph that the needed nodes compute their values from.
 
-    The order of nodes and all functions are kept. Raises InputError for a needed node that does not exist.
+    Control dependencies are dropped unless `control` is set (loops of TensorFlow 1 need them). The order
+    of nodes and all functions are kept. Raises InputError for a needed node that does not exist.
     """
     nodes = {node.name: node for node in graph_def.node}
     reached: set[str] = set()
@@ -154,14 +168,18 @@ def dataflow(graph_def: tf.compat.v1.GraphDef, needed: Iterable[str]) -> tf.comp
         if name not in nodes:
             raise InputError(f"the graph has no node {name!r}")
         reached.add(name)
-        pending.extend(each.split(":")[0] for each in nodes[name].input if not each.startswith("^"))
+        pending.extend(
+            each.split(":")[0].lstrip("^")
+            for each in nodes[name].input
+            if control or not each.startswith("^")
+        )
     kept = tf.compat.v1.GraphDef(versions=graph_def.versions, library=graph_def.library)
     for node in graph_def.node:
         if node.name in reached:
             copy = kept.node.add()
             copy.CopyFrom(node)
             copy.ClearField("input")
-            copy.input.extend(each for each in node.input if not each.startswith("^"))
+            copy.input.extend(each for each in node.input if control or not each.startswith("^"))
     return kept
 
 
@@ -171,8 +189,8 @@ def refuse_assignments(graph_def: tf.compat.v1.GraphDef) -> None:
         if node.op.startswith("Assign") or (node.op.startswith("Resource") and "Apply" in node.op):
             raise BridgeError(
                 f"the model changes a variable while it computes ({node.op})",
-                hint="export the inference function only; for Dropout or random layers called with training=True, "
-                "call them with training=False",
+                hint="export the inference function only, and call Dropout and random layers "
+                "with training=False",
                 where=node.name,
             )
 
@@ -185,7 +203,8 @@ def _all_nodes(graph_def: tf.compat.v1.GraphDef) -> Iterator[tf.compat.v1.NodeDe
 
 def arguments(function: tf.types.experimental.ConcreteFunction) -> list[tf.Tensor]:
     """The placeholders of a function's own arguments, without its captures."""
-    return function.inputs[: len(function.inputs) - len(function.captured_inputs)]
+    placeholders: list[tf.Tensor] = function.inputs
+    return placeholders[: len(function.inputs) - len(function.captured_inputs)]
 
 
 def _captures(function: tf.types.experimental.ConcreteFunction) -> Iterator[Capture]:
@@ -220,7 +239,7 @@ def lift_nodes(
 
 
 def lift_node(handle: Any, shape: tf.TensorShape, dtype: tf.DType) -> None:
-    """Turn one variable of TensorFlow's converter into a placeholder, and its readers into readers of a tensor."""
+    """Turn one variable of TensorFlow's converter into a placeholder, and let its readers read a tensor."""
     data = convert_to_constants._TensorData(
         numpy=np.broadcast_to(np.zeros((), dtype.as_numpy_dtype), shape.as_list()),
         dtype=dtype.as_datatype_enum,

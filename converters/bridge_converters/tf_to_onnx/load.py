@@ -1,7 +1,7 @@
 """Run a TensorFlow model of any format in TensorFlow itself, as the reference to compare others with.
 
-Nothing here goes through the reader's lifted graph, so that a fault of the reader cannot excuse itself; only the
-interface (names and order of inputs and outputs) is shared with it.
+Nothing here goes through the reader's lifted graph, so that a fault of the reader cannot excuse itself;
+only the interface (names and order of inputs and outputs) is shared with it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from bridge.errors import InputError
 from bridge.formats.request import ReadRequest
-from bridge_converters.tf_to_onnx.functions import Signature
+from bridge_converters.tf_to_onnx.functions import Signature, call_flat
 from bridge_converters.tf_to_onnx.tf1 import GraphModel, default_inputs, open_graph
 
 Array = npt.NDArray[Any]
@@ -41,6 +41,10 @@ def load_runnable(request: ReadRequest) -> Runnable:
         from bridge_converters.tf_to_onnx.saved_model import open_saved_model
 
         return FunctionRunnable(open_saved_model(request))
+    if request.format == "tf_bundle":
+        from bridge_converters.tf_to_onnx.objects import open_exported
+
+        return FunctionRunnable(open_exported(request.path))
     if request.format in ("saved_model_v1", "tf1_checkpoint", "frozen_graph"):
         model = open_graph(request)
         return GraphRunnable(restored_session(model), model.inputs, model.outputs)
@@ -63,13 +67,8 @@ class FunctionRunnable:
         self._signature = signature
 
     def run(self, inputs: Mapping[str, Array]) -> list[Array]:
-        function = self._signature.function
-        tensors = iter([tf.convert_to_tensor(inputs[name]) for name in self.input_names])
-        positional, named = tf.nest.map_structure(
-            lambda spec: next(tensors) if isinstance(spec, tf.TensorSpec) else spec,
-            function.structured_input_signature,
-        )
-        return [np.asarray(each) for each in tf.nest.flatten(function(*positional, **named))]
+        tensors = [tf.convert_to_tensor(inputs[name]) for name in self.input_names]
+        return [np.asarray(each) for each in call_flat(self._signature.function, tensors)]
 
 
 class GraphRunnable:

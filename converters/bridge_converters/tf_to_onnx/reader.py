@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import onnx_ir as ir
 
@@ -48,11 +49,19 @@ def trace(request: ReadRequest) -> Bundle:
     raise InputError(f"{request.format!r} is not a TensorFlow format", where=request.path)
 
 
+def _fixed_batches(bundle: Bundle) -> list[str]:
+    return [
+        f"axis 0 of the input {port.name!r} is fixed to {port.shape[0]} in the source"
+        for port in bundle.inputs
+        if port.shape and port.shape[0] is not None
+    ]
+
+
 def convert(bundle: Bundle) -> ir.Model:
     """Phase B: the hub model of a traced computation."""
     started = time.perf_counter()
     exported = export(bundle)
     seconds = bundle.seconds + time.perf_counter() - started
-    model = build(exported, bundle, seconds=seconds)
+    model = build(exported, replace(bundle, notes=(*bundle.notes, *_fixed_batches(bundle))), seconds=seconds)
     check_model(model, stage="after reading")
     return model

@@ -1,14 +1,13 @@
-"""SavedModels of TensorFlow 2, and live objects of plain TensorFlow."""
+"""SavedModels of TensorFlow 2."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from bridge.errors import InputError
-from bridge.formats.request import InputSpec, ReadRequest
+from bridge.formats.request import ReadRequest
 from bridge_converters.tf_to_onnx.bundle import Bundle
 from bridge_converters.tf_to_onnx.functions import Signature, concrete, signature_of, trace_signature
 
@@ -21,14 +20,7 @@ def open_saved_model(request: ReadRequest) -> Signature:
 
     Raises InputError where it cannot be loaded or does not say which function is meant.
     """
-    try:
-        loaded = tf.saved_model.load(request.path)
-    except _LOAD_FAILURES as error:
-        raise InputError(
-            f"TensorFlow cannot load the SavedModel: {str(error).strip().splitlines()[0]}",
-            hint="save it again, with all its variables and custom operators",
-            where=request.path,
-        ) from error
+    loaded = load_saved_model(request.path)
     signatures = dict(loaded.signatures) if hasattr(loaded, "signatures") else {}
     for name in _DEFAULT_SIGNATURES:
         if name in signatures:
@@ -37,11 +29,23 @@ def open_saved_model(request: ReadRequest) -> Signature:
         return signature_of(next(iter(signatures.values())), loaded)
     if signatures:
         raise InputError(
-            f"the SavedModel has several signatures ({', '.join(sorted(signatures))}) and none is the default",
+            f"the SavedModel has the signatures {', '.join(sorted(signatures))}, and none is the default",
             hint="save it with signatures={'serving_default': function}",
             where=request.path,
         )
     return _only_function(loaded, request)
+
+
+def load_saved_model(path: str) -> Any:
+    """The object in a SavedModel directory. Raises InputError where TensorFlow cannot restore it."""
+    try:
+        return tf.saved_model.load(path)
+    except _LOAD_FAILURES as error:
+        raise InputError(
+            f"TensorFlow cannot load the SavedModel: {str(error).strip().splitlines()[0]}",
+            hint="save it again, with all its variables and custom operators",
+            where=path,
+        ) from error
 
 
 def _only_function(loaded: Any, request: ReadRequest) -> Signature:
@@ -66,27 +70,3 @@ def _only_function(loaded: Any, request: ReadRequest) -> Signature:
 def trace_saved_model(request: ReadRequest) -> Bundle:
     """The bundle of a SavedModel."""
     return trace_signature(open_saved_model(request), format=request.format, root_type="Model")
-
-
-def open_object(source: Any, inputs: Sequence[InputSpec] = ()) -> Signature:
-    """The function of a live `tf.Module` (its `__call__`), `tf.function` or concrete function.
-
-    Raises InputError where the object is none of these or needs inputs that nobody specified.
-    """
-    if isinstance(source, tf.types.experimental.ConcreteFunction):
-        return signature_of(source, None)
-    if isinstance(source, tf.types.experimental.GenericFunction):
-        owner = getattr(source.python_function, "__self__", None)
-        return signature_of(concrete(source, inputs, what="the function"), owner)
-    if not isinstance(source, tf.Module):
-        raise InputError(
-            f"a {type(source).__name__} is no TensorFlow model",
-            hint="give a keras.Model, a tf.Module with a __call__, or a tf.function",
-        )
-    call = getattr(source, "__call__", None)  # noqa: B004  the function object itself is wanted
-    if call is None:
-        raise InputError(
-            f"{type(source).__name__} has no __call__", hint="give the tf.function that computes its output"
-        )
-    function = call if isinstance(call, tf.types.experimental.GenericFunction) else tf.function(call)
-    return signature_of(concrete(function, inputs, what=f"{type(source).__name__}.__call__"), source)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from bridge.hub.metadata import Scope, ScopeEntry
 
@@ -21,7 +22,7 @@ _NUMBERED = re.compile(r"^(?P<name>.+)_\d+$")
 
 
 def split(node: str) -> tuple[str, tuple[str, ...]]:
-    """A node's name without the calls it was inlined from: the prefix of those calls, and the rest in parts."""
+    """The prefix of the calls that a node was inlined from, and the rest of its name in parts."""
     parts = node.split("/")
     calls = 0
     while calls < len(parts) - 1 and _CALL.match(parts[calls]):
@@ -29,31 +30,64 @@ def split(node: str) -> tuple[str, tuple[str, ...]]:
     return "/".join(parts[:calls]), tuple(parts[calls:])
 
 
-def keras_scopes(nodes: Iterable[str], *, rooted: bool) -> dict[str, Scope]:
-    """Which name scopes of a graph belong to which calls of Keras layers.
+@dataclass(frozen=True)
+class KerasScopes:
+    """Which name scopes of a graph belong to which calls of layers, and the name of the model itself."""
 
-    `nodes` are the names of the graph's nodes in the order in which they were made. `rooted` says that the
-    outermost layer is the model itself, which is no part of a scope.
+    scopes: dict[str, Scope]
+    root: str | None
+
+
+def keras_scopes(nodes: Iterable[str], *, reads: Mapping[str, Iterable[str]]) -> KerasScopes:
+    """The layers in the names of a Keras model's graph; the outermost layer is the model itself.
+
+    `nodes` are the names of the graph's nodes in the order in which they were made, `reads` the
+    variables that a node reads. Calls of the same name that read different variables are different
+    layers of that name; the second is called `name_1`, as in a Keras file.
     """
-    scopes: dict[str, Scope] = {}
+    found: dict[str, tuple[str, str, int]] = {}
     levels: dict[str, _Level] = {}
+    read_below: dict[str, set[str]] = {}
     for node in nodes:
         prefix, parts = split(node)
-        scope: Scope | None = ()
-        for depth, part in enumerate(parts):
-            level = levels.setdefault(prefix, _Level())
-            leaf = depth == len(parts) - 1
-            if part not in level.seen:
-                level.seen[part] = level.resolve(part, leaf=leaf)
+        for part in parts[:-1]:
+            parent, level = prefix, levels.setdefault(prefix, _Level())
             prefix = f"{prefix}/{part}" if prefix else part
-            layer = level.seen[part]
-            if layer is None or leaf:
+            layer = level.resolve(part)
+            if layer is None:
                 break
-            if depth > 0 or not rooted:
-                name, call = layer
-                scope = (*scope, ScopeEntry(name, UNKNOWN_CLASS, call))
-            scopes[prefix] = scope
-    return scopes
+            found.setdefault(prefix, (parent, *layer))
+            read_below.setdefault(prefix, set()).update(reads.get(node, ()))
+        else:
+            levels.setdefault(prefix, _Level()).mark(parts[-1])
+    names = _tell_apart(found, read_below)
+    scopes: dict[str, Scope] = {}
+    root: str | None = None
+    for prefix, (parent, name, _) in found.items():
+        if parent not in found:
+            root = root or name
+            scopes[prefix] = ()
+        else:
+            scopes[prefix] = (*scopes[parent], ScopeEntry(names[prefix][0], UNKNOWN_CLASS, names[prefix][1]))
+    return KerasScopes(scopes, root)
+
+
+def _tell_apart(
+    found: Mapping[str, tuple[str, str, int]], read_below: Mapping[str, set[str]]
+) -> dict[str, tuple[str, int]]:
+    """The name and call of every layer scope: layers of equal names are told apart by their variables."""
+    result: dict[str, tuple[str, int]] = {}
+    known: dict[tuple[str, str], list[set[str]]] = {}
+    calls: Counter[tuple[str, str, int]] = Counter()
+    for prefix, (parent, name, _) in found.items():
+        layers = known.setdefault((parent, name), [])
+        variables = read_below[prefix]
+        index = next((each for each, other in enumerate(layers) if other == variables), len(layers))
+        if index == len(layers):
+            layers.append(variables)
+        result[prefix] = (name if index == 0 else f"{name}_{index}", calls[(parent, name, index)])
+        calls[(parent, name, index)] += 1
+    return result
 
 
 def module_scopes(reads: Iterable[tuple[str, tuple[str, ...]]]) -> dict[str, Scope]:
@@ -78,28 +112,38 @@ class _Level:
     """The names seen so far directly below one scope, as TensorFlow's own counter of names saw them."""
 
     def __init__(self) -> None:
-        self.seen: dict[str, tuple[str, int] | None] = {}
+        self._seen: dict[str, tuple[str, int] | None] = {}
         self._taken: dict[str, int] = {}
         self._calls: Counter[str] = Counter()
 
-    def resolve(self, part: str, *, leaf: bool) -> tuple[str, int] | None:
-        """The layer and call that a new name stands for; None for an operator's name."""
+    def resolve(self, part: str) -> tuple[str, int] | None:
+        """The layer and call that the name of a scope stands for; None for the scope of an operator."""
+        if part not in self._seen:
+            self._seen[part] = self._layer(part)
+        return self._seen[part]
+
+    def mark(self, part: str) -> None:
+        """Take note of the name of an operator."""
+        if part in self._seen:
+            return
+        self._seen[part] = None
         numbered = _NUMBERED.match(part)
-        if numbered is not None and not leaf:
+        before = dict(self._taken)
+        if numbered is None or self._unique(numbered["name"]) != part:
+            self._taken = before
+            self._unique(part)
+
+    def _layer(self, part: str) -> tuple[str, int] | None:
+        numbered = _NUMBERED.match(part)
+        if numbered is not None:
             name = numbered["name"]
             before = dict(self._taken)
             self._unique(name)
             if self._unique(name) == part:
-                call = self._calls[name]
                 self._calls[name] += 1
-                return name, call
+                return name, self._calls[name] - 1
             self._taken = before
-        if numbered is not None:
-            before = dict(self._taken)
-            if self._unique(numbered["name"]) == part:
-                return None
-            self._taken = before
-        self._unique(part)
+        self.mark(part)
         return None
 
     def _unique(self, name: str) -> str:

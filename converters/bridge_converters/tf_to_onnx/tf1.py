@@ -156,14 +156,17 @@ def weight_constants(graph: tf.compat.v1.GraphDef) -> list[str]:
     placed: set[str] = set()
     for node in graph.node:
         sources = [name.split(":")[0] for name in node.input]
-        if node.op == "Identity" and sources[0] in constants:
-            if node.name == f"{sources[0]}/read" or "ReadVariableOp" in node.name.rpartition("/")[2]:
-                read.add(sources[0])
+        if node.op == "Identity" and sources[0] in constants and _reads_variable(node.name, sources[0]):
+            read.add(sources[0])
         for slot in _WEIGHT_SLOTS.get(node.op, ()):
             if slot < len(sources) and sources[slot] in constants:
                 placed.add(sources[slot])
     found = read or {name for name in placed if tf.as_dtype(constants[name].attr["dtype"].type).is_floating}
     return [name for name in constants if name in found]
+
+
+def _reads_variable(name: str, constant: str) -> bool:
+    return name == f"{constant}/read" or "ReadVariableOp" in name.rpartition("/")[2]
 
 
 def _parse(message: Any, path: Path) -> Any:
@@ -271,7 +274,7 @@ def _roles(
 
 
 def _statistics(graph: tf.compat.v1.GraphDef) -> set[str]:
-    """The nodes behind the moving statistics of batch normalization: by their place, or by TensorFlow's names."""
+    """The moving statistics of batch normalization: by their place, or by the names TensorFlow gives them."""
     nodes = {node.name: node for node in graph.node}
     found = {name for name in nodes if name.rpartition("/")[2] in ("moving_mean", "moving_variance")}
     for node in graph.node:
