@@ -55,9 +55,11 @@ def gather(x: tf.Tensor, indices: int | Ints | tf.Tensor, *, axis: int = 0) -> t
         return x[:, :, indices]
     if isinstance(indices, int) and axis == -1:
         return x[..., indices]
-    if isinstance(indices, tuple) and min(indices, default=0) >= 0:
+    if isinstance(indices, tuple) and min(indices, default=-1) >= 0:
         return tf.gather(x, indices, axis=axis)
-    return tf.gather(x, from_start(tf.convert_to_tensor(indices), tf.shape(x)[axis]), axis=axis)
+    if isinstance(indices, int | tuple):
+        return tf.gather(x, from_start(tf.constant(indices, tf.int64), tf.shape(x)[axis]), axis=axis)
+    return tf.gather(x, from_start(indices, tf.shape(x)[axis]), axis=axis)
 
 
 def from_start(indices: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

@@ -48,6 +48,8 @@ def pow_(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 @lowering("Mod")
 def mod(x: tf.Tensor, y: tf.Tensor, *, fmod: int = 0) -> tf.Tensor:
     """The remainder, with the sign of y, or with the sign of x if `fmod`."""
+    if fmod and x.dtype == tf.float16:
+        return tf.cast(tf.truncatemod(tf.cast(x, tf.float32), tf.cast(y, tf.float32)), tf.float16)
     if fmod:
         return tf.truncatemod(x, y)
     return x % y
@@ -242,4 +244,6 @@ def round_(x: tf.Tensor) -> tf.Tensor:
 @lowering("Sign")
 def sign(x: tf.Tensor) -> tf.Tensor:
     """-1, 0 or 1."""
+    if x.dtype.is_unsigned:
+        return tf.cast(x > 0, x.dtype)
     return tf.sign(x)

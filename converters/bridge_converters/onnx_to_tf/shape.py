@@ -141,17 +141,14 @@ def pad(
     begins, ends = [0] * x.ndim, [0] * x.ndim
     for axis, begin, end in zip(places, pads[: len(places)], pads[len(places) :], strict=True):
         begins[axis], ends[axis] = begin, end
+    x = x[tuple(slice(max(-begin, 0), min(end, 0) or None) for begin, end in zip(begins, ends, strict=True))]
+    added = [[max(begin, 0), max(end, 0)] for begin, end in zip(begins, ends, strict=True)]
     if mode == "constant":
-        for axis in range(x.ndim):
-            size = tf.shape(x)[axis]
-            x = tf.gather(x, tf.range(max(-begins[axis], 0), size + min(ends[axis], 0)), axis=axis)
-        added = [[max(begins[axis], 0), max(ends[axis], 0)] for axis in range(x.ndim)]
         return tf.pad(x, added, constant_values=0 if constant_value is None else constant_value)
-    for axis in range(x.ndim):
-        if begins[axis] or ends[axis]:
+    for axis, (begin, end) in enumerate(added):
+        if begin or end:
             size = tf.shape(x)[axis]
-            index = tf.range(-begins[axis], size + ends[axis])
-            x = tf.gather(x, source_index(index, size, mode), axis=axis)
+            x = tf.gather(x, source_index(tf.range(-begin, size + end), size, mode), axis=axis)
     return x
 
 
@@ -216,7 +213,7 @@ def constant_of_shape(shape: Ints | tf.Tensor, *, value: tf.Tensor | None = None
 @lowering("Range")
 def range_(start: tf.Tensor, limit: tf.Tensor, delta: tf.Tensor) -> tf.Tensor:
     """start, start + delta, ... below (or above, for a negative delta) the limit."""
-    return tf.range(start, limit, delta)
+    return tf.range(start, tf.where((limit > start) == (delta > 0), limit, start), delta)
 
 
 @layer_rule("Flatten")

@@ -49,15 +49,16 @@ def slice_(
 @lowering("Gather", const=("indices",))
 def gather(x: Tensor, indices: int | Ints | Tensor, *, axis: int = 0) -> Tensor:
     """The slices of x along an axis at the indices, which may count from the end."""
+    chosen = list(indices) if isinstance(indices, tuple) else indices
     if axis == 0:
-        return x[indices]
+        return x[chosen]
     if axis == 1:
-        return x[:, indices]
+        return x[:, chosen]
     if axis == 2:
-        return x[:, :, indices]
+        return x[:, :, chosen]
     if axis == -1:
-        return x[..., indices]
-    return x[(slice(None),) * (axis % x.ndim) + (indices,)]
+        return x[..., chosen]
+    return x[(slice(None),) * (axis % x.ndim) + (chosen,)]
 
 
 @lowering("GatherElements")

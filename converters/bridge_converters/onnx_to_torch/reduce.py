@@ -144,8 +144,10 @@ def cum_sum(
 ) -> Tensor:
     """The sum of all elements up to each along an axis, without its own if `exclusive`."""
     place = axis if isinstance(axis, int) else axis[0] if isinstance(axis, tuple) else int(axis.item())
-    if reverse:
-        total = torch.flip(torch.cumsum(torch.flip(x, (place,)), place, dtype=x.dtype), (place,))
-    else:
-        total = torch.cumsum(x, place, dtype=x.dtype)
-    return total - x if exclusive else total
+    x = torch.flip(x, (place,)) if reverse else x
+    if exclusive:
+        x = torch.cat(
+            (torch.zeros_like(x.narrow(place, 0, 1)), x.narrow(place, 0, x.shape[place] - 1)), place
+        )
+    total = torch.cumsum(x, place, dtype=x.dtype)
+    return torch.flip(total, (place,)) if reverse else total

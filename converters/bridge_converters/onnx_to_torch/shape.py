@@ -140,6 +140,8 @@ def pad(
         flat = [side[axis] for axis in reversed(range(x.ndim)) for side in (begins, ends)]
         return F.pad(x, flat, value=constant_value or 0)
     for axis in range(x.ndim):
+        x = x.narrow(axis, max(-begins[axis], 0), x.shape[axis] + min(begins[axis], 0) + min(ends[axis], 0))
+        begins[axis], ends[axis] = max(begins[axis], 0), max(ends[axis], 0)
         if begins[axis] or ends[axis]:
             index = torch.arange(-begins[axis], x.shape[axis] + ends[axis], device=x.device)
             x = torch.index_select(x, axis, source_index(index, x.shape[axis], mode))
@@ -208,7 +210,8 @@ def constant_of_shape(shape: Ints | Tensor, *, value: Tensor | None = None) -> T
 @lowering("Range")
 def range_(start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
     """start, start + delta, ... below (or above, for a negative delta) the limit."""
-    return torch.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype, device=start.device)
+    count = max(math.ceil((limit.item() - start.item()) / delta.item()), 0)
+    return start + delta * torch.arange(count, dtype=start.dtype, device=start.device)
 
 
 @layer_rule("Flatten")

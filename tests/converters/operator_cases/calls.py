@@ -1,0 +1,131 @@
+"""Calling a lowering as the emitter's code does, and comparing what it gives."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from operator_cases.case import Array, Case
+
+from bridge.emit.lowering import Lowering
+
+TOLERANCE = {"float16": 2e-3, "bfloat16": 1e-2, "float32": 2e-6, "float64": 1e-12}
+
+
+@dataclass
+class Call:
+    """A lowering with its arguments; `positional` holds tensors, Python values and None."""
+
+    function: Callable[..., Any]
+    positional: list[Any]
+    is_tensor: list[bool]
+    attributes: dict[str, Any]
+
+    def tensors(self) -> list[Any]:
+        return [each for each, tensor in zip(self.positional, self.is_tensor, strict=True) if tensor]
+
+    def run(self, tensors: Sequence[Any] | None = None) -> list[Any]:
+        """The outputs, with other tensors in place of the case's if given."""
+        left = iter(self.tensors() if tensors is None else tensors)
+        positional = [
+            next(left) if tensor else each
+            for each, tensor in zip(self.positional, self.is_tensor, strict=True)
+        ]
+        result = self.function(*positional, **self.attributes)
+        return list(result) if isinstance(result, list | tuple) else [result]
+
+
+def call(lowering: Lowering, case: Case, convert: Callable[[Array], Any]) -> Call:
+    """Bind a case to a lowering: known `const` inputs as Python values, attributes under their names."""
+    parameters = inspect.signature(lowering.function).parameters
+    names = [name for name, each in parameters.items() if each.kind is not inspect.Parameter.KEYWORD_ONLY]
+    positional: list[Any] = []
+    is_tensor = []
+    for i, value in enumerate(case.inputs):
+        name = names[min(i, len(names) - 1)]
+        known = name in lowering.static or (name in lowering.const and not case.computed)
+        if value is None:
+            positional.append(None)
+        elif known and value.ndim <= 1:
+            plain = value.tolist()
+            positional.append(tuple(plain) if isinstance(plain, list) else plain)
+        else:
+            positional.append(convert(value))
+        is_tensor.append(value is not None and not (known and value.ndim <= 1))
+    attributes = {}
+    for attribute in case.node().attribute:
+        value = helper.get_attribute_value(attribute)
+        if isinstance(value, onnx.TensorProto):
+            value = convert(numpy_helper.to_array(value))
+        elif isinstance(value, bytes):
+            value = value.decode()
+        elif isinstance(value, list):
+            value = tuple(value)
+        attributes[attribute.name] = value
+    if "outputs" in parameters and parameters["outputs"].kind is inspect.Parameter.KEYWORD_ONLY:
+        attributes["outputs"] = case.outputs
+    return Call(lowering.function, positional, is_tensor, attributes)
+
+
+def assert_same(actual: Sequence[Array], expected: Sequence[Array], relative: float | None = None) -> None:
+    """Equal dtypes and shapes; equal values, floats within a few roundings of their dtype at their scale."""
+    assert len(actual) == len(expected)
+    for mine, right in zip(actual, expected, strict=True):
+        assert mine.dtype == right.dtype
+        assert mine.shape == right.shape
+        tolerance = relative or TOLERANCE.get(str(right.dtype), 0.0)
+        if tolerance == 0.0:
+            np.testing.assert_array_equal(mine, right)
+            continue
+        wide = right.astype(np.float64)
+        finite = np.abs(wide[np.isfinite(wide)])
+        scale = max(1.0, float(finite.max(initial=0.0)))
+        np.testing.assert_allclose(
+            mine.astype(np.float64), wide, rtol=4 * tolerance, atol=2 * tolerance * scale
+        )
+
+
+def signature_faults(lowering: Lowering, schema: onnx.defs.OpSchema) -> list[str]:
+    """How a lowering's signature departs from the operator's schema; empty if it does not."""
+    option = onnx.defs.OpSchema.FormalParameterOption
+    parameters = inspect.signature(lowering.function).parameters
+    positional = [each for each in parameters.values() if each.kind is not inspect.Parameter.KEYWORD_ONLY]
+    keywords = {name: each for name, each in parameters.items() if each not in positional}
+    faults = []
+    if len(positional) != len(schema.inputs):
+        faults.append(f"{len(positional)} inputs instead of {len(schema.inputs)}")
+    for mine, formal in zip(positional, schema.inputs, strict=False):
+        if (mine.kind is inspect.Parameter.VAR_POSITIONAL) != (formal.option == option.Variadic):
+            faults.append(f"{mine.name}: variadic or not")
+        if (mine.default is None) != (formal.option == option.Optional):
+            faults.append(f"{mine.name}: optional or not")
+    several = any(each.option != option.Single for each in schema.outputs)
+    if (keywords.pop("outputs", None) is not None) != several:
+        faults.append("outputs: there where, and only where, the number of outputs may vary")
+    if set(keywords) != set(schema.attributes):
+        faults.append(f"attributes {sorted(keywords)} instead of {sorted(schema.attributes)}")
+    for name, attribute in schema.attributes.items():
+        if name in keywords and not _same_default(keywords[name].default, attribute):
+            faults.append(f"{name}: default {keywords[name].default!r}")
+    known = {each.name for each in positional}
+    faults += [f"{name} is no input" for name in {*lowering.const, *lowering.static} - known]
+    faults += [f"{name} is static but not const" for name in set(lowering.static) - set(lowering.const)]
+    return faults
+
+
+def _same_default(mine: Any, attribute: onnx.defs.OpSchema.Attribute) -> bool:
+    if attribute.required:
+        return mine is inspect.Parameter.empty
+    if not attribute.default_value.name:
+        return mine is None
+    right = helper.get_attribute_value(attribute.default_value)
+    if isinstance(right, bytes):
+        return bool(mine == right.decode())
+    if isinstance(right, list):
+        return bool(mine == tuple(right))
+    return bool(np.float32(mine) == np.float32(right)) if isinstance(right, float) else bool(mine == right)

@@ -1,0 +1,65 @@
+"""The TensorFlow lowerings against the shared table of operator cases, eagerly and in a graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import tensorflow as tf
+from operator_cases import CASES, Case
+from operator_cases.calls import assert_same, call, signature_faults
+from operator_cases.case import OPSET, Array
+
+from bridge_converters.onnx_to_tf._table import TABLE
+
+LOWERINGS = {lowering.op_type: lowering for lowering in TABLE}
+
+
+def to_channels_last(array: Array) -> Array:
+    return np.moveaxis(array, 1, -1) if array.ndim > 2 else array
+
+
+def to_channels_first(array: Array) -> Array:
+    return np.moveaxis(array, -1, 1) if array.ndim > 2 else array
+
+
+def bind(case: Case) -> tuple[Any, bool]:
+    """The call of a case's lowering, with its data as the lowering's layout stores it."""
+    lowering = TABLE.find(case.op, version=OPSET)
+    assert lowering is not None
+    spatial = lowering.layout == "channels_last"
+    if spatial and case.inputs[0] is not None:
+        stored = (to_channels_last(case.inputs[0]), *case.inputs[1:])
+        case = Case(**{**vars(case), "inputs": stored})
+    return call(lowering, case, tf.convert_to_tensor), spatial
+
+
+def to_numpy(results: list[Any], spatial: bool) -> list[Array]:
+    arrays = [np.asarray(each) for each in results]
+    return [to_channels_first(each) for each in arrays] if spatial else arrays
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda each: each.name)
+def test_gives_what_the_standard_says(case: Case) -> None:
+    arguments, spatial = bind(case)
+    expected = case.answer()
+    assert_same(to_numpy(arguments.run(), spatial), expected, case.tolerance)
+    specs = [
+        tf.TensorSpec([None, *each.shape[1:]] if i == 0 and each.ndim > 1 else each.shape, each.dtype)
+        for i, each in enumerate(arguments.tensors())
+    ]
+    function = tf.function(lambda *tensors: arguments.run(tensors), input_signature=specs, autograph=False)
+    assert_same(to_numpy(function(*arguments.tensors()), spatial), expected, case.tolerance)
+
+
+@pytest.mark.parametrize("op", sorted(LOWERINGS))
+def test_signature_is_the_schema(op: str) -> None:
+    lowering = LOWERINGS[op]
+    schema = onnx.defs.get_schema(op, OPSET, lowering.domain)
+    assert signature_faults(lowering, schema) == []
+
+
+def test_every_lowering_has_a_case() -> None:
+    assert set(LOWERINGS) == {each.op for each in CASES}
