@@ -111,6 +111,7 @@ def record(result: Result) -> dict[str, Any]:
         },
         "notes": list(result.notes),
         "timings": {name: round(seconds, 3) for name, seconds in result.timings.items()},
+        "peak_bytes": dict(result.peak_bytes),
         "report": None if result.report is None else result.report.to_dict(),
     }
 
