@@ -60,7 +60,7 @@ def apply(array: Array, steps: Iterable[Move]) -> Array:
     """Perform moves on an array; the result is contiguous."""
     for step in steps:
         array = array.transpose(step.argument) if step.op == "transpose" else array.reshape(step.argument)
-    return np.ascontiguousarray(array)
+    return np.ascontiguousarray(array).reshape(array.shape)
 
 
 def move_value(value: ir.Value, tensor: ir.TensorProtocol, steps: Sequence[Move]) -> None:

@@ -71,13 +71,16 @@ class LayoutGraph:
         return tuple(_dim(dim, f"{unnamed}.{axis}") for axis, dim in enumerate(shape))
 
     def constant(self, value: ir.Value) -> Array | None:
-        """The values of an initializer or Constant; None for anything computed."""
-        tensor = self._tensor(value)
-        return None if tensor is None else tensor.numpy()
+        """The values of an initializer or Constant, or of a view of one; None for anything computed."""
+        base, perm = self.view(value)
+        tensor = self._tensor(base)
+        if tensor is None:
+            return None
+        return tensor.numpy() if perm is None else tensor.numpy().transpose(perm)
 
     def is_constant(self, value: ir.Value) -> bool:
-        """Whether a value is an initializer or a Constant."""
-        return self._tensor(value) is not None
+        """Whether a value is an initializer, a Constant or a view of one."""
+        return self._tensor(self.view(value).base) is not None
 
     def _tensor(self, value: ir.Value) -> ir.TensorProtocol | None:
         if value not in self._constants:

@@ -39,6 +39,7 @@ class _Rewriter:
         self._graph = graph.graph
         self._layout = layout
         self._names = _Names(self._graph)
+        self._output_names = [value.name or "" for value in self._graph.outputs]
         self._stored: dict[ir.Value, list[tuple[Storage, ir.Value]]] = {}
         self._view_nodes = [node for node in self._graph if graph.view(node.outputs[0]).perm is not None]
         self._restored: dict[ir.Value, ir.Value] = {}
@@ -74,7 +75,7 @@ class _Rewriter:
                 node.replace_input_with(index, base)
                 self._add_constant_use(node, index, (Move("transpose", perm),))
         for value in site.captured:
-            if not self._is_view_of_constant(value) and not self._facts.is_constant(value):
+            if not self._facts.is_constant(value):
                 stored = self._request(value, plain(len(self._facts.dims(value) or ())), node)
                 _replace_in_subgraphs(node, value, stored)
         site.relation.rewrite(node, site.label, self)
@@ -187,12 +188,11 @@ class _Rewriter:
         output = self._graph.outputs[index]
         (storage,) = site.label.operands
         result = self._request(output, storage, None)
-        if result is output:
+        name = self._output_names[index]
+        if result.name == name and result is output:
             return
-        name = output.name
-        assert name is not None
         if result.name != name:
-            if self._facts.view(output).perm is None:
+            if output.name == name and self._facts.view(output).perm is None:
                 kept = self._stored[output][0][0]
                 self._names.rename(output, self._names.derived(name, self._suffix(kept)))
             elif output in self._restored:
@@ -227,10 +227,19 @@ class _Rewriter:
         if index >= len(node.inputs):
             node.resize_inputs(index + 1)
         replaced = node.inputs[index]
+        if replaced is not None and self._is_private_parameter(replaced):
+            replaced.const_value = ir.Tensor(array, name=replaced.name)
+            replaced.shape, replaced.dtype = ir.Shape(array.shape), ir.DataType.from_numpy(array.dtype)
+            return
         if replaced is not None:
             self._unused[replaced] = None
         name = self._names.derived(node.outputs[0].name, role)
         node.replace_input_with(index, self._new_constant(array, name))
+
+    def _is_private_parameter(self, value: ir.Value) -> bool:
+        """Whether a constant may be overwritten: it is not trained and has one user."""
+        one_user = value.is_initializer() and self._facts.use_count(value) == 1
+        return one_user and metadata.recipe_record(value) is None
 
     def set_reshape(self, node: ir.Node, shape: Array) -> None:
         node.op_type = "Reshape"
@@ -245,18 +254,20 @@ class _Rewriter:
         own = self._facts.dims(hub)
         assert own is not None
         missing = len(storage.order) - len(own)
-        name = self._names.derived(hub.name, "broadcast")
-        axes = self._new_constant(np.arange(missing, dtype=np.int64), self._names.derived(name, "axes"))
-        lifted = ir.Value(name=name, type=current.type)
         dims = (1,) * missing + own
-        self._describe(lifted, dims, plain(len(dims)))
-        self._graph.insert_before(
-            node, ir.Node("", "Unsqueeze", [current, axes], outputs=[lifted], name=name)
-        )
         steps = moves(dims, plain(len(dims)), storage)
         assert steps is not None
-        moved = self._emit_moves(lifted, steps, self._names.derived(name, self._suffix(storage)), node)
-        self._describe(moved, dims, storage)
+        if any(step.op == "transpose" or 0 in step.argument for step in steps):
+            name = self._names.derived(hub.name, "broadcast")
+            axes = self._new_constant(np.arange(missing, dtype=np.int64), self._names.derived(name, "axes"))
+            lifted = ir.Value(name=name, type=current.type)
+            self._describe(lifted, dims, plain(len(dims)))
+            unsqueeze = ir.Node("", "Unsqueeze", [current, axes], outputs=[lifted], name=name)
+            self._graph.insert_before(node, unsqueeze)
+            current = lifted
+        moved = self._emit_moves(current, steps, self._names.derived(hub.name, self._suffix(storage)), node)
+        if moved is not current:
+            self._describe(moved, dims, storage)
         node.replace_input_with(index, moved)
 
     def gather_result(self, node: ir.Node, order: Array) -> None:

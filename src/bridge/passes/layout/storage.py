@@ -120,7 +120,7 @@ def _shape(target: Sequence[_Atom], source: Sequence[_Atom]) -> tuple[int, ...] 
     shape = [atom.size if isinstance(atom.size, int) else -1 for atom in target]
     if len(free) > 1:
         kept = [i for i in free if i < len(source) and source[i].axis == target[i].axis]
-        for index in kept[: len(free)]:
+        for index in kept:
             shape[index] = 0
         if len(free) - len(kept) > 1:
             return None
