@@ -28,17 +28,16 @@ def load(path: str | Path | None = None) -> {root}:
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """Read the tensors of a safetensors file: a length, a JSON header, then the raw data."""
+    """Map the tensors of a safetensors file: a length, a JSON header, then the raw data."""
     dtypes = {dtypes}
-    data = path.read_bytes()
-    start = 8 + int.from_bytes(data[:8], "little")
+    data = np.memmap(path, np.uint8, "r")
+    start = 8 + int.from_bytes(data[:8].tobytes(), "little")
     tensors = {{}}
-    for name, entry in json.loads(data[8:start]).items():
+    for name, entry in json.loads(data[8:start].tobytes()).items():
         if name != "__metadata__":
             begin, end = entry["data_offsets"]
             dtype = dtypes[entry["dtype"]].as_numpy_dtype
-            flat = np.frombuffer(data[start + begin : start + end], dtype)
-            tensors[name] = flat.reshape(entry["shape"])
+            tensors[name] = data[start + begin : start + end].view(dtype).reshape(entry["shape"])
     return tensors
 '''
 

@@ -27,18 +27,21 @@ def load(path: str | Path | None = None) -> {root}:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a safetensors file: a length, a JSON header, then the raw data."""
+    """Map the tensors of a safetensors file: a length, a JSON header, then the raw data."""
     dtypes = {dtypes}
-    data = bytearray(path.read_bytes())
+    with path.open("rb") as file:
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     start = 8 + int.from_bytes(data[:8], "little")
     tensors = {{}}
     for name, entry in json.loads(data[8:start]).items():
         if name != "__metadata__":
             begin, end = entry["data_offsets"]
             dtype = dtypes[entry["dtype"]]
-            raw = data[start + begin : start + end]
-            flat = torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)
-            tensors[name] = flat.reshape(entry["shape"])
+            count = (end - begin) // dtype.itemsize
+            tensor = torch.empty(0, dtype=dtype)
+            if count:
+                tensor = torch.frombuffer(data, dtype=dtype, count=count, offset=start + begin)
+            tensors[name] = tensor.reshape(entry["shape"])
     return tensors
 '''
 
@@ -75,6 +78,7 @@ class TorchDialect:
         "Tensor": "from torch import Tensor",
         "json": "import json",
         "math": "import math",
+        "mmap": "import mmap",
         "nn": "from torch import nn",
         "torch": "import torch",
     }

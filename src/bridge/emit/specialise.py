@@ -142,6 +142,10 @@ class _FoldExpressions(ast.NodeTransformer):
     def visit(self, node: ast.AST) -> Any:
         if not isinstance(node, ast.expr) or isinstance(node, ast.Starred):
             return self.generic_visit(node)
+        if isinstance(node, ast.IfExp):
+            return self._choose(node)
+        if isinstance(node, ast.BoolOp):
+            return self._chain(node)
         known, value = self._evaluate(node)
         if known:
             return literal(value)
@@ -158,12 +162,6 @@ class _FoldExpressions(ast.NodeTransformer):
             return result
         node = self.generic_visit(node)
         match node:
-            case ast.IfExp(test=test, body=body, orelse=orelse):
-                known, value = _constant(test)
-                if known:
-                    return body if value else orelse
-            case ast.BoolOp(op=op, values=values):
-                return self._simplify(op, values)
             case ast.Compare(left=ast.Name(id=name), ops=[ast.Is() | ast.IsNot()], comparators=[other]):
                 if name in self._tensors and isinstance(other, ast.Constant) and other.value is None:
                     return ast.Constant(isinstance(node.ops[0], ast.IsNot))
@@ -173,20 +171,30 @@ class _FoldExpressions(ast.NodeTransformer):
                     return ast.Constant(False)
         return node
 
-    @staticmethod
-    def _simplify(op: ast.boolop, values: list[ast.expr]) -> ast.expr:
-        """`True and x` is `x`; the value of a decided operand ends the chain."""
+    def _choose(self, node: ast.IfExp) -> ast.expr:
+        """The branch that is taken, where the test is decided; the other may not even be valid then."""
+        test = self.visit(node.test)
+        known, value = _constant(test)
+        if known:
+            chosen: ast.expr = self.visit(node.body if value else node.orelse)
+            return chosen
+        return ast.IfExp(test, self.visit(node.body), self.visit(node.orelse))
+
+    def _chain(self, node: ast.BoolOp) -> ast.expr:
+        """`True and x` is `x`; a decided operand may end the chain, and what follows is not looked at."""
         kept: list[ast.expr] = []
-        for each in values:
-            known, value = _constant(each)
-            if known and bool(value) == isinstance(op, ast.And):
+        last: ast.expr = node.values[-1]
+        for each in node.values:
+            last = self.visit(each)
+            known, value = _constant(last)
+            if known and bool(value) == isinstance(node.op, ast.And):
                 continue
-            kept.append(each)
+            kept.append(last)
             if known:
                 break
         if not kept:
-            return values[-1]
-        return kept[0] if len(kept) == 1 else ast.BoolOp(op, kept)
+            return last
+        return kept[0] if len(kept) == 1 else ast.BoolOp(node.op, kept)
 
     def _evaluate(self, node: ast.expr) -> tuple[bool, Any]:
         replaced = _FactReader(self._tensors).visit(copy.deepcopy(node))
