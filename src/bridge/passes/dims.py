@@ -127,6 +127,8 @@ def _reduce_prod(node: ir.Node, known: Mapping[ir.Value, Contents]) -> Contents 
 
 def _elementwise(rule: Callable[[Dim, Dim], Dim]) -> Rule:
     def apply(node: ir.Node, known: Mapping[ir.Value, Contents]) -> Contents | None:
+        if len(node.inputs) != 2:
+            return None
         left, right = contents(node.inputs[0], known), contents(node.inputs[1], known)
         if left is None or right is None or 0 in (len(left), len(right)):
             return None
