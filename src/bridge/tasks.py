@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
-from safetensors.numpy import save_file
 
 from bridge.emit import preflight, registry
 from bridge.emit.dialect import Signature
@@ -20,6 +19,7 @@ from bridge.formats.request import ReadRequest
 from bridge.hub import metadata
 from bridge.passes import pipeline
 from bridge.worker import progress
+from bridge.worker.standalone import write_tensors
 
 _READERS = {
     "torch": "bridge_converters.torch_to_onnx.reader",
@@ -76,7 +76,7 @@ def build(request: dict[str, Any]) -> dict[str, Any]:
     progress.report("writing the source")
     emitted = emit(prepared, table, dialect)
     (out / FILE_NAME).write_text(emitted.source, encoding="utf-8")
-    save_file(dict(emitted.tensors), out / "model.safetensors")
+    write_tensors(str(out / "model.safetensors"), emitted.tensors)
     emitted.weights.save(out / "weights.json")
     emitted.anchors.save(out / "anchors.json")
     timings["emit"] = time.perf_counter() - started

@@ -13,12 +13,12 @@ import onnxruntime as ort
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import save_file
 
 from bridge.emit import registry
 from bridge.emit.writer import Emitted, emit
 from bridge.hub import metadata, recipe
 from bridge.hub.metadata import Scope, ScopeEntry, SourceInfo, WeightInfo
+from bridge.worker.standalone import write_tensors
 
 CHANNELS = 4
 HOSTILE = [
@@ -112,7 +112,7 @@ def load(emitted: Emitted, directory: Path) -> Any:
     """The emitted module, imported from its text with its weights."""
     file = directory / "model.py"
     file.write_text(emitted.source, encoding="utf-8")
-    save_file(dict(emitted.tensors), directory / "model.safetensors")
+    write_tensors(str(directory / "model.safetensors"), emitted.tensors)
     namespace = types.ModuleType("emitted")
     namespace.__file__ = str(file)
     exec(compile(emitted.source, str(file), "exec"), namespace.__dict__)

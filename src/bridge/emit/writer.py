@@ -8,7 +8,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
 
 from bridge.emit import helpers, plan, tree
@@ -183,7 +182,7 @@ def _tensors(
         note = tensor.note if chain is not None and between_frameworks else None
         if not moves_only:
             note = "computed from the source's tensors; it cannot be moved back"
-        tensors[target] = np.ascontiguousarray(array).reshape(array.shape)
+        tensors[target] = array
         maps.append(
             TensorMap(
                 target=target,

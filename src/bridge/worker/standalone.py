@@ -132,7 +132,6 @@ def write_tensors(path: str, tensors: Mapping[str, Any]) -> None:
         array = np.asarray(value)
         if array.dtype.name not in codes:
             raise TypeError(f"{name!r} has the dtype {array.dtype}, which safetensors lacks")
-        array = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
         end = offset + array.nbytes
         header[name] = {
             "dtype": codes[array.dtype.name],
@@ -146,7 +145,8 @@ def write_tensors(path: str, tensors: Mapping[str, Any]) -> None:
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)))
         file.write(text)
-        for array in blocks:
+        for block in blocks:
+            array = block.astype(block.dtype.newbyteorder("<"), order="C", copy=False)
             file.write(array.tobytes() if array.ndim == 0 else array.reshape(-1).view(np.uint8).data)
 
 
