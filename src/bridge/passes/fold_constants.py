@@ -43,12 +43,9 @@ def fold_constants(model: ir.Model) -> bool:
 
 
 def _is_constant(node: ir.Node) -> bool:
-    if (
-        node.domain != ""
-        or node.op_type in _IMPURE
-        or not node.inputs
-        or next(bodies(node), None) is not None
-    ):
+    if node.domain != "" or node.op_type in _IMPURE or not node.inputs or any(bodies(node)):
+        return False
+    if node.op_type == "Identity" and node.outputs[0].is_graph_output():
         return False
     if any(
         value is not None and (value.const_value is None or constant(value) is None) for value in node.inputs

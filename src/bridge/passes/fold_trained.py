@@ -74,6 +74,8 @@ def _fold_trained(model: ir.Model, *, compute_buffers: bool) -> ir.Model:
                 results_of.setdefault(name, {}).setdefault(item.recipe, []).append(value)
 
     made: dict[Recipe, ir.Value] = {}
+    trained = [value for value in graph.initializers.values() if is_trained(value)]
+    known = {str(metadata.recipe_record(value)): value for value in trained}
     source_shapes = {path: tensor.shape for path, tensor in metadata.source_tensors(model).items()}
     for value in frontier:
         recipe = folded[value].recipe
@@ -82,18 +84,26 @@ def _fold_trained(model: ir.Model, *, compute_buffers: bool) -> ir.Model:
             continue
         if all(len(results_of[name]) == 1 for name in sources(recipe)):
             if recipe not in made:
-                made[recipe] = _make(graph, value, recipe, source_shapes)
+                made[recipe] = _make(graph, value, recipe, source_shapes, known)
             replace_by_initializer(value, made[recipe])
     return model
 
 
 def _make(
-    graph: ir.Graph, value: ir.Value, recipe: Recipe, shapes: Mapping[str, tuple[int, ...]]
+    graph: ir.Graph,
+    value: ir.Value,
+    recipe: Recipe,
+    shapes: Mapping[str, tuple[int, ...]],
+    known: dict[str, ir.Value],
 ) -> ir.Value:
-    """The initializer for a folded value."""
+    """The initializer for a folded value; one that has the same recipe already serves too."""
     if isinstance(recipe, Source):
         return graph.initializers[recipe.name]
     origins = {name: graph.initializers[name] for name in dict.fromkeys(sources(recipe))}
+    records = {name: from_json(metadata.recipe_record(origin)) for name, origin in origins.items()}
+    record = to_json(simplify(substitute(recipe, records), shapes))
+    if str(record) in known:
+        return known[str(record)]
     tensors = {name: origin.const_value for name, origin in origins.items()}
     assert value.dtype is not None
     assert value.shape is not None
@@ -103,10 +113,10 @@ def _make(
     made = ir.Value(
         name=free_name(graph, f"{value.name}_folded"), const_value=tensor, type=value.type, shape=value.shape
     )
-    records = {name: from_json(metadata.recipe_record(origin)) for name, origin in origins.items()}
-    metadata.set_recipe_record(made, to_json(simplify(substitute(recipe, records), shapes)))
+    metadata.set_recipe_record(made, record)
     metadata.set_weight_info(made, _joint_info([metadata.weight_info(each) for each in origins.values()]))
     graph.register_initializer(made)
+    known[str(record)] = made
     return made
 
 

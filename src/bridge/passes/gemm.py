@@ -26,8 +26,11 @@ def recognise_gemm(model: ir.Model) -> ir.Model:
 
 def _with_bias(add: ir.Node, graph: ir.Graph) -> None:
     for data, bias in (add.inputs, reversed(add.inputs)):
-        product = producer(data, "MatMul", "Gemm")
+        reshape = producer(data, "Reshape")
+        product = producer(reshape.inputs[0] if reshape else data, "MatMul", "Gemm")
         if product is None or data is None or bias is None or only_use(data) is not add:
+            continue
+        if reshape is not None and not _keeps_last_axis(reshape, product):
             continue
         if bias.const_value is None or bias.is_graph_input() or bias.dtype != data.dtype:
             continue
@@ -42,8 +45,36 @@ def _with_bias(add: ir.Node, graph: ir.Graph) -> None:
         if shape not in ((width,), (1, width)):
             continue
         flat = bias if len(shape) == 1 else _flat(bias, shape, product, graph)
-        fuse([product, add], "Gemm", [*product.inputs[:2], flat], attributes)
+        inputs = [*product.inputs[:2], flat]
+        if reshape is None:
+            fuse([product, add], "Gemm", inputs, attributes)
+        else:
+            _under_reshape(add, reshape, product, inputs, attributes, graph)
         return
+
+
+def _keeps_last_axis(reshape: ir.Node, product: ir.Node) -> bool:
+    """Whether a reshape of a product leaves its columns alone."""
+    before, after = product.outputs[0], reshape.outputs[0]
+    if before.shape is None or after.shape is None or only_use(before) is not reshape:
+        return False
+    return isinstance(before.shape[-1], int) and before.shape[-1] == after.shape[-1]
+
+
+def _under_reshape(
+    add: ir.Node,
+    reshape: ir.Node,
+    product: ir.Node,
+    inputs: list[ir.Value | None],
+    attributes: dict[str, object],
+    graph: ir.Graph,
+) -> None:
+    gemm = ir.node("Gemm", inputs, attributes)  # type: ignore[arg-type]
+    gemm.metadata_props.update(product.metadata_props)
+    result = gemm.outputs[0]
+    result.type, result.shape = product.outputs[0].type, product.outputs[0].shape
+    graph.insert_before(add, gemm)
+    fuse([product, reshape, add], "Reshape", [result, reshape.inputs[1]])
 
 
 def _flat(bias: ir.Value, shape: tuple[int, ...], before: ir.Node, graph: ir.Graph) -> ir.Value:

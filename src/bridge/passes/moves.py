@@ -14,9 +14,11 @@ from bridge.hub.graph import (
     only_use,
     producer,
     rank,
+    replace_value,
 )
 from bridge.passes.computed_shapes import constant_target
 from bridge.passes.dims import dim_of
+from bridge.passes.match import with_scalar
 
 _REDUCTIONS = (
     "ReduceL1",
@@ -36,13 +38,48 @@ def simplify_moves(model: ir.Model) -> ir.Model:
     """Join moves of elements that follow each other, and let reductions read what was transposed before.
 
     Two transposes or reshapes become one, a squeeze undoes an unsqueeze, also across a transpose, and a
-    Reshape that keeps axis 0 and joins the others is a Flatten. Needs inferred shapes.
+    Reshape that keeps axis 0 and joins the others is a Flatten. A value is transposed once, and before it
+    is scaled, so that a formula reads one value and not several views of it. Needs inferred shapes.
     """
+    _lift_transposes(model.graph)
     for node in list(all_nodes(model)):
         rule = _RULES.get(node.op_type) if node.domain == "" and node.graph is model.graph else None
         if rule is not None:
             rule(node, model.graph)
     return model
+
+
+def _lift_transposes(graph: ir.Graph) -> None:
+    """`Transpose(k * x)` as `k * Transpose(x)`, and one Transpose for equal ones."""
+    for node in reversed(list(graph)):
+        if node.graph is graph and node.op_type == "Transpose" and node.domain == "":
+            _lift(node, graph)
+    first: dict[tuple[ir.Value | None, tuple[int, ...] | None], ir.Node] = {}
+    for node in list(graph):
+        if node.op_type == "Transpose" and node.domain == "" and not node.outputs[0].is_graph_output():
+            twin = first.setdefault((node.inputs[0], permutation(node)), node)
+            if twin is not node:
+                replace_value(node.outputs[0], twin.outputs[0])
+                graph.remove(node, safe=True)
+
+
+def _lift(transpose: ir.Node, graph: ir.Graph) -> None:
+    perm = permutation(transpose)
+    scaling = producer(transpose.inputs[0], "Div", "Mul", "Neg")
+    while scaling is not None and only_use(scaling.outputs[0]) is transpose:
+        found = with_scalar(scaling) if scaling.op_type != "Neg" else (scaling.inputs[0], -1.0)
+        if found is None or found[0] is None:
+            return
+        if scaling.op_type == "Div" and found[0] is not scaling.inputs[0]:
+            return
+        before = ir.node("Transpose", [found[0]], {"perm": perm})
+        before.metadata_props.update(transpose.metadata_props)
+        before.outputs[0].type, before.outputs[0].shape = found[0].type, transpose.outputs[0].shape
+        graph.insert_before(scaling, before)
+        inputs = [before.outputs[0] if value is found[0] else value for value in scaling.inputs]
+        fuse([scaling, transpose], scaling.op_type, inputs)
+        transpose = before
+        scaling = producer(before.inputs[0], "Div", "Mul", "Neg")
 
 
 def permutation(node: ir.Node) -> tuple[int, ...] | None:

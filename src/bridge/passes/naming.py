@@ -34,6 +34,7 @@ class _Namer:
         self._fixed = set(model.graph.inputs) | set(model.graph.outputs)
         self._used = {str(value.name) for value in self._fixed}
         self._next: Counter[str] = Counter()
+        self._node_names: set[str] = set()
         self._nodes_in = Counter(metadata.scope_of(node) for node in _nodes(model.graph))
 
     def clear(self) -> None:
@@ -96,9 +97,10 @@ class _Namer:
     def _free_node_name(self, base: str) -> str:
         """A name for a node; values share it, so it must be free among values too."""
         name = base
-        while name in self._used:
+        while name in self._used or name in self._node_names:
             self._next[base] += 1
             name = f"{base}_{self._next[base] + 1}"
+        self._node_names.add(name)
         return name
 
 

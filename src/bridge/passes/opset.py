@@ -15,7 +15,7 @@ from bridge.hub.opset import HUB_OPSET
 
 HUB_IR_VERSION = 11
 _SCRIPT_FROM = 18
-"""onnxscript's converter covers opsets from here up; older (and newer) models go through ONNX's own."""
+"""onnxscript's converter covers opsets from here up; older models go through ONNX's own first."""
 
 
 def to_hub_opset(model: ir.Model) -> ir.Model:
@@ -25,8 +25,14 @@ def to_hub_opset(model: ir.Model) -> ir.Model:
     run on a node of another.
     """
     version = model.graph.opset_imports.get("", HUB_OPSET)
-    if not _SCRIPT_FROM <= version <= HUB_OPSET:
-        model = _convert_with_onnx(model, version, _SCRIPT_FROM if version < _SCRIPT_FROM else HUB_OPSET)
+    if version > HUB_OPSET:
+        raise InputError(
+            f"ONNX opset {version} is newer than {HUB_OPSET}, the newest that bridge reads",
+            hint=f"export the model again with opset {HUB_OPSET}",
+        )
+    if version < _SCRIPT_FROM:
+        _refuse_batched_scan(model, version)
+        model = _convert_with_onnx(model, version)
     if model.graph.opset_imports.get("", HUB_OPSET) < HUB_OPSET:
         _convert_with_onnxscript(model)
     model.graph.opset_imports[""] = HUB_OPSET
@@ -63,18 +69,29 @@ def _require_per_channel_scale(node: ir.Node) -> None:
         )
 
 
-def _convert_with_onnx(model: ir.Model, version: int, target: int) -> ir.Model:
+def _refuse_batched_scan(model: ir.Model, version: int) -> None:
+    """Scan had a batch axis in opset 8; ONNX's converter takes it for the later operator without."""
+    scan = next((node for node in all_nodes(model) if node.op_type == "Scan" and node.domain == ""), None)
+    if version < 9 and scan is not None:
+        raise InputError(
+            "Scan of opset 8 cannot be converted",
+            where=describe_node(scan),
+            hint="export the model again with opset 9 or newer",
+        )
+
+
+def _convert_with_onnx(model: ir.Model, version: int) -> ir.Model:
     """Through the C++ converter, which drops metadata: nodes and values are matched by name to restore it."""
     originals = list(all_nodes(model))
     proto = light_proto(model)
     try:
-        converted = ir.from_proto(onnx.version_converter.convert_version(proto, target))
+        converted = ir.from_proto(onnx.version_converter.convert_version(proto, _SCRIPT_FROM))
     except (RuntimeError, onnx.version_converter.ConvertError, ValueError) as error:
         raise InputError(
             f"ONNX opset {version} cannot be converted to {HUB_OPSET}: {_first_line(error)}",
             hint=f"export the model again with an opset from {_SCRIPT_FROM} to {HUB_OPSET}",
         ) from error
-    if converted.graph.opset_imports.get("") != target:
+    if converted.graph.opset_imports.get("") != _SCRIPT_FROM:
         raise InputError(f"the model is in ONNX opset {version} and cannot be converted to {HUB_OPSET}")
     _restore_values(model, converted)
     _restore_nodes(originals, converted)
@@ -109,6 +126,7 @@ def _restore_values(model: ir.Model, converted: ir.Model) -> None:
     for value in [*graph.inputs, *graph.initializers.values(), *_outputs(converted)]:
         original_value = records.get(str(value.name))
         if original_value is not None:
+            value.type, value.shape = original_value.type, original_value.shape
             value.metadata_props.update(original_value.metadata_props)
 
 

@@ -26,6 +26,7 @@ from bridge.passes.identity import drop_identities
 from bridge.passes.inline import inline_functions
 from bridge.passes.layer_norm import recognise_layer_norm
 from bridge.passes.layout import assign_layout
+from bridge.passes.matmul_rank import restore_matmul_rank
 from bridge.passes.moves import simplify_moves
 from bridge.passes.naming import name_values
 from bridge.passes.opset import to_hub_opset
@@ -59,6 +60,8 @@ PASSES: tuple[Pass, ...] = (
     Pass("infer shapes and fold what is static", fold_static),
     Pass("drop identities", drop_identities),
     Pass("fold moves of trained tensors", fold_moves),
+    Pass("simplify moves", simplify_moves),
+    Pass("restore the rank of matrix products", restore_matmul_rank),
     Pass("recognise batch normalisation", recognise_batch_norm),
     Pass("recognise layer normalisation", recognise_layer_norm),
     Pass("recognise GELU", recognise_gelu),
@@ -66,7 +69,6 @@ PASSES: tuple[Pass, ...] = (
     Pass("recognise hard activations", recognise_hard_activations),
     Pass("resolve automatic padding", resolve_auto_pad),
     Pass("crop transposed convolutions by padding", fuse_crop),
-    Pass("simplify moves", simplify_moves),
     Pass("lower the rank of windows", lower_rank_of_windows),
     Pass("simplify moves again", simplify_moves),
     Pass("join biases to convolutions", fuse_conv_bias),

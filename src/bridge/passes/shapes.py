@@ -50,13 +50,20 @@ def _symbol(axis: int | ir.SymbolicDim) -> str | None:
 
 
 def _infer_with_onnx(model: ir.Model) -> None:
+    light = light_proto(model)
     try:
-        proto = onnx.shape_inference.infer_shapes(
-            light_proto(model), check_type=True, strict_mode=True, data_prop=True
-        )
-    except (onnx.shape_inference.InferenceError, RuntimeError) as error:
-        raise BridgeError(f"the shapes of the graph contradict each other: {error}") from error
+        proto = _infer(light, data_prop=True)
+    except onnx.shape_inference.InferenceError:
+        try:
+            proto = _infer(light, data_prop=False)
+        except onnx.shape_inference.InferenceError as error:
+            raise BridgeError(f"the shapes of the graph contradict each other: {error}") from error
     _merge(model.graph, proto.graph, is_body=False)
+
+
+def _infer(proto: onnx.ModelProto, *, data_prop: bool) -> onnx.ModelProto:
+    """ONNX's inference; its propagation of data fails on some valid graphs (integer tables of rank 2)."""
+    return onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=data_prop)
 
 
 def _merge(graph: ir.Graph, proto: onnx.GraphProto, *, is_body: bool) -> None:
