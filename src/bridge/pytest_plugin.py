@@ -1,8 +1,4 @@
-"""The pytest plugin: the fixture `assert_equivalent`, which leaves its report with the test.
-
-A test that uses it gets `bridge_verdict` and `bridge_source_error`/`bridge_target_error` as properties in
-pytest's JUnit file.
-"""
+"""The pytest plugin: the fixture `assert_equivalent`, which leaves its findings with the test."""
 
 from __future__ import annotations
 
@@ -14,15 +10,16 @@ import pytest
 
 @pytest.fixture
 def assert_equivalent(record_property: Callable[[str, object], None]) -> Callable[..., Any]:
-    """`bridge.testing.assert_equivalent`, recording the verdict and the largest errors."""
-    from bridge.testing import assert_equivalent as check
+    """`bridge.testing.assert_equivalent`, its verdict and largest errors recorded for pytest's JUnit file."""
+    from bridge.testing import assert_passed
+    from bridge.verify import verify
 
-    def assert_(source: Any, target: Any, **options: Any) -> Any:
-        report = check(source, target, **options)
+    def check(source: Any, target: Any, **options: Any) -> Any:
+        report = verify(source, target, **options)
         errors = [each for output in report.outputs for each in output.errors]
         record_property("bridge_verdict", report.verdict)
         record_property("bridge_source_error", max((each.source_l2 or 0.0 for each in errors), default=0.0))
         record_property("bridge_target_error", max((each.target_l2 for each in errors), default=0.0))
-        return report
+        return assert_passed(report)
 
-    return assert_
+    return check

@@ -16,13 +16,17 @@ def assert_equivalent(
     """Verify that two versions of a model are equivalent; `options` are those of `bridge.verify.verify`.
 
     Returns the report. Raises AssertionError with its summary where they differ, and EnvironmentFailure
-    where that could not be checked, so that a test errs instead of failing.
+    where that could not be checked: neither is a pass, and a test run tells them apart.
     """
-    report = verify(source, target, **options)
+    return assert_passed(verify(source, target, **options))
+
+
+def assert_passed(report: Report) -> Report:
+    """The report itself, if its verdict is "equivalent"; the errors of `assert_equivalent` otherwise."""
     if report.verdict == "could not be checked":
         raise EnvironmentFailure(
             f"the versions could not be checked: {'; '.join(report.reasons)}",
-            hint="docs/verdict.md lists what can be done",
+            hint="docs/verdict.md says what can be done",
         )
     if not report.passed:
         raise AssertionError(report.summary())

@@ -253,6 +253,28 @@ def test_without_a_reference_the_tolerances_are_those_of_assert_close() -> None:
     assert judge(source, source * np.float32(1.01), None).verdict == "different"
 
 
+def test_a_draw_without_a_reference_is_held_against_the_source() -> None:
+    """Its tolerance is what the other draws show of the source's error, once more than for the target."""
+    first, second = exact(1), exact(2)
+    known = sample(rounded(first, 1), rounded(first, 2), first)
+    source = rounded(second, 3)
+
+    def judged(target: Array) -> OutputResult:
+        return compare_output("y", [known, sample(source, target, None, draw="1")])
+
+    right = judged(rounded(second, 4))
+    assert right.verdict == "equivalent"
+    with_reference, without = right.errors
+    assert (with_reference.held_against, without.held_against) == ("reference", "source")
+    assert with_reference.source_l2 is not None
+    assert without.tolerance_l2 == pytest.approx(5 * with_reference.source_l2 + EPSILONS * EPS32)
+    wrong = judged((source * (1 + 1e-4)).astype(np.float32))
+    assert wrong.verdict == "different"
+    assert "distance from the source" in wrong.reasons[0]
+    assert wrong.worst is not None
+    assert wrong.worst.draw == "1"
+
+
 def test_without_a_reference_special_values_still_count() -> None:
     source = rounded(exact())
     source[0, 0] = np.nan

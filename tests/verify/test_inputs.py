@@ -88,6 +88,20 @@ def test_scalars_and_models_without_inputs() -> None:
     assert len(draws(plan([]), seed=0)) == 3
 
 
+def test_large_inputs_are_drawn_sparingly() -> None:
+    made = draws(plan([spec("image", "float32", None, 224, 224, 3)]), seed=0)
+    assert [(each.rule, each.batch, each.referenced) for each in made] == [
+        ("typical", 3, True),
+        ("typical", 1, True),
+        ("typical", 17, False),
+        ("small", 1, True),
+        ("large", 1, True),
+        ("pixels", 1, True),
+    ]
+    huge = draws(plan([spec("image", "float32", 1, 1024, 1024, 3)]), seed=0, scales=False)
+    assert all(each.referenced for each in huge)
+
+
 @pytest.mark.parametrize(
     "bad", [TensorSpec("x", None, (1, 2)), TensorSpec("x", "float32", None), TensorSpec("x", "string", (1,))]
 )

@@ -4,7 +4,7 @@ import numpy as np
 
 from bridge.hub.recipe import Recipe, Source, step
 from bridge.hub.weights import TensorMap, WeightMap
-from bridge.verify.weights import compare_weights, count_different_bits
+from bridge.verify.weights import compare_weights, count_different_bits, is_of
 
 
 def tensor(target: str, recipe: Recipe | None, shape: tuple[int, ...] = (2, 3)) -> TensorMap:
@@ -63,3 +63,10 @@ def test_bits_tell_apart_what_equality_does_not() -> None:
     assert count_different_bits(quiet, quiet.copy()) == 0
     assert count_different_bits(quiet, payload) == 2
     assert count_different_bits(quiet[:0], payload[:0]) == 0
+
+
+def test_a_map_belongs_to_the_source_whose_tensors_it_reads() -> None:
+    assert is_of(MAP, {"fc/kernel"})
+    assert is_of(MAP, {"tied/kernel"})
+    assert not is_of(MAP, {"other/kernel"})
+    assert is_of(WeightMap("tf", "torch", (), {}), set())

@@ -23,7 +23,7 @@ from bridge.verify.pairing import output_order, pair
 from bridge.verify.parties import Party, resolve
 from bridge.verify.report import DrawReport, InputReport, Report, SideReport, Timing
 from bridge.verify.user_inputs import UserInputs, apply_specs, split, user_draws
-from bridge.verify.weights import WeightsResult, compare_weights
+from bridge.verify.weights import WeightsResult, compare_weights, is_of
 from bridge.worker.failures import TaskFailure
 from bridge.worker.side import Description, Run, Side, TensorSpec
 from bridge.worker.standalone import read_tensors, write_tensors
@@ -61,9 +61,15 @@ def verify(
     if isinstance(source, ReadRequest):
         specs = specs or list(source.inputs)
     started = time.monotonic()
-    first = resolve(source, trust=trust, model=model, custom_objects=custom_objects, inputs=specs)
-    second = resolve(target, trust=trust, model=model, custom_objects=custom_objects, inputs=specs)
-    count = threads or max(1, (os.cpu_count() or 2) // 2)
+    reading: dict[str, Any] = {
+        "trust": trust,
+        "model": model,
+        "custom_objects": custom_objects,
+        "inputs": specs,
+    }
+    first = resolve(source, as_target=False, **reading)
+    second = resolve(target, as_target=True, **reading)
+    count = threads or int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count() or 1
     with ExitStack() as stack:
         sides = [
             stack.enter_context(Side(label=f"{name} worker", threads=count, timeout=timeout))
@@ -131,7 +137,9 @@ class _Verification:
             for draw in draws
         }
         reference = {
-            name: self._source_side.submit_run(file, name, fp64=True) for name, file in files.items()
+            draw.name: self._source_side.submit_run(files[draw.name], draw.name, fp64=True)
+            for draw in draws
+            if draw.referenced
         }
         compared, note = self._weights(weights)
         ran = self._collect(draws, running, target_running, user=bool(sets))
@@ -243,7 +251,7 @@ class _Verification:
         return ran
 
     def _add_references(self, ran: Sequence[_Ran], numbers: Mapping[str, int]) -> str:
-        for each in ran:
+        for each in [one for one in ran if one.draw.referenced]:
             try:
                 run = self._source_side.outputs(numbers[each.draw.name], each.draw.name, fp64=True)
             except BridgeError as error:
@@ -272,6 +280,8 @@ class _Verification:
         if tensors is None:
             return None, "the source has no names for its weights"
         weight_map = WeightMap.load(directory / "weights.json")
+        if not is_of(weight_map, tensors):
+            return None, "the target's weight map is of another source"
         found = read_tensors(str(directory / "model.safetensors"))
         return compare_weights(weight_map, tensors, found), ""
 

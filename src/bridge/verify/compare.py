@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import ml_dtypes
@@ -56,14 +56,18 @@ class Sample:
 
 @dataclass(frozen=True)
 class Errors:
-    """Distances from the reference over the draws of one rule, relative to the reference's size.
+    """Distances over the draws of one rule, relative to the size of what they are held against.
 
+    That is the float64 reference, or, for draws too large to have one, the source: the target's are
+    then its distances from the source, and the tolerances have the source's own error (as measured on the
+    other draws of the rule) in them once more.
     `*_l2` are Euclidean, `*_max` of the largest element. Without a reference the target's are its
     distances from the source, the source's and the tolerances are None. `stable` says whether the source
     is near enough to its own reference to judge by it.
     """
 
     rule: Rule
+    held_against: Literal["reference", "source"]
     source_l2: float | None
     source_max: float | None
     target_l2: float
@@ -145,20 +149,27 @@ def _compare_inexact(name: str, dtype: str, samples: Sequence[Sample]) -> Output
     reasons = list(_value_mismatches(samples))
     if reasons:
         return OutputResult(name, dtype, "different", tuple(reasons))
-    if any(each.reference is None for each in samples):
+    referenced = [each for each in samples if each.reference is not None]
+    if not referenced:
         return _compare_without_reference(name, dtype, samples)
-    wide = [_widen(each) for each in samples]
-    odd = [each.draw for each, values in zip(samples, wide, strict=True) if values is None]
+    wide = [_widen(each) for each in referenced]
+    odd = [each.draw for each, values in zip(referenced, wide, strict=True) if values is None]
     if odd:
         reason = f"{odd[0]}: the source in float64 gives other shapes or non-finite values than in {dtype}"
         return OutputResult(name, dtype, "could not be checked", (reason,))
     values = [each for each in wide if each is not None]
-    spread = _spread(values)
+    plain = [_hold_against_source(each) for each in samples if each.reference is None]
+    spread = _spread([*values, *plain])
     epsilon = float(ml_dtypes.finfo(samples[0].source.dtype).eps)
-    errors = tuple(
+    errors = [
         _errors(rule, [each for each in values if each.sample.rule == rule], spread, epsilon, dtype)
-        for rule in dict.fromkeys(each.rule for each in samples)
-    )
+        for rule in dict.fromkeys(each.rule for each in referenced)
+    ]
+    for rule in dict.fromkeys(each.sample.rule for each in plain):
+        measured = next((each for each in errors if each.rule == rule), errors[0])
+        group = [each for each in plain if each.sample.rule == rule]
+        errors.append(_distances(_errors(rule, group, spread, epsilon, dtype), measured, epsilon))
+    values += plain
     verdict, why = _judge(errors)
     varies = None if spread is None else spread.relative > max(each.tolerance_l2 or 0.0 for each in errors)
     worst = None
@@ -167,15 +178,18 @@ def _compare_inexact(name: str, dtype: str, samples: Sequence[Sample]) -> Output
         candidates = [each for each in values if each.sample.rule in failed]
         farthest = max(candidates, key=lambda each: float(np.max(each.target_error, initial=0.0)))
         worst = _worst(farthest.sample, farthest.target_error)
-    return OutputResult(name, dtype, verdict, why, errors, varies, worst)
+    return OutputResult(name, dtype, verdict, why, tuple(errors), varies, worst)
+
+
+_WORDS = {"reference": "error", "source": "distance from the source"}
 
 
 def _judge(errors: Sequence[Errors]) -> tuple[Verdict, tuple[str, ...]]:
     failed = [each for each in errors if each.stable and not each.passed]
     if failed:
         return "different", tuple(
-            f"{each.rule} inputs: the error is {each.target_l2:.2g} (largest element {each.target_max:.2g}), "
-            f"the tolerance {each.tolerance_l2:.2g} ({each.tolerance_max:.2g})"
+            f"{each.rule} inputs: the {_WORDS[each.held_against]} is {each.target_l2:.2g} (largest element "
+            f"{each.target_max:.2g}), the tolerance {each.tolerance_l2:.2g} ({each.tolerance_max:.2g})"
             for each in failed
         )
     unstable = [each for each in errors if not each.stable and each.rule in _DECIDING]
@@ -215,6 +229,12 @@ def _widen(sample: Sample) -> _Wide | None:
         source_error = np.where(finite, np.abs(source - reference), 0.0)
         target_error = np.where(finite, np.abs(target - reference), 0.0)
     return _Wide(sample, np.where(finite, reference, 0.0), source_error, target_error)
+
+
+def _hold_against_source(sample: Sample) -> _Wide:
+    held = _widen(replace(sample, reference=sample.source))
+    assert held is not None
+    return held
 
 
 def _value_mismatches(samples: Iterable[Sample]) -> Iterable[str]:
@@ -280,6 +300,7 @@ def _errors(
     tolerance_max = SOURCE_FACTOR * source_max + EPSILONS * epsilon
     return Errors(
         rule,
+        "reference",
         source_l2,
         source_max,
         target_l2,
@@ -288,6 +309,27 @@ def _errors(
         tolerance_max,
         stable=max(source_l2, source_max) <= _unstable_limit(dtype, epsilon),
         passed=target_l2 <= tolerance_l2 and target_max <= tolerance_max,
+    )
+
+
+def _distances(found: Errors, measured: Errors, epsilon: float) -> Errors:
+    """Distances from the source, held against what its own error on other draws allows.
+
+    Two vectors that are within e_t and e_s of a third are within e_t + e_s of each other.
+    """
+    assert measured.source_l2 is not None
+    assert measured.source_max is not None
+    tolerance_l2 = (SOURCE_FACTOR + 1) * measured.source_l2 + EPSILONS * epsilon
+    tolerance_max = (SOURCE_FACTOR + 1) * measured.source_max + EPSILONS * epsilon
+    return replace(
+        found,
+        held_against="source",
+        source_l2=measured.source_l2,
+        source_max=measured.source_max,
+        tolerance_l2=tolerance_l2,
+        tolerance_max=tolerance_max,
+        stable=measured.stable,
+        passed=found.target_l2 <= tolerance_l2 and found.target_max <= tolerance_max,
     )
 
 
@@ -314,11 +356,7 @@ def _ratio(error: float, scale: float) -> float:
 def _compare_without_reference(name: str, dtype: str, samples: Sequence[Sample]) -> OutputResult:
     """Elementwise tolerances by dtype; beyond them, only a difference that no rounding explains is one."""
     rtol, atol = ASSERT_CLOSE.get(dtype, (0.0, 0.0))
-    against_source = [
-        _widen(Sample(each.draw, each.rule, each.batch, each.source, each.target, each.source))
-        for each in samples
-    ]
-    values = [each for each in against_source if each is not None]
+    values = [_hold_against_source(each) for each in samples]
     spread = _spread(values)
     epsilon = float(ml_dtypes.finfo(samples[0].source.dtype).eps)
     errors = []
@@ -332,14 +370,13 @@ def _compare_without_reference(name: str, dtype: str, samples: Sequence[Sample])
             int(np.count_nonzero(each.target_error > atol + rtol * np.abs(each.reference))) for each in group
         )
         errors.append(
-            Errors(
-                rule,
-                None,
-                None,
-                distance.target_l2,
-                distance.target_max,
-                None,
-                None,
+            replace(
+                distance,
+                held_against="source",
+                source_l2=None,
+                source_max=None,
+                tolerance_l2=None,
+                tolerance_max=None,
                 stable=True,
                 passed=not outside,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,8 @@ _SCALES: Mapping[Rule, float] = {"typical": 1.0, "small": 0.01, "large": 10.0}
 _LENGTH = 16
 _SPATIAL = 64
 _LENGTHENED = 5
+_HEAVY_SAMPLE = 2**15
+_HEAVY_DRAW = 2**19
 TOKEN_LIMITS = (20_000, 1_000, 100, 10, 2)
 """Vocabulary sizes to try for an integer input: the first one that the source runs is used."""
 
@@ -63,12 +66,16 @@ class InputPlan:
 
 @dataclass(frozen=True)
 class Draw:
-    """One set of inputs. `batch` is the size of axis 0 where that is dynamic, else None."""
+    """One set of inputs. `batch` is the size of axis 0 where that is dynamic, else None.
+
+    `referenced` says whether the source is also run in float64 with it, which takes several times as long.
+    """
 
     name: str
     rule: Rule
     batch: int | None
     arrays: Mapping[str, Array] = field(repr=False)
+    referenced: bool = True
 
 
 def plan(specs: Sequence[TensorSpec]) -> list[InputPlan]:
@@ -119,7 +126,8 @@ def draws(
 
     A typical set of each batch size where axis 0 is dynamic (`batches`, DEFAULT_BATCHES by default),
     three where it is not; another length where another axis is dynamic; then, if `scales`, sets of other
-    scales for floating-point inputs.
+    scales for floating-point inputs. Where a sample is large, those sets hold one, and a set that is large
+    altogether has no reference unless it is the only one.
     """
     dynamic = any(each.dynamic_batch for each in plans)
     sizes: Sequence[int | None] = tuple(batches or DEFAULT_BATCHES) if dynamic else (None, None, None)
@@ -133,11 +141,17 @@ def draws(
             rules += ["small", "large"]
         if any(each.role is Role.IMAGE and _is_float(each) for each in plans):
             rules += ["pixels"]
+        scaled_batch = 1 if dynamic and _elements(plans, 1) > _HEAVY_SAMPLE else sizes[0]
         made += [
-            draw(plans, seed=seed, index=len(made) + index, rule=rule, batch=sizes[0])
+            draw(plans, seed=seed, index=len(made) + index, rule=rule, batch=scaled_batch)
             for index, rule in enumerate(rules)
         ]
-    return made
+    light = [sum(array.size for array in each.arrays.values()) <= _HEAVY_DRAW for each in made]
+    return [replace(each, referenced=one or not any(light)) for each, one in zip(made, light, strict=True)]
+
+
+def _elements(plans: Sequence[InputPlan], batch: int) -> int:
+    return sum(math.prod(_concrete(each, batch, 0)) for each in plans)
 
 
 def draw(

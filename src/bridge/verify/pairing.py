@@ -1,26 +1,40 @@
-"""Which tensor of the target is which of the source, where the frameworks spell or order names otherwise."""
+"""Which tensor of the target is which of the source, where names are spelled or ordered otherwise."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+from bridge.emit.names import Namespace, identifier
 
 
-def plain_name(name: str) -> str:
-    """A tensor's name without what the frameworks add to it or may not contain."""
-    return re.sub(r"\W", "_", name.lower().removesuffix(":0"))
+def _spelled(names: Sequence[str]) -> list[str]:
+    """Names as an emitted signature spells them: identifiers, each once."""
+    taken = Namespace()
+    return [taken.claim(identifier(name, default="input")) for name in names]
+
+
+def _plain(names: Sequence[str]) -> list[str]:
+    """Names without what the frameworks add to them or may not contain."""
+    return [
+        "".join(letter if letter.isalnum() else "_" for letter in name.lower().removesuffix(":0")).strip("_")
+        for name in names
+    ]
+
+
+_SPELLINGS: tuple[Callable[[Sequence[str]], Sequence[str]], ...] = (list, _spelled, _plain)
 
 
 def pair(ours: Sequence[str], theirs: Sequence[str]) -> dict[str, str]:
-    """Their name for each of ours: by name if all of them fit, else by position.
+    """Their name for each of ours: by name if all of them fit in some spelling, else by position.
 
     Both hold the same number of names, each without repetition.
     """
-    if set(ours) == set(theirs):
-        return {name: name for name in ours}
-    plain = {plain_name(name): name for name in theirs}
-    if len(plain) == len(theirs) and {plain_name(name) for name in ours} == set(plain):
-        return {name: plain[plain_name(name)] for name in ours}
+    for ours_spelled in _SPELLINGS:
+        for theirs_spelled in (list, ours_spelled):
+            mine = dict(zip(ours_spelled(ours), ours, strict=True))
+            other = dict(zip(theirs_spelled(theirs), theirs, strict=True))
+            if len(mine) == len(ours) == len(other) and set(mine) == set(other):
+                return {name: other[spelling] for spelling, name in mine.items()}
     return dict(zip(ours, theirs, strict=True))
 
 

@@ -33,21 +33,23 @@ class Party:
 def resolve(
     version: str | Path | ReadRequest,
     *,
+    as_target: bool,
     trust: bool = False,
     model: str | None = None,
     custom_objects: str | None = None,
     inputs: Sequence[InputSpec] = (),
 ) -> Party:
-    """The worker for a path or a request; a directory that bridge wrote is run as what it is for.
+    """The worker for a path or a request.
 
-    That is the reloaded SavedModel of a TensorFlow directory, and `load()` of `model.py` for PyTorch.
+    As a target, a directory that bridge wrote is run as what it is for: the reloaded SavedModel of a
+    TensorFlow directory, `load()` of `model.py` for PyTorch. As a source it is read as any other model.
     Raises InputError for a path that holds no model.
     """
     if isinstance(version, ReadRequest):
         loader = _SOURCE_LOADERS[FORMATS[version.format].framework]
         return Party(version.path, loader, version.to_json())
     path = Path(version)
-    if path.is_dir() and is_converted(path):
+    if as_target and path.is_dir() and is_converted(path):
         kind = "saved_model" if (path / "saved_model.pb").is_file() else "torch_directory"
         return Party(str(path), f"bridge.worker.sides.{kind}:load", {"path": str(path)}, path)
     location = locate(path)

@@ -35,7 +35,7 @@ def run_once(
     Raises InputError where the number of arrays does not fit, and EnvironmentFailure where the model
     fails on them, or the worker dies or takes longer than `timeout` seconds.
     """
-    party = resolve(version, trust=trust)
+    party = resolve(version, as_target=True, trust=trust)
     with Side(label="worker", threads=threads, timeout=timeout) as side:
         description = side.description(side.submit_load(party.loader, dict(party.request)))
         names = [each.name for each in description.inputs]

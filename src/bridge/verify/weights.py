@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,18 @@ class WeightsResult:
     @property
     def passed(self) -> bool:
         return not self.differences and not self.unmapped
+
+
+def is_of(weight_map: WeightMap, source: Collection[str]) -> bool:
+    """Whether a map reads any tensor of a source, by one of its names; true of a map without recipes."""
+    wanted = {
+        name
+        for each in weight_map.tensors
+        if each.recipe is not None
+        for name in recipes.sources(each.recipe)
+    }
+    aliases = {alias for name in wanted for alias in weight_map.aliases.get(name, ())}
+    return not wanted or not (wanted | aliases).isdisjoint(source)
 
 
 def compare_weights(

@@ -85,8 +85,10 @@ class Side:
             [python or sys.executable, standalone.__file__],
             label=label,
             environment={
+                "GOMP_SPINCOUNT": "0",
                 "MKL_NUM_THREADS": count,
                 "OMP_NUM_THREADS": count,
+                "OMP_WAIT_POLICY": "PASSIVE",
                 "OPENBLAS_NUM_THREADS": count,
                 "TF_NUM_INTEROP_THREADS": "1",
                 "TF_NUM_INTRAOP_THREADS": count,

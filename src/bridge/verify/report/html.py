@@ -105,8 +105,9 @@ def _error_cells(errors: Errors) -> tuple[str, str, str, str]:
     def pair(first: float | None, second: float | None) -> str:
         return "none" if first is None or second is None else f"{first:.3g} (largest element {second:.3g})"
 
+    rule = errors.rule if errors.held_against == "reference" else f"{errors.rule}, held against the source"
     return (
-        errors.rule,
+        rule,
         pair(errors.source_l2, errors.source_max),
         pair(errors.target_l2, errors.target_max),
         pair(errors.tolerance_l2, errors.tolerance_max),

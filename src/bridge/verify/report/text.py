@@ -46,11 +46,14 @@ def _output(output: OutputResult) -> list[str]:
 def error_line(errors: Errors) -> str:
     """One rule's distances in words."""
     if errors.source_l2 is None or errors.tolerance_l2 is None:
-        return f"{errors.rule}: distance to the source {errors.target_l2:.2g}"
-    text = (
-        f"{errors.rule}: error of the source {errors.source_l2:.2g}, of the target {errors.target_l2:.2g}, "
-        f"tolerance {errors.tolerance_l2:.2g}"
-    )
+        return f"{errors.rule}: distance from the source {errors.target_l2:.2g}"
+    if errors.held_against == "source":
+        text = f"{errors.rule}, large sets: distance from the source {errors.target_l2:.2g}"
+    else:
+        text = (
+            f"{errors.rule}: error of the source {errors.source_l2:.2g}, of the target {errors.target_l2:.2g}"
+        )
+    text += f", tolerance {errors.tolerance_l2:.2g}"
     return text if errors.stable else text + " (source too unstable to judge)"
 
 
