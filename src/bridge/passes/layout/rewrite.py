@@ -156,12 +156,21 @@ class _Rewriter:
             last = position == len(steps) - 1
             own = name if last else self._names.derived(name, "parts")
             inputs = [source]
-            if step.op == "reshape":
+            attributes: list[ir.Attr] = []
+            if step.op == "transpose":
+                op_type, attributes = "Transpose", [ir.AttrInt64s("perm", step.argument)]
+            elif step.op == "reshape":
+                op_type = "Reshape"
                 shape = np.asarray(step.argument, dtype=np.int64)
                 inputs.append(self._new_constant(shape, self._names.derived(own, "shape")))
-            attributes = [ir.AttrInt64s("perm", step.argument)] if step.op == "transpose" else []
+            else:
+                op_type, attributes = "Gather", [ir.AttrInt64("axis", step.argument[0])]
+                order = np.asarray(step.argument[1:], dtype=np.int64)
+                inputs.append(self._new_constant(order, self._names.derived(own, "order")))
             result = ir.Value(name=own, type=source.type)
-            node = ir.Node("", step.op.capitalize(), inputs, attributes, outputs=[result], name=own)
+            node = ir.Node("", op_type, inputs, attributes, outputs=[result], name=own)
+            if source.is_graph_input():
+                metadata.set_scope(node, ())
             if last and twin is not None:
                 view_node = twin.producer()
                 assert view_node is not None
