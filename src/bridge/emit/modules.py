@@ -102,7 +102,7 @@ class ModuleTree:
 
     def _is_chain(self, module: Module, plan: Plan) -> bool:
         """Whether a module only calls its children one after the other, each once, on one tensor."""
-        if len(module.regions) != 1 or len(module.children) < 2:
+        if len(module.regions) != 1 or not module.children:
             return False
         (region,) = module.regions
         called: list[str] = []

@@ -32,6 +32,8 @@ _SLOTS = {
 
 _CANONICAL = {alias: slot for slot, aliases in _SLOTS.items() for alias in aliases}
 _TRIVIAL_SCOPE_NODES = 3
+_ONLY_IN_TRAINING = frozenset({"Dropout"})
+"""Operators that do nothing in inference: as anything but a layer they would be lost."""
 
 
 @dataclass(eq=False)
@@ -173,8 +175,10 @@ class Planner:
     ) -> Path | None:
         scope = self._scopes[node]
         if not layer.tensors:
-            alone = bool(scope) and population[scope] == 1
-            return tuple(entry.name for entry in scope) if alone else None
+            names_ = tuple(entry.name for entry in scope)
+            if scope and population[scope] == 1:
+                return names_
+            return (*names_, taken.claim("dropout")) if node.op_type in _ONLY_IN_TRAINING else None
         trained = {slot: origin(tensor.value) for slot, tensor in layer.tensors.items()}
         paths = {
             slot: split_path(info.path, self._info.framework)
@@ -197,7 +201,20 @@ class Planner:
         return (*scope, taken.claim(name))
 
     def _drop_nested(self, layers: dict[Path, LayerSpec], layer_of: dict[ir.Node, LayerSpec]) -> None:
-        """A native layer has no children: where tensors lie below its path, the layer is not used."""
+        """A native layer has no children.
+
+        A stateless layer below another (an activation inside a normalisation's module) moves beside it;
+        where trained tensors lie below a layer's path, that layer is not used.
+        """
+        for path, spec in list(layers.items()):
+            above = [path[:depth] for depth in range(1, len(path)) if path[:depth] in layers]
+            if above and not spec.layer.tensors:
+                del layers[path]
+                outer = above[0]
+                spec.path = (*outer[:-1], "_".join(path[len(outer) - 1 :]))
+                while spec.path in layers:
+                    spec.path = (*spec.path[:-1], f"{spec.path[-1]}_")
+                layers[spec.path] = spec
         occupied = set(layers)
         for value in self._graph.initializers.values():
             info = origin(value)
