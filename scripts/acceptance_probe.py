@@ -1,0 +1,224 @@
+"""What a converted directory is worth to somebody who has only the target framework.
+
+A standalone program: `acceptance_probe.py torch|tf DIRECTORY INPUTS.npz` prints one JSON object. It
+hides bridge, ONNX and the other framework from the imports of its process, loads model.py and the
+framework's own artifact, runs both with each batch in the file, and trains one step.
+
+`acceptance_probe.py names FILE` prints the trained tensors of a source file, as its framework lists them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+HIDDEN = {
+    "torch": {"tensorflow", "keras", "tf2onnx"},
+    "tf": {"torch", "torchvision", "timm"},
+}
+ALWAYS_HIDDEN = {"bridge", "bridge_converters", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "safetensors"}
+
+
+class Hide:
+    """A finder of modules that does not find some packages, as if they were not installed."""
+
+    def __init__(self, finder: Any, names: set[str]) -> None:
+        self._finder = finder
+        self._names = names
+
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: Any = None) -> Any:
+        if name.partition(".")[0] in self._names:
+            return None
+        return self._finder.find_spec(name, path, target)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._finder, name)
+
+
+def load_source(directory: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("converted_model", directory / "model.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module.load()
+
+
+def batches(path: Path) -> dict[str, list[Array]]:
+    """The arrays of each batch in order; they are stored as `BATCH/POSITION`."""
+    found: dict[str, list[Array]] = {}
+    with np.load(path) as data:
+        for key in sorted(data.files, key=lambda key: [int(part) for part in key.split("/")]):
+            found.setdefault(key.split("/")[0], []).append(data[key])
+    return found
+
+
+def distance(one: list[Array], other: list[Array]) -> float:
+    """The largest relative difference; infinite where outputs cannot be paired."""
+    if len(one) != len(other) or any(a.shape != b.shape for a, b in zip(one, other, strict=True)):
+        return float("inf")
+    return max(
+        float(np.linalg.norm((a - b).ravel()) / max(float(np.linalg.norm(b.ravel())), 1e-12))
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def flat(outputs: Any) -> list[Array]:
+    if isinstance(outputs, dict):
+        return [each for value in outputs.values() for each in flat(value)]
+    if isinstance(outputs, list | tuple):
+        return [each for value in outputs for each in flat(value)]
+    return [np.asarray(outputs.detach() if hasattr(outputs, "detach") else outputs, dtype=np.float64)]
+
+
+def probe_torch(directory: Path, runs: dict[str, list[Array]]) -> dict[str, Any]:
+    import torch
+
+    model = load_source(directory)
+    exported = torch.export.load(directory / "model.pt2")
+    artifact = exported.module()
+    distances = {}
+    for batch, arrays in runs.items():
+        tensors = [torch.from_numpy(each) for each in arrays]
+        with torch.no_grad():
+            distances[batch] = distance(flat(artifact(*tensors)), flat(model(*tensors)))
+    transposes = sum(
+        "transpose" in str(node.target) or "permute" in str(node.target)
+        for node in exported.graph.nodes
+        if node.op == "call_function"
+    )
+    trainable = {name: each.requires_grad for name, each in model.named_parameters()}
+    buffers = [name for name, _ in model.named_buffers()]
+    before = {name: each.detach().clone() for name, each in model.named_parameters()}
+    model.train()
+    optimizer = torch.optim.SGD([each for each in model.parameters() if each.requires_grad], lr=1e-3)
+    outputs = model(*(torch.from_numpy(each) for each in runs["3"]))
+    listed = outputs.values() if isinstance(outputs, dict) else outputs
+    loss = sum((each**2).mean() for each in (listed if not torch.is_tensor(outputs) else [outputs]))
+    loss.backward()
+    optimizer.step()
+    moved = sum(not torch.equal(before[name], each) for name, each in model.named_parameters())
+    return {
+        "distances": distances,
+        "transposes": transposes,
+        "trainable": trainable,
+        "buffers": buffers,
+        "moved": moved,
+        "output_ranks": [each.ndim for each in flat(outputs)],
+        "dynamic_batch": True,
+        "inputs_named": True,
+    }
+
+
+def probe_tf(directory: Path, runs: dict[str, list[Array]]) -> dict[str, Any]:
+    import tensorflow as tf
+
+    model = load_source(directory)
+    loaded = tf.saved_model.load(str(directory))
+    signature = loaded.signatures["serving_default"]
+    specs = signature.structured_input_signature[1]
+    names = signature_order(specs, runs["3"])
+    distances = {}
+    for batch, arrays in runs.items():
+        fed = {name: tf.constant(each) for name, each in zip(names, arrays, strict=True)}
+        mine = flat(model(*(tf.constant(each) for each in arrays)))
+        theirs = flat(signature(**fed))
+        distances[batch] = min(distance(theirs, order) for order in orders(mine))
+    graph = signature.graph.as_graph_def()
+    transposes = sum(node.op == "Transpose" for node in graph.node) + sum(
+        node.op == "Transpose" for function in graph.library.function for node in function.node_def
+    )
+    variables = list(loaded.trainable_variables) if hasattr(loaded, "trainable_variables") else []
+    variables = variables or [each for each in signature.variables if each.trainable]
+    before = [np.array(each) for each in variables]
+    with tf.GradientTape() as tape:
+        fed = {name: tf.constant(each) for name, each in zip(names, runs["3"], strict=True)}
+        loss = tf.add_n([tf.reduce_mean(each**2) for each in signature(**fed).values()])
+    for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
+        if gradient is not None:
+            variable.assign_sub(1e-3 * tf.convert_to_tensor(gradient))
+    moved = sum(not np.array_equal(one, other) for one, other in zip(before, variables, strict=True))
+    return {
+        "distances": distances,
+        "transposes": transposes,
+        "trainable": {each.path: bool(each.trainable) for each in model.weights if not is_buffer(each.path)},
+        "buffers": [each.path for each in model.weights if is_buffer(each.path)],
+        "moved": moved,
+        "output_ranks": [each.ndim for each in mine],
+        "dynamic_batch": all(each.shape[0] is None for each in specs.values() if each.shape.rank),
+        "inputs_named": not any(name.startswith(("args", "inputs_", "arg_")) for name in specs),
+    }
+
+
+def is_buffer(path: str) -> bool:
+    return path.rpartition("/")[2] in ("moving_mean", "moving_variance")
+
+
+def signature_order(specs: dict[str, Any], arrays: list[Array]) -> list[str]:
+    """The names of the inputs in the order of the arrays, told by their shapes."""
+    names = list(specs)
+    order = []
+    for array in arrays:
+        fitting = [name for name in names if specs[name].shape.is_compatible_with(array.shape)]
+        order.append(fitting[0])
+        names.remove(fitting[0])
+    return order
+
+
+def orders(outputs: list[Array]) -> list[list[Array]]:
+    return [outputs] if len(outputs) < 2 else [outputs, outputs[::-1]]
+
+
+def names_of(file: Path) -> dict[str, Any]:
+    """The trained tensors that the source's own framework lists: whether each is trainable, and buffers."""
+    if file.suffix == ".pt2":
+        import torch
+
+        exported = torch.export.load(file)
+        trainable = dict.fromkeys(exported.graph_signature.parameters, True)
+        return {"trainable": trainable, "buffers": list(exported.graph_signature.buffers)}
+    if file.suffix == ".keras":
+        import keras
+
+        model = keras.saving.load_model(file, compile=False)
+        return {
+            "trainable": {
+                each.path: bool(each.trainable)
+                for each in model.weights
+                if not is_buffer(each.path) and "seed_generator" not in each.path
+            },
+            "buffers": [each.path for each in model.weights if is_buffer(each.path)],
+        }
+    import tensorflow as tf
+
+    if file.name == "checkpoint":
+        reader = tf.train.load_checkpoint(str(file / "model.ckpt"))
+        return {"trainable": dict.fromkeys(reader.get_variable_to_shape_map(), True), "buffers": []}
+    loaded = tf.saved_model.load(str(file))
+    named = {
+        name: each for name, each in vars(loaded).items() if isinstance(each, tf.Variable) and name[0] != "_"
+    }
+    return {"trainable": {name: bool(each.trainable) for name, each in named.items()}, "buffers": []}
+
+
+def main() -> None:
+    kind, directory = sys.argv[1], Path(sys.argv[2])
+    if kind == "names":
+        print(json.dumps(names_of(directory)))
+        return
+    sys.meta_path[:] = [Hide(finder, HIDDEN[kind] | ALWAYS_HIDDEN) for finder in sys.meta_path]
+    runs = batches(Path(sys.argv[3]))
+    print(json.dumps((probe_torch if kind == "torch" else probe_tf)(directory, runs)))
+
+
+if __name__ == "__main__":
+    main()
