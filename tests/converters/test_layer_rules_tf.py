@@ -5,10 +5,9 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+from bridge_converters.onnx_to_tf._table import TABLE
 from operator_cases.calls import assert_same
 from operator_cases.layers import LAYER_CASES, LayerCase, call_inputs, layer_of, tensors_of, view_of, written
-
-from bridge_converters.onnx_to_tf._table import TABLE
 
 
 def is_spatial(each: LayerCase) -> bool:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from bridge_converters.onnx_to_torch._table import TABLE
 from operator_cases.calls import assert_same
 from operator_cases.layers import LAYER_CASES, LayerCase, call_inputs, layer_of, tensors_of, view_of, written
 from torch import nn
-
-from bridge_converters.onnx_to_torch._table import TABLE
 
 
 @pytest.mark.parametrize("each", LAYER_CASES, ids=lambda each: each.name)

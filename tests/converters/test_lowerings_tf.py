@@ -8,11 +8,10 @@ import numpy as np
 import onnx
 import pytest
 import tensorflow as tf
+from bridge_converters.onnx_to_tf._table import TABLE
 from operator_cases import CASES, Case
 from operator_cases.calls import assert_same, call, signature_faults
 from operator_cases.case import OPSET, Array
-
-from bridge_converters.onnx_to_tf._table import TABLE
 
 LOWERINGS = {lowering.op_type: lowering for lowering in TABLE}
 

@@ -139,7 +139,7 @@ def one_hot(
     *,
     axis: int = -1,
 ) -> tf.Tensor:
-    """values[1] at each index along a new axis of size depth, values[0] elsewhere; none for indices out of range."""
+    """values[1] at each index along a new axis of size depth, values[0] elsewhere."""
     count = tf.cast(tf.reshape(depth, ()), tf.int64)
     place = axis % (indices.ndim + 1)
     line = tf.reshape(tf.range(count), [-1] + [1] * (indices.ndim - place))

@@ -193,12 +193,11 @@ def pooling_layer(view: NodeView, kind: str) -> Layer | None:
         return None
     kernel = uniform(window.kernel)
     arguments = {
-        "pool_size": kernel,
         "strides": uniform(window.strides),
         "padding": "same" if window.padded else "valid",
     }
-    defaults = {"pool_size": 2, "strides": kernel, "padding": "valid"}
-    return Layer(f"keras.layers.{kind}{window.rank}D", (), without(arguments, defaults))
+    defaults = {"strides": kernel, "padding": "valid"}
+    return Layer(f"keras.layers.{kind}{window.rank}D", (kernel,), without(arguments, defaults))
 
 
 def covers_exactly(window: Window) -> bool:

@@ -122,7 +122,7 @@ def trilu(x: Tensor, k: int | Tensor | None = None, *, upper: int = 1) -> Tensor
 def one_hot(
     indices: Tensor, depth: float | tuple[float, ...] | Tensor, values: Tensor, *, axis: int = -1
 ) -> Tensor:
-    """values[1] at each index along a new axis of size depth, values[0] elsewhere; none for indices out of range."""
+    """values[1] at each index along a new axis of size depth, values[0] elsewhere."""
     count = (
         depth if isinstance(depth, int | float) else depth[0] if isinstance(depth, tuple) else depth.item()
     )

@@ -95,12 +95,12 @@ def clip(x: Tensor, low: float | Tensor | None = None, high: float | Tensor | No
     """min(max(x, low), high); a bound that is left out does not apply."""
     if isinstance(low, int | float) and isinstance(high, int | float) and low == 0 and high == 6:
         return F.relu6(x)
+    if isinstance(low, int | float) and isinstance(high, int | float):
+        return torch.clamp(x, low, high)
     if low is None:
         return x if high is None else torch.clamp(x, max=high)
     if high is None:
         return torch.clamp(x, min=low)
-    if isinstance(low, int | float) == isinstance(high, int | float):
-        return torch.clamp(x, low, high)
     return torch.clamp(torch.clamp(x, min=low), max=high)
 
 

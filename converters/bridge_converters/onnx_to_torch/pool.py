@@ -174,7 +174,8 @@ def global_max_pool(x: Tensor) -> Tensor:
 @lowering("GlobalLpPool", layout="channels_first")
 def global_lp_pool(x: Tensor, *, p: int = 2) -> Tensor:
     """The p-norm over all spatial axes, which stay with size 1."""
-    return torch.linalg.vector_norm(x, p, tuple(range(2, x.ndim)), keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(x, p, tuple(range(2, x.ndim)), keepdim=True)
+    return norm
 
 
 @layer_rule("MaxPool")

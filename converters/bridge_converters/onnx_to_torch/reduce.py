@@ -84,7 +84,8 @@ def reduce_l2(x: Tensor, axes: Axes = None, *, keepdims: int = 1, noop_with_empt
     if not x.is_floating_point():
         squares = torch.sum(x * x, dims or tuple(range(x.ndim)), keepdim=keepdims == 1)
         return torch.sqrt(squares.double()).to(x.dtype)
-    return torch.linalg.vector_norm(x, 2, dims or tuple(range(x.ndim)), keepdim=keepdims == 1)
+    norm: Tensor = torch.linalg.vector_norm(x, 2, dims or tuple(range(x.ndim)), keepdim=keepdims == 1)
+    return norm
 
 
 @lowering("ReduceLogSum", since=13, const=("axes",))

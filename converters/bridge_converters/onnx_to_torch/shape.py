@@ -89,7 +89,7 @@ def unsqueeze(x: Tensor, axes: Ints | Tensor) -> Tensor:
 def expand(x: Tensor, shape: Ints | Tensor) -> Tensor:
     """x broadcast together with a shape."""
     sizes = shape if isinstance(shape, tuple) else tuple(shape.tolist())
-    return x.expand(torch.broadcast_shapes(x.shape, sizes))
+    return x.expand(torch.broadcast_shapes(x.shape, sizes))  # type: ignore[no-untyped-call]
 
 
 @lowering("Concat")

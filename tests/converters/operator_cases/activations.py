@@ -1,6 +1,7 @@
 """Cases of activations and softmax."""
 
 import numpy as np
+
 from operator_cases.case import SPECIAL, case, draw
 
 CASES = []

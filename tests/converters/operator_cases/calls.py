@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
-from operator_cases.case import Array, Case
 
 from bridge.emit.lowering import Lowering
+from operator_cases.case import Array, Case
 
 TOLERANCE = {"float16": 2e-3, "bfloat16": 1e-2, "float32": 2e-6, "float64": 1e-12}
 

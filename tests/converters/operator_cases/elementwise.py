@@ -2,6 +2,7 @@
 
 import ml_dtypes
 import numpy as np
+
 from operator_cases.case import SPECIAL, case, draw, scalar
 
 _INTEGERS = (np.int32, np.int64)

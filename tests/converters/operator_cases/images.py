@@ -1,7 +1,8 @@
 """Cases of resizing and of moving between depth and space."""
 
 import numpy as np
-from operator_cases.case import case, draw
+
+from operator_cases.case import case, draw, ints
 
 CASES = [
     case("DepthToSpace", draw(2, 8, 3, 4), blocksize=2),
@@ -10,4 +11,85 @@ CASES = [
     case("DepthToSpace", draw(1, 8, 2, 2, dtype=np.float64), blocksize=2),
     case("SpaceToDepth", draw(2, 3, 4, 6), blocksize=2),
     case("SpaceToDepth", draw(2, 2, 6, 3), blocksize=3),
+]
+
+_NONE = np.zeros(0, np.float32)
+
+
+def _scaled(*scales, x=(1, 2, 4, 5), roi=None, dtype=np.float32, **attributes):
+    label = f"{x}-by{scales}-{attributes}-{np.dtype(dtype)}".replace(" ", "")
+    return case("Resize", draw(*x, dtype=dtype), roi, np.array(scales, np.float32), label=label, **attributes)
+
+
+def _sized(*sizes, x=(1, 2, 4, 5), dtype=np.float32, **attributes):
+    label = f"{x}-to{sizes}-{attributes}-{np.dtype(dtype)}".replace(" ", "")
+    return case("Resize", draw(*x, dtype=dtype), None, None, ints(*sizes), label=label, **attributes)
+
+
+CASES += [
+    each
+    for transformation in ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel")
+    for each in (
+        *(
+            size
+            for rounding in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+            for size in (
+                _scaled(1, 1, 2, 2, coordinate_transformation_mode=transformation, nearest_mode=rounding),
+                _sized(1, 2, 7, 3, coordinate_transformation_mode=transformation, nearest_mode=rounding),
+            )
+        ),
+        *(
+            size
+            for mode in ("linear", "cubic")
+            for size in (
+                _scaled(1, 1, 2, 3, coordinate_transformation_mode=transformation, mode=mode),
+                _scaled(1, 1, 0.8, 0.6, coordinate_transformation_mode=transformation, mode=mode),
+                _sized(1, 2, 9, 3, coordinate_transformation_mode=transformation, mode=mode),
+                _sized(1, 2, 1, 1, coordinate_transformation_mode=transformation, mode=mode),
+                _sized(7, 8, axes=(2, 3), coordinate_transformation_mode=transformation, mode=mode),
+            )
+        ),
+    )
+]
+CASES += [
+    _scaled(1, 1, 2, 2, mode="cubic", cubic_coeff_a=-0.5),
+    _scaled(1, 1, 2, 2, mode="cubic", exclude_outside=1),
+    _scaled(1, 1, 0.8, 0.8, mode="cubic", exclude_outside=1),
+    _scaled(
+        1, 1, 0.6, 0.6, mode="linear", coordinate_transformation_mode="half_pixel_symmetric", x=(1, 1, 9, 9)
+    ),
+    _scaled(2, 2, axes=(2, 3), coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
+    _scaled(3, axes=(-1,), mode="linear", x=(2, 3, 5)),
+    _scaled(1, 1, 2, x=(2, 3, 5)),
+    _scaled(1, 1, 2, x=(2, 3, 5), mode="linear"),
+    _scaled(1, 1, 2, 2, 2, x=(1, 2, 3, 3, 3)),
+    _scaled(1, 1, 2, 2, 2, x=(1, 2, 3, 3, 3), mode="linear"),
+    _scaled(
+        1, 1, 1 / 3, 1 / 3, x=(1, 1, 9, 9), coordinate_transformation_mode="asymmetric", nearest_mode="floor"
+    ),
+    _sized(1, 2, 8, 9, dtype=np.int32),
+    _sized(8, 6, axes=(2, 3), keep_aspect_ratio_policy="not_larger", mode="linear"),
+    _sized(8, 6, axes=(2, 3), keep_aspect_ratio_policy="not_smaller"),
+    _scaled(1, 1, 0.6, 0.6, mode="linear", antialias=1, x=(1, 2, 9, 8)),
+    _scaled(1, 1, 0.6, 0.6, mode="cubic", antialias=1, x=(1, 2, 9, 8)),
+    _scaled(1, 1, 2, 2, mode="linear", antialias=1),
+    _sized(5, 3, axes=(2, 3), mode="linear", antialias=1, x=(1, 2, 9, 8)),
+]
+CASES += [
+    _scaled(1, 1, 0.6, 0.6, mode="linear", antialias=1, exclude_outside=1, x=(1, 2, 9, 8)),
+    _scaled(1, 1, 0.6, 0.6, mode="cubic", antialias=1, exclude_outside=1, x=(1, 2, 9, 8)),
+]
+CASES += [
+    case(
+        "Resize",
+        draw(1, 2, 4, 5),
+        np.array([0, 0, 0.3, 0.6, 1, 1, 0.9, 1.5], np.float32),
+        None,
+        ints(1, 2, 3, 4),
+        label=f"crop-{mode}",
+        mode=mode,
+        coordinate_transformation_mode="tf_crop_and_resize",
+        extrapolation_value=7.0,
+    )
+    for mode in ("nearest", "linear")
 ]

@@ -1,6 +1,7 @@
 """Cases of selecting, gathering, scattering and ordering."""
 
 import numpy as np
+
 from operator_cases.case import case, draw, ints, scalar
 
 _END = np.iinfo(np.int64).max

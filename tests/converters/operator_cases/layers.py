@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from operator_cases.case import Array, Case, case, draw, ints, scalar
 
 from bridge.emit.layer import Layer, NodeView
 from bridge.emit.lowering import LoweringTable
 from bridge.emit.plan import node_view
 from bridge.hub import metadata, recipe
 from bridge.hub.metadata import Layout
+from operator_cases.case import Array, Case, case, draw, ints, scalar
 
 
 @dataclass(frozen=True)
@@ -358,30 +358,106 @@ PRODUCTS = [
 ]
 
 
-def _stateless(op: str, torch: str | None, tf: str | None, *inputs: Array, x=(2, 3, 8, 8), **attributes: Any):
-    constants = tuple(range(1, 1 + len(inputs)))
+def _stateless(
+    op: str, torch: str | None, tf: str | None, *inputs: Array | None, x=(2, 3, 8, 8), **attributes: Any
+):
+    constants = tuple(i for i, value in enumerate(inputs, start=1) if value is not None)
     return LayerCase(
         case(op, draw(*x, low=-8, high=8), *inputs, **attributes), torch, tf, constants=constants
     )
 
 
 STATELESS = [
-    _stateless("MaxPool", "nn.MaxPool2d(2)", "keras.layers.MaxPooling2D()", kernel_shape=(2, 2), strides=(2, 2)),
-    _stateless("MaxPool", "nn.MaxPool2d(3, stride=1)", "keras.layers.MaxPooling2D(pool_size=3, strides=1)", kernel_shape=(3, 3)),
-    _stateless("MaxPool", "nn.MaxPool2d(3, stride=2, padding=1)", None, kernel_shape=(3, 3), strides=(2, 2), pads=(1,) * 4),
-    _stateless("MaxPool", None, "keras.layers.MaxPooling2D(pool_size=3, strides=2, padding='same')", kernel_shape=(3, 3), strides=(2, 2), pads=(0, 0, 1, 1)),
-    _stateless("MaxPool", "nn.MaxPool2d(3, ceil_mode=True)", None, kernel_shape=(3, 3), strides=(3, 3), ceil_mode=1),
-    _stateless("MaxPool", "nn.MaxPool2d(2, ceil_mode=True)", "keras.layers.MaxPooling2D()", kernel_shape=(2, 2), strides=(2, 2), ceil_mode=1),
-    _stateless("MaxPool", "nn.MaxPool2d(2, stride=1, dilation=2)", None, kernel_shape=(2, 2), dilations=(2, 2)),
-    _stateless("MaxPool", "nn.MaxPool1d(2)", "keras.layers.MaxPooling1D()", x=(2, 3, 8), kernel_shape=(2,), strides=(2,)),
-    _stateless("MaxPool", "nn.MaxPool3d((1, 2, 2))", "keras.layers.MaxPooling3D(pool_size=(1, 2, 2))", x=(2, 3, 4, 4, 4), kernel_shape=(1, 2, 2), strides=(1, 2, 2)),
-    _stateless("AveragePool", "nn.AvgPool2d(2)", "keras.layers.AveragePooling2D()", kernel_shape=(2, 2), strides=(2, 2)),
-    _stateless("AveragePool", "nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)", "keras.layers.AveragePooling2D(pool_size=3, strides=1, padding='same')", kernel_shape=(3, 3), pads=(1,) * 4),
-    _stateless("AveragePool", "nn.AvgPool2d(3, stride=1, padding=1)", None, kernel_shape=(3, 3), pads=(1,) * 4, count_include_pad=1),
+    _stateless(
+        "MaxPool", "nn.MaxPool2d(2)", "keras.layers.MaxPooling2D(2)", kernel_shape=(2, 2), strides=(2, 2)
+    ),
+    _stateless(
+        "MaxPool", "nn.MaxPool2d(3, stride=1)", "keras.layers.MaxPooling2D(3, strides=1)", kernel_shape=(3, 3)
+    ),
+    _stateless(
+        "MaxPool",
+        "nn.MaxPool2d(3, stride=2, padding=1)",
+        None,
+        kernel_shape=(3, 3),
+        strides=(2, 2),
+        pads=(1,) * 4,
+    ),
+    _stateless(
+        "MaxPool",
+        None,
+        "keras.layers.MaxPooling2D(3, strides=2, padding='same')",
+        kernel_shape=(3, 3),
+        strides=(2, 2),
+        pads=(0, 0, 1, 1),
+    ),
+    _stateless(
+        "MaxPool", "nn.MaxPool2d(3, ceil_mode=True)", None, kernel_shape=(3, 3), strides=(3, 3), ceil_mode=1
+    ),
+    _stateless(
+        "MaxPool",
+        "nn.MaxPool2d(2, ceil_mode=True)",
+        "keras.layers.MaxPooling2D(2)",
+        kernel_shape=(2, 2),
+        strides=(2, 2),
+        ceil_mode=1,
+    ),
+    _stateless(
+        "MaxPool", "nn.MaxPool2d(2, stride=1, dilation=2)", None, kernel_shape=(2, 2), dilations=(2, 2)
+    ),
+    _stateless(
+        "MaxPool",
+        "nn.MaxPool1d(2)",
+        "keras.layers.MaxPooling1D(2)",
+        x=(2, 3, 8),
+        kernel_shape=(2,),
+        strides=(2,),
+    ),
+    _stateless(
+        "MaxPool",
+        "nn.MaxPool3d((1, 2, 2))",
+        "keras.layers.MaxPooling3D((1, 2, 2))",
+        x=(2, 3, 4, 4, 4),
+        kernel_shape=(1, 2, 2),
+        strides=(1, 2, 2),
+    ),
+    _stateless(
+        "AveragePool",
+        "nn.AvgPool2d(2)",
+        "keras.layers.AveragePooling2D(2)",
+        kernel_shape=(2, 2),
+        strides=(2, 2),
+    ),
+    _stateless(
+        "AveragePool",
+        "nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)",
+        "keras.layers.AveragePooling2D(3, strides=1, padding='same')",
+        kernel_shape=(3, 3),
+        pads=(1,) * 4,
+    ),
+    _stateless(
+        "AveragePool",
+        "nn.AvgPool2d(3, stride=1, padding=1)",
+        None,
+        kernel_shape=(3, 3),
+        pads=(1,) * 4,
+        count_include_pad=1,
+    ),
     _stateless("AveragePool", None, None, kernel_shape=(2, 2), dilations=(2, 2)),
-    _stateless("GlobalAveragePool", "nn.AdaptiveAvgPool2d(1)", "keras.layers.GlobalAveragePooling2D(keepdims=True)"),
-    _stateless("GlobalAveragePool", "nn.AdaptiveAvgPool1d(1)", "keras.layers.GlobalAveragePooling1D(keepdims=True)", x=(2, 3, 8)),
-    _stateless("GlobalMaxPool", "nn.AdaptiveMaxPool3d(1)", "keras.layers.GlobalMaxPooling3D(keepdims=True)", x=(2, 3, 2, 3, 4)),
+    _stateless(
+        "GlobalAveragePool", "nn.AdaptiveAvgPool2d(1)", "keras.layers.GlobalAveragePooling2D(keepdims=True)"
+    ),
+    _stateless(
+        "GlobalAveragePool",
+        "nn.AdaptiveAvgPool1d(1)",
+        "keras.layers.GlobalAveragePooling1D(keepdims=True)",
+        x=(2, 3, 8),
+    ),
+    _stateless(
+        "GlobalMaxPool",
+        "nn.AdaptiveMaxPool3d(1)",
+        "keras.layers.GlobalMaxPooling3D(keepdims=True)",
+        x=(2, 3, 2, 3, 4),
+    ),
     _stateless("Relu", "nn.ReLU()", "keras.layers.ReLU()"),
     _stateless("Clip", "nn.ReLU6()", "keras.layers.ReLU(max_value=6.0)", scalar(0), scalar(6)),
     _stateless("Clip", None, "keras.layers.ReLU(max_value=4.5)", scalar(0), scalar(4.5)),
@@ -409,9 +485,37 @@ STATELESS = [
     _stateless("Dropout", "nn.Dropout(0.5)", "keras.layers.Dropout(0.5)"),
     _stateless("Flatten", "nn.Flatten()", "keras.layers.Flatten()", x=(2, 3, 4)),
     _stateless("Flatten", None, None, x=(2, 3, 4), axis=2),
+    _stateless(
+        "Resize",
+        "nn.Upsample(scale_factor=2.0)",
+        "keras.layers.UpSampling2D(2)",
+        None,
+        np.array([1, 1, 2, 2], np.float32),
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+    ),
+    _stateless(
+        "Resize",
+        "nn.Upsample(scale_factor=(2.0, 1.5), mode='bilinear')",
+        None,
+        None,
+        np.array([2, 1.5], np.float32),
+        axes=(2, 3),
+        mode="linear",
+    ),
     _stateless("Identity", "nn.Identity()", "keras.layers.Identity()"),
-    LayerCase(case("PRelu", draw(2, 5), draw(5, seed=1)), "nn.PReLU(num_parameters=5)", "keras.layers.PReLU()", trained=(1,)),
-    LayerCase(case("PRelu", draw(2, 5), draw(1, seed=1)), "nn.PReLU()", "keras.layers.PReLU(shared_axes=(1,))", trained=(1,)),
-]  # fmt: skip
+    LayerCase(
+        case("PRelu", draw(2, 5), draw(5, seed=1)),
+        "nn.PReLU(num_parameters=5)",
+        "keras.layers.PReLU()",
+        trained=(1,),
+    ),
+    LayerCase(
+        case("PRelu", draw(2, 5), draw(1, seed=1)),
+        "nn.PReLU()",
+        "keras.layers.PReLU(shared_axes=(1,))",
+        trained=(1,),
+    ),
+]
 
 LAYER_CASES: list[LayerCase] = [*CONVOLUTIONS, *NORMALISATIONS, *PRODUCTS, *STATELESS]

@@ -1,6 +1,7 @@
 """Cases of matrix products."""
 
 import numpy as np
+
 from operator_cases.case import case, draw
 
 CASES = [

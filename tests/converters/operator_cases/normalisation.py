@@ -1,6 +1,7 @@
 """Cases of normalisation and dropout."""
 
 import numpy as np
+
 from operator_cases.case import case, draw, scalar
 
 

@@ -1,6 +1,7 @@
 """Cases of pooling."""
 
 import numpy as np
+
 from operator_cases.case import case, draw
 
 _SIZES = {1: (11,), 2: (9, 8), 3: (5, 6, 5)}

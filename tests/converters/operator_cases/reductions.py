@@ -1,6 +1,7 @@
 """Cases of reductions and running sums."""
 
 import numpy as np
+
 from operator_cases.case import case, draw, ints, scalar
 
 CASES = []

@@ -3,6 +3,7 @@
 import ml_dtypes
 import numpy as np
 from onnx import TensorProto, numpy_helper
+
 from operator_cases.case import SPECIAL, case, draw, ints, scalar
 
 CASES = [
