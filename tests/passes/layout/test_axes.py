@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bridge.passes.layout.axes import Anchored, Group, across, dropping, inverse, matching
-from bridge.passes.layout.storage import Dims, Fold, Storage, plain
+from bridge.passes.layout.storage import Block, Dims, Fold, Storage, plain
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_flattening_channels_last_is_a_fold_and_back() -> None:
     groups = matching(before, after)
     assert groups is not None
     last = Storage((0, 2, 3, 1))
-    folded = Anchored((0, 1), Fold(1, (8, 4, 5), (1, 2, 0)))
+    folded = Anchored((0, 1), Fold(1, (Block((8, 4, 5), (1, 2, 0)),)))
     assert across(groups, last, before, after) == folded
     assert across(groups, plain(4), before, after) == Anchored((0, 1), None)
     assert across(inverse(groups), Storage((0, 1), folded.fold), after, before) == Anchored(
@@ -53,7 +53,7 @@ def test_flattening_channels_last_is_a_fold_and_back() -> None:
 def test_a_fold_of_other_factors_or_of_dynamic_axes_cannot_cross() -> None:
     groups = matching(("N", 12), ("N", 3, 4))
     assert groups is not None
-    other = Storage((0, 1), Fold(1, (4, 3), (1, 0)))
+    other = Storage((0, 1), Fold(1, (Block((4, 3), (1, 0)),)))
     assert across(groups, other, ("N", 12), ("N", 3, 4)) is None
     before: Dims = ("N", 8, "H", "W")
     groups = matching(before, ("N", "K"))

@@ -67,6 +67,16 @@ def flatten_dense(b: Builder) -> list[str]:
     return [b.op("Gemm", x, b.weight(4, 7), b.weight(4), transB=1)]
 
 
+def joined_dense(b: Builder) -> list[str]:
+    left = b.op("Flatten", b.op("Relu", b.conv(b.spatial_input(3, 4, 5), 3, 6)), axis=1)
+    right = b.op("Reshape", b.conv(b.spatial_input(2, 3, 3), 2, 4), b.constant([0, -1]))
+    right = b.op("Sigmoid", b.op("Gemm", right, b.weight(5, 36), b.weight(5), transB=1))
+    middle = b.op("Flatten", b.conv(b.spatial_input(2, 2, 2), 2, 3), axis=1)
+    x = b.op("Concat", left, right, b.weight(2, 2, trained=False), middle, axis=-1)
+    x = b.batch_norm(b.op("Relu", x), 139, rank=2)
+    return [b.op("Gemm", x, b.weight(4, 139), b.weight(4), transB=1)]
+
+
 def pooled_dense(b: Builder) -> list[str]:
     x = b.spatially("GlobalAveragePool", b.conv(b.spatial_input(3, 4, 5), 3, 6))
     x = b.op("Reshape", x, b.constant([-1, 6]))
@@ -105,7 +115,7 @@ def volume(b: Builder) -> list[str]:
 
 
 NETWORKS = [
-    *[chain, residual, squeeze_excite, branches, flatten_dense],
+    *[chain, residual, squeeze_excite, branches, flatten_dense, joined_dense],
     *[pooled_dense, generator, pixel_shuffle, sequence, volume],
 ]
 

@@ -269,6 +269,20 @@ def dense(g: Growing) -> None:
     g.add(result, (*shape[:-1], out))
 
 
+def joined_dense(g: Growing) -> None:
+    """Flattened maps side by side, as models with several branches have them."""
+    names: list[str] = []
+    for _ in range(2):
+        if (picked := g.pick(3, 4)) is not None and np.prod(picked[1]) < 200:
+            names.append(g.b.op("Flatten", picked[0], axis=1))
+            g.add(names[-1], (picked[1][0], int(np.prod(picked[1][1:]))))
+    if names:
+        width = sum(g.b.shapes[name][1] for name in names)
+        x = g.b.op("Tanh", g.b.op("Concat", *names, axis=1))
+        g.add(x, (2, width))
+        g.add(g.b.op("MatMul", x, g.b.weight(width, 6)), (2, 6))
+
+
 def sizing(g: Growing) -> None:
     if (picked := g.pick(3, 4)) is None:
         return
@@ -312,7 +326,7 @@ STEPS = [
         binary,
     ],
     *[binary, with_constant, with_constant, concat, pad, reduction, along_axis, slicing, transpose, reshape],
-    *[squeezing, dense, sizing, product],
+    *[squeezing, dense, joined_dense, sizing, product],
 ]
 
 

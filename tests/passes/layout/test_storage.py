@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from bridge.hub.recipe import Array
 from bridge.passes.layout.constants import apply, merged, operand_moves, shape_after
 from bridge.passes.layout.storage import (
+    Block,
     Dims,
     Fold,
     Move,
@@ -25,24 +28,30 @@ def stored(array: Array, storage: Storage) -> Array:
     """The definition of a storage, written out."""
     fold = storage.fold
     if fold is not None:
-        parts = np.moveaxis(array, fold.axis, 0).reshape(*fold.sizes, -1)
-        parts = parts.transpose(*fold.order, len(fold.sizes)).reshape(array.shape[fold.axis], -1)
-        moved = np.moveaxis(array, fold.axis, 0)
-        array = np.moveaxis(parts.reshape(moved.shape), 0, fold.axis)
+        moved, start, parts = np.moveaxis(array, fold.axis, 0), 0, []
+        for sizes, order in fold.blocks:
+            stop = start + int(np.prod(sizes))
+            part = moved[start:stop].reshape(*sizes, *moved.shape[1:])
+            rest = range(len(sizes), part.ndim)
+            parts.append(part.transpose(*order, *rest).reshape(-1, *moved.shape[1:]))
+            start = stop
+        array = np.moveaxis(np.concatenate(parts), 0, fold.axis)
     return array.transpose(storage.order)
 
 
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[tuple[int, ...], Storage, Storage]:
-    sizes = draw(st.lists(st.sampled_from([2, 3]), min_size=2, max_size=3))
+    runs = draw(st.lists(st.lists(st.sampled_from([2, 3]), min_size=1, max_size=3), min_size=1, max_size=2))
     dims = tuple(draw(st.lists(st.sampled_from([1, 2, 3]), min_size=1, max_size=3)))
     folded = draw(st.integers(0, len(dims)))
-    dims = (*dims[:folded], int(np.prod(sizes)), *dims[folded:])
+    dims = (*dims[:folded], sum(map(math.prod, runs)), *dims[folded:])
 
     def storage() -> Storage:
         order = tuple(draw(st.permutations(range(len(dims)))))
-        factors = tuple(draw(st.permutations(range(len(sizes)))))
-        return Storage(order, Fold(folded, tuple(sizes), factors) if draw(st.booleans()) else None)
+        if draw(st.booleans()):
+            return Storage(order)
+        blocks = (Block(tuple(run), tuple(draw(st.permutations(range(len(run)))))) for run in runs)
+        return Storage(order, Fold(folded, tuple(blocks)))
 
     return dims, storage(), storage()
 
@@ -108,7 +117,7 @@ def test_dynamic_axes() -> None:
     assert moves(one, plain(4), last) == (Move("reshape", (-1, 1, 1, 4)),)
     wide: Dims = ("N", 1, "H", 1)
     assert moves(wide, plain(4), Storage((0, 2, 1, 3))) == (Move("reshape", (0, -1, 1, 1)),)
-    fold = Fold(2, (2, 3), (1, 0))
+    fold = Fold(2, (Block((2, 3), (1, 0)),))
     assert moves(("N", "M", 6), plain(3), Storage((1, 0, 2), fold)) == (
         Move("reshape", (0, 0, 2, 3)),
         Move("transpose", (1, 0, 3, 2)),

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from bridge.passes.layout.storage import Dim, Dims, Fold, Storage
+from bridge.passes.layout.storage import Block, Dim, Dims, Fold, Storage
 
 
 class Group(NamedTuple):
@@ -162,15 +162,17 @@ def across(groups: Groups, storage: Storage, before: Dims, after: Dims) -> Ancho
                 return None
             if len(group.after) == 1:
                 new_fold = storage.fold._replace(axis=group.after[0])
-            elif tuple(after[axis] for axis in group.after) == storage.fold.sizes:
-                target = [group.after[factor] for factor in storage.fold.order]
             else:
-                return None
+                block = storage.fold.blocks[0]
+                if len(storage.fold.blocks) > 1 or tuple(after[axis] for axis in group.after) != block.sizes:
+                    return None
+                target = [group.after[factor] for factor in block.order]
         elif tuple(stored) != group.before:
             sizes = tuple(size for axis in group.before if isinstance(size := before[axis], int))
             if len(group.after) != 1 or len(sizes) != len(group.before):
                 return None
-            new_fold = Fold(group.after[0], sizes, tuple(group.before.index(axis) for axis in stored))
+            block = Block(sizes, tuple(group.before.index(axis) for axis in stored))
+            new_fold = Fold(group.after[0], (block,))
         if new_fold is not None:
             if fold is not None:
                 return None

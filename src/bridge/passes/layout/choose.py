@@ -17,7 +17,7 @@ from typing import NamedTuple
 import onnx_ir as ir
 
 from bridge.passes.layout.graph import LayoutGraph, Site
-from bridge.passes.layout.relations import Fixed, Label
+from bridge.passes.layout.relations import Fixed, Joined, Label
 from bridge.passes.layout.storage import (
     Dims,
     Storage,
@@ -134,11 +134,16 @@ class _Chooser:
                 return
 
     def _announce(self, index: int, queue: list[tuple[bool, int, int]]) -> None:
-        """Queue the unlabelled neighbours of a site: those of the native region first, then by size."""
+        """Queue the unlabelled neighbours of a site: those of the native region first, then by size.
+
+        A concatenation waits for the rest of its region, because its label joins those of its operands.
+        """
         for net, _ in self._ends[index]:
             for end in net.ends:
-                if self._sites[end.site].label is None:
-                    heapq.heappush(queue, (not self._native[index], -net.size, end.site))
+                site = self._sites[end.site]
+                if site.label is None:
+                    size = 0 if isinstance(site.relation, Joined) else net.size
+                    heapq.heappush(queue, (not self._native[index], -size, end.site))
 
     def _settle(self, index: int) -> bool:
         """Give a site the cheapest label for its labelled neighbours; answers whether that is a new one.

@@ -40,7 +40,10 @@ def operand_moves(shape: tuple[int, ...], storage: Storage, *, keep_rank: bool) 
 def shape_after(shape: tuple[int, ...], steps: Iterable[Move]) -> tuple[int, ...]:
     """The shape of a constant after moves, which have no -1 or 0 for constants."""
     for step in steps:
-        shape = tuple(shape[axis] for axis in step.argument) if step.op == "transpose" else step.argument
+        if step.op == "transpose":
+            shape = tuple(shape[axis] for axis in step.argument)
+        elif step.op == "reshape":
+            shape = step.argument
     return shape
 
 
@@ -51,15 +54,20 @@ def merged(steps: Sequence[Move]) -> Moves:
         if step.op == "transpose" and result and result[-1].op == "transpose":
             inner = result.pop().argument
             step = Move("transpose", tuple(inner[axis] for axis in step.argument))
-        if step.op == "reshape" or step.argument != tuple(range(len(step.argument))):
+        if step.op != "transpose" or step.argument != tuple(range(len(step.argument))):
             result.append(step)
     return tuple(result)
 
 
 def apply(array: Array, steps: Iterable[Move]) -> Array:
     """Perform moves on an array; the result is contiguous."""
-    for step in steps:
-        array = array.transpose(step.argument) if step.op == "transpose" else array.reshape(step.argument)
+    for op, argument in steps:
+        if op == "transpose":
+            array = array.transpose(argument)
+        elif op == "reshape":
+            array = array.reshape(argument)
+        else:
+            array = array.take(np.asarray(argument[1:], dtype=np.int64), axis=argument[0])
     return np.ascontiguousarray(array).reshape(array.shape)
 
 
@@ -72,9 +80,13 @@ def move_value(value: ir.Value, tensor: ir.TensorProtocol, steps: Sequence[Move]
     record = metadata.recipe_record(value)
     if record is not None:
         expression = recipe.from_json(record)
-        for step in steps:
-            name = "perm" if step.op == "transpose" else "shape"
-            expression = recipe.step(step.op, expression, **{name: step.argument})
+        for op, argument in steps:
+            if op == "take":
+                expression = recipe.step(op, expression, axis=argument[0], indices=argument[1:])
+            else:
+                expression = recipe.step(
+                    op, expression, **{"perm" if op == "transpose" else "shape": argument}
+                )
         metadata.set_recipe_record(value, recipe.to_json(expression))
     if [step.op for step in steps] == ["transpose"]:
         metadata.set_permutation(value, steps[0].argument)

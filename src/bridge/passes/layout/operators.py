@@ -16,6 +16,7 @@ from bridge.passes.layout import axes
 from bridge.passes.layout.relations import (
     Dense,
     Fixed,
+    Joined,
     Label,
     Mapped,
     MappedParameters,
@@ -373,8 +374,13 @@ def _along_axis(node: ir.Node, facts: Facts, layout: Layout) -> Relation | None:
 
 
 def _concat(node: ir.Node, facts: Facts, layout: Layout) -> Relation | None:
-    inputs = range(len(node.inputs))
-    return _tied(node, facts, inputs, parameters=_move_attribute("axis", 0), whole=True)
+    tied = _tied(node, facts, range(len(node.inputs)), parameters=_move_attribute("axis", 0), whole=True)
+    if tied is None:
+        return None
+    axis = _attribute(node, "axis", 0) % tied.rank
+    widths = tuple((_input_dims(node, index, facts) or ())[axis] for index in range(len(node.inputs)))
+    sizes = tuple(width for width in widths if isinstance(width, int))
+    return Joined(tied, axis, sizes) if len(sizes) == len(widths) else tied
 
 
 def _quantization(node: ir.Node, facts: Facts, layout: Layout) -> Relation | None:

@@ -13,7 +13,7 @@ from bridge.hub import metadata
 from bridge.hub.metadata import Layout
 from bridge.hub.recipe import Array
 from bridge.passes.layout import axes
-from bridge.passes.layout.storage import Dims, Storage, native, plain
+from bridge.passes.layout.storage import Block, Dims, Fold, Storage, native, plain
 
 Hints = Sequence[Sequence[Storage]]
 """For each operand or result: the storages that its neighbours use, best first."""
@@ -190,6 +190,42 @@ class Tied:
         for index in self.lower:
             rewriter.lift(node, index, storage)
         self.parameters(node, storage, rewriter)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Concat along an axis of static size: besides what `Tied` allows, folds of that axis are joined.
+
+    `widths` are the sizes of all inputs along the axis, those that are constants included.
+    """
+
+    tied: Tied
+    axis: int
+    widths: tuple[int, ...]
+
+    @property
+    def operands(self) -> tuple[int, ...]:
+        return self.tied.operands
+
+    def labels(self, operands: Hints, results: Hints) -> Iterable[Label]:
+        order = tuple(range(self.tied.rank))
+        chosen = {
+            index: hint.fold
+            for index, storages in zip(self.operands, operands, strict=True)
+            for hint in storages[::-1]
+            if hint.order == order and hint.fold is not None and hint.fold.axis == self.axis
+        }
+        if chosen:
+            blocks: list[Block] = []
+            for index, width in enumerate(self.widths):
+                blocks.extend(chosen[index].blocks if index in chosen else (Block((width,), (0,)),))
+            joined = Storage(order, Fold(self.axis, tuple(blocks)))
+            yield Label(tuple(Storage(order, chosen.get(index)) for index in self.operands), (joined,))
+        yield from self.tied.labels(operands, results)
+
+    def rewrite(self, node: ir.Node, label: Label, rewriter: Rewriter) -> None:
+        if label.results[0].fold is None:
+            self.tied.rewrite(node, label, rewriter)
 
 
 MappedParameters = Callable[[ir.Node, Storage, Storage, Rewriter], None]

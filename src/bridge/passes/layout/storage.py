@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from bridge.hub.metadata import Layout
+from bridge.hub.recipe import Array
 
 Dim = int | str
 """A size, or the name of a dynamic axis; names that the hub leaves open are made unique."""
@@ -13,16 +18,42 @@ Dim = int | str
 Dims = tuple[Dim, ...]
 
 
-class Fold(NamedTuple):
-    """An axis that merges several axes in another order than the hub does.
+class Block(NamedTuple):
+    """A run of elements that merges several axes: factors `sizes` in the hub, stored in the order `order`."""
 
-    Hub axis `axis` has the extent `prod(sizes)`, outermost factor first; in storage its factors follow
-    each other in the order `order`: flattening a channels-last map gives the fold `(C, H, W)`, `(1, 2, 0)`.
+    sizes: tuple[int, ...]
+    order: tuple[int, ...]
+
+    @property
+    def length(self) -> int:
+        return math.prod(self.sizes)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the elements are stored as in the hub; factors of size 1 may stand anywhere."""
+        busy = [factor for factor in self.order if self.sizes[factor] != 1]
+        return busy == sorted(busy)
+
+    def indices(self) -> Array:
+        """For each stored element, its place in the hub's run."""
+        return np.arange(self.length).reshape(self.sizes).transpose(self.order).reshape(-1)
+
+
+class Fold(NamedTuple):
+    """An axis whose elements are stored in another order than the hub's, block by block.
+
+    Flattening a channels-last map `[N, H, W, C]` gives the fold of axis 1 with the single block
+    `Block((C, H, W), (1, 2, 0))`; concatenating flattened maps gives several blocks.
     """
 
     axis: int
-    sizes: tuple[int, ...]
-    order: tuple[int, ...]
+    blocks: tuple[Block, ...]
+
+    def indices(self) -> Array:
+        """For each stored element of the axis, its place in the hub's axis."""
+        starts = itertools.accumulate((block.length for block in self.blocks), initial=0)
+        runs = [block.indices() + start for block, start in zip(self.blocks, starts, strict=False)]
+        return np.concatenate(runs)
 
 
 class Storage(NamedTuple):
@@ -38,9 +69,10 @@ class Storage(NamedTuple):
 
 
 class Move(NamedTuple):
-    """One step on a stored tensor: `transpose` by a permutation or `reshape` to a shape.
+    """One step on a stored tensor: `transpose` by a permutation, `reshape` to a shape, or `take`.
 
-    In a shape, -1 and 0 mean what they mean to ONNX' Reshape.
+    In a shape, -1 and 0 mean what they mean to ONNX' Reshape. The argument of `take` is an axis
+    followed by the indices to take along it.
     """
 
     op: str
@@ -88,8 +120,8 @@ def without_idle_fold(storage: Storage, dims: Dims) -> Storage:
     fold = storage.fold
     if fold is None:
         return storage
-    busy = [factor for factor in fold.order if fold.sizes[factor] != 1]
-    return Storage(storage.order) if dims[fold.axis] == 1 or busy == sorted(busy) else storage
+    idle = dims[fold.axis] == 1 or all(block.is_idle for block in fold.blocks)
+    return Storage(storage.order) if idle else storage
 
 
 class _Atom(NamedTuple):
@@ -100,15 +132,16 @@ class _Atom(NamedTuple):
     size: Dim
 
 
-def _atoms(dims: Dims, storage: Storage, fold: Fold | None) -> list[_Atom]:
-    """The factors of a stored value in order of storage, with the axis of `fold` split."""
+def _atoms(dims: Dims, storage: Storage, split: Fold | None) -> list[_Atom]:
+    """The factors of a stored value in order of storage, with the axis of `split`'s only block split."""
     atoms = []
     for axis in storage.order:
-        if fold is None or axis != fold.axis:
+        if split is None or axis != split.axis:
             atoms.append(_Atom(axis, 0, dims[axis]))
             continue
-        order = storage.fold.order if storage.fold is not None else range(len(fold.sizes))
-        atoms.extend(_Atom(axis, factor, fold.sizes[factor]) for factor in order)
+        (block,) = split.blocks
+        order = storage.fold.blocks[0].order if storage.fold is not None else range(len(block.sizes))
+        atoms.extend(_Atom(axis, factor, block.sizes[factor]) for factor in order)
     return atoms
 
 
@@ -133,11 +166,15 @@ def moves(dims: Dims, start: Storage, end: Storage) -> tuple[Move, ...] | None:
     Axes of size 1 that change places are a reshape, not a transpose. `dims` are the hub's dimensions.
     """
     start, end = without_idle_fold(start, dims), without_idle_fold(end, dims)
-    if start.fold and end.fold and start.fold[:2] != end.fold[:2]:
+    if start == end:
+        return ()
+    if start.fold and end.fold and not _same_factors(start.fold, end.fold):
         middle = Storage(end.order)
         first, second = moves(dims, start, middle), moves(dims, middle, end)
         return None if first is None or second is None else first + second
     fold = start.fold or end.fold
+    if fold is not None and len(fold.blocks) > 1:
+        return _moves_of_blocks(dims, start, end)
     before, after = _atoms(dims, start, fold), _atoms(dims, end, fold)
     result: list[Move] = []
     if before != after:
@@ -158,3 +195,25 @@ def moves(dims: Dims, start: Storage, end: Storage) -> tuple[Move, ...] | None:
                 return None
             result.append(Move("reshape", shape))
     return tuple(result)
+
+
+def _same_factors(one: Fold, other: Fold) -> bool:
+    """Whether two folds of an axis differ by a transpose of the same factors."""
+    sizes = [[block.sizes for block in fold.blocks] for fold in (one, other)]
+    return one.axis == other.axis and sizes[0] == sizes[1] and len(one.blocks) == 1
+
+
+def _moves_of_blocks(dims: Dims, start: Storage, end: Storage) -> tuple[Move, ...] | None:
+    """Moves to or from a fold of several blocks: its axis is taken in another order."""
+    steps = moves(dims, Storage(start.order), Storage(end.order))
+    if steps is None:
+        return None
+    before: tuple[Move, ...] = ()
+    after: tuple[Move, ...] = ()
+    if start.fold is not None:
+        order = np.argsort(start.fold.indices()).tolist()
+        before = (Move("take", (start.order.index(start.fold.axis), *order)),)
+    if end.fold is not None:
+        order = end.fold.indices().tolist()
+        after = (Move("take", (end.order.index(end.fold.axis), *order)),)
+    return before + steps + after
