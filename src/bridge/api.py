@@ -258,8 +258,10 @@ class _Made:
             self._request,
             target,
             inputs=inputs if isinstance(inputs, str | Path) or _are_arrays(inputs) else None,
+            draw=True,
             seed=seed,
             on_progress=self._say,
+            target_name=None if self._wanted is None else str(self._wanted.path),
         )
         self._timings["verify"] = time.perf_counter() - started
 

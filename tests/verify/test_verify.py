@@ -83,6 +83,19 @@ def test_user_inputs_are_used_alone(source: Path, tmp_path: Path) -> None:
         verify(source, source, inputs=[images[:, :2]])
 
 
+def test_examples_may_be_run_beside_what_is_drawn(source: Path, tmp_path: Path) -> None:
+    example = np.zeros((1, 3, 12, 12), np.float32)
+    target = network(tmp_path / "same.onnx")
+    alone = verify(source, target, inputs=[example])
+    assert len(alone.draws) == 1
+    assert any("one input alone" in note for note in alone.notes)
+    both = verify(source, target, inputs=[example], draw=True, target_name="final.onnx")
+    assert both.passed
+    assert both.target.path == "final.onnx"
+    assert [draw.rule for draw in both.draws][:2] == ["user", "typical"]
+    assert len({draw.name for draw in both.draws}) == len(both.draws) == 7
+
+
 def test_a_target_that_fixes_the_batch_is_run_at_its_size(source: Path, tmp_path: Path) -> None:
     report = verify(source, network(tmp_path / "fixed.onnx", batch=2))
     assert report.passed

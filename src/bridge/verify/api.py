@@ -36,6 +36,7 @@ def verify(
     target: str | Path | ReadRequest,
     *,
     inputs: UserInputs | None = None,
+    draw: bool | None = None,
     seed: int = 0,
     batches: Sequence[int] | None = None,
     timeout: float | None = 600,
@@ -44,14 +45,16 @@ def verify(
     custom_objects: str | None = None,
     threads: int | None = None,
     on_progress: Callable[[str], None] | None = None,
+    target_name: str | None = None,
 ) -> Report:
     """Hold the outputs and weights of `target` against those of `source`.
 
     `source` and `target` are paths of any format that bridge reads, directories that `bridge convert`
     wrote, or requests. `inputs` are the user's own arrays or files of them, or specifications where a
-    model does not say what it takes; without arrays, `seed` decides what is drawn, in the sizes `batches`
-    where axis 0 is dynamic. `timeout` is in seconds for the whole verification, `threads` are per
-    side. `trust`, `model` and `custom_objects` are as in a ReadRequest.
+    model does not say what it takes. Unless arrays are given, or if `draw`, inputs are drawn from the
+    `seed`, in the sizes `batches` where axis 0 is dynamic. `timeout` is in seconds for the whole
+    verification, `threads` are those of each side. `trust`, `model` and `custom_objects` are as in a
+    ReadRequest. `target_name` is what the report calls the target, where its path is a temporary one.
 
     docs/verdict.md defines the verdict. Raises InputError where a version or the inputs cannot be used,
     and EnvironmentFailure where a worker dies or takes too long: neither is ever a pass.
@@ -69,13 +72,17 @@ def verify(
     }
     first = resolve(source, as_target=False, **reading)
     second = resolve(target, as_target=True, **reading)
+    if target_name is not None:
+        second = replace(second, path=target_name)
     count = threads or int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count() or 1
     with ExitStack() as stack:
         sides = [
             stack.enter_context(Side(label=f"{name} worker", threads=count, timeout=timeout))
             for name in ("source", "target")
         ]
-        return _Verification(first, second, sides[0], sides[1], seed, started, say).run(specs, sets, batches)
+        return _Verification(first, second, sides[0], sides[1], seed, started, say).run(
+            specs, sets, batches, draw=not sets if draw is None else draw
+        )
 
 
 @dataclass
@@ -116,6 +123,8 @@ class _Verification:
         specs: Sequence[InputSpec],
         sets: Sequence[Mapping[str, Array] | Sequence[Array]],
         batches: Sequence[int] | None,
+        *,
+        draw: bool,
     ) -> Report:
         self._say("loading both versions")
         loading = self._source_side.submit_load(self._source.loader, dict(self._source.request))
@@ -128,7 +137,9 @@ class _Verification:
             return self._report(source, target, [], (mismatch,), None, "the signatures differ", "nothing")
         names = pair([each.name for each in source.inputs], [each.name for each in target.inputs])
         asked = apply_specs(source.inputs, specs)
-        draws = user_draws(sets, asked) if sets else self._drawn(self._fixed(asked, target, names), batches)
+        draws = user_draws(sets, asked)
+        if draw:
+            draws += self._drawn(self._fixed(asked, target, names), batches)
         self._say("running both versions")
         files = {draw.name: self._write(draw) for draw in draws}
         running = {name: self._source_side.submit_run(file, name) for name, file in files.items()}
@@ -142,9 +153,11 @@ class _Verification:
             if draw.referenced
         }
         compared, note = self._weights(weights)
-        ran = self._collect(draws, running, target_running, user=bool(sets))
+        ran = self._collect(draws, running, target_running)
         self._say("running the source in float64")
         held_against = self._add_references(ran, reference)
+        if sum(_samples(each.draw) for each in ran) == 1:
+            self._notes.append("one input alone cannot show whether the outputs vary with it; give several")
         return self._report(source, target, ran, (), compared, note, held_against)
 
     def _fixed(
@@ -220,8 +233,6 @@ class _Verification:
         draws: Sequence[Draw],
         running: Mapping[str, int],
         target_running: Mapping[str, int],
-        *,
-        user: bool,
     ) -> list[_Ran]:
         """The outputs of both sides; inputs that the source itself refuses are left out, and noted."""
         ran = []
@@ -231,7 +242,7 @@ class _Verification:
                 source = self._source_side.outputs(running[draw.name], draw.name)
             except TaskFailure as error:
                 failure = failure or error
-                if user:
+                if draw.rule == "user":
                     raise InputError(
                         f"the source cannot run the given inputs: {error.text}",
                         hint="check their shapes and types with bridge inspect",
@@ -327,6 +338,11 @@ class _Verification:
                 max((each.peak_bytes for each in target_runs), default=0),
             ),
         )
+
+
+def _samples(draw: Draw) -> int:
+    """How many inputs a set holds; 1 where it has no batch."""
+    return draw.batch or 1
 
 
 def _signature_mismatch(source: Description, target: Description) -> str | None:
