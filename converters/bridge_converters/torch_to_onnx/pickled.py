@@ -39,6 +39,10 @@ def load_pickled_module(path: Path, *, trust: bool, custom_objects: str | None =
                 "a safe file is written by torch.save(module.state_dict(), path)",
             ) from error
         content = _unpickle(path, scripts)
+    except Exception as error:  # torch's unpickler raises anything on bytes that are no pickle
+        raise InputError(
+            f"{path} is damaged: {first_line(error)}", hint="write it again with torch.save"
+        ) from error
     return _module_in(content, path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -107,7 +108,7 @@ def copy_graph(program: ExportedProgram) -> ExportedProgram:
         graph_signature=copy.deepcopy(program.graph_signature),
         state_dict=program.state_dict,
         range_constraints=program.range_constraints,
-        module_call_graph=copy.deepcopy(program.module_call_graph),
+        module_call_graph=[replace(entry) for entry in program.module_call_graph],
         example_inputs=program.example_inputs,
         constants=program.constants,
         verifiers=program.verifiers,
@@ -131,7 +132,8 @@ def drop_constant_outputs(program: ExportedProgram) -> None:
     tensors = [spec for spec in signature.output_specs if spec.kind is OutputKind.USER_OUTPUT]
     for entry in program.module_call_graph:
         if entry.fqn == "" and entry.signature is not None:
-            entry.signature.out_spec = pytree.tree_structure(tuple(range(len(tensors))))
+            spec = pytree.tree_structure(tuple(range(len(tensors))))
+            entry.signature = replace(entry.signature, out_spec=spec)
     program.graph_module.recompile()
 
 

@@ -11,6 +11,7 @@ from bridge.hub.metadata import Scope, ScopeEntry
 
 _CALL = re.compile(r"@(\d+)$")
 _NO_STACK = "_empty_nn_module_stack_from_metadata_hook"
+_IN_CLOSURE = ".cell_contents."
 _UNKNOWN_CONTAINER = "ModuleList"
 
 
@@ -32,6 +33,12 @@ def scope_of_node(node: fx.Node, module_types: Mapping[str, str]) -> Scope | Non
     path = module_path(node)
     if path is None:
         return None
+    if _IN_CLOSURE in path:
+        # The branches of torch.cond are traced as functions; a module that one takes from its surroundings
+        # has an expression of Python as its path, which ends in the real one.
+        path = path.rpartition(_IN_CLOSURE)[2]
+        if path not in module_types:
+            return None
     recorded = {
         level: (kind, int(call[1]) if (call := _CALL.search(key)) else 0)
         for key, (level, kind) in stack.items()
