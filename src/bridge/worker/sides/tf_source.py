@@ -11,7 +11,6 @@ from bridge_converters.tf_to_onnx.double import load_double
 from bridge_converters.tf_to_onnx.functions import Signature
 from bridge_converters.tf_to_onnx.lift import arguments
 from bridge_converters.tf_to_onnx.load import FunctionRunnable, GraphRunnable, Runnable, restored_session
-from bridge_converters.tf_to_onnx.reader import trace
 
 from bridge.formats.request import ReadRequest
 
@@ -98,6 +97,8 @@ class TensorFlowSide:
     def weights(self) -> dict[str, Array]:
         if self._weights is not None:
             return dict(self._weights)
+        from bridge_converters.tf_to_onnx.reader import trace
+
         bundle = trace(self._request)
         return {each.path: bundle.values[each.node] for each in bundle.weights}
 
