@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -132,13 +133,12 @@ def pad(
 ) -> Tensor:
     """x with begins and ends added to (or, where negative, cut from) the given axes."""
     amounts = pads if isinstance(pads, tuple) else pads.tolist()
-    places = range(x.ndim) if axes is None else axes if isinstance(axes, tuple) else axes.tolist()
+    places = tuple(range(x.ndim)) if axes is None else axes if isinstance(axes, tuple) else axes.tolist()
+    if mode == "constant":
+        return F.pad(x, last_axis_first(x.ndim, amounts, places), value=constant_value or 0)
     begins, ends = [0] * x.ndim, [0] * x.ndim
     for axis, begin, end in zip(places, amounts[: len(places)], amounts[len(places) :], strict=True):
         begins[axis], ends[axis] = begin, end
-    if mode == "constant":
-        flat = [side[axis] for axis in reversed(range(x.ndim)) for side in (begins, ends)]
-        return F.pad(x, flat, value=constant_value or 0)
     for axis in range(x.ndim):
         x = x.narrow(axis, max(-begins[axis], 0), x.shape[axis] + min(begins[axis], 0) + min(ends[axis], 0))
         begins[axis], ends[axis] = max(begins[axis], 0), max(ends[axis], 0)
@@ -146,6 +146,15 @@ def pad(
             index = torch.arange(-begins[axis], x.shape[axis] + ends[axis], device=x.device)
             x = torch.index_select(x, axis, source_index(index, x.shape[axis], mode))
     return x
+
+
+def last_axis_first(rank: int, amounts: Sequence[int], places: Sequence[int]) -> list[int]:
+    """Begins and ends by axis in the order of `F.pad`, the leading axes left out that are not padded."""
+    sides = [[0, 0] for _ in range(rank)]
+    for axis, begin, end in zip(places, amounts[: len(places)], amounts[len(places) :], strict=True):
+        sides[axis] = [begin, end]
+    padded = [axis for axis in range(rank) if sides[axis] != [0, 0]]
+    return [amount for axis in reversed(range(min(padded, default=rank), rank)) for amount in sides[axis]]
 
 
 def source_index(index: Tensor, size: int, mode: str) -> Tensor:

@@ -190,10 +190,11 @@ class _Function:
 
     def _lowered(self, node: ir.Node, lowering: Lowering) -> ast.expr:
         bindings, variadic = self._bind(node, lowering)
-        if not variadic:
-            expression = inline(lowering.function, bindings)
-            if expression is not None:
-                return expression
+        grouped = ast.Tuple([each.expression for each in variadic], ast.Load())
+        groups = {name: Facts(grouped) for name in _variadic_names(lowering.function)}
+        expression = inline(lowering.function, {**bindings, **groups})
+        if expression is not None:
+            return expression
         name = lowering.function.__name__
         self._helpers[name] = lowering.function
         return _helper_call(name, lowering.function, bindings, variadic)
@@ -213,7 +214,12 @@ class _Function:
                     bindings[name] = Known(output_count(node))
                     continue
                 default = None if parameter.default is parameter.empty else parameter.default
-                bindings[name] = Known(_plain(view.attr(name, default)))
+                attribute = view.attr(name, default)
+                if isinstance(attribute, ir.TensorProtocol):
+                    typed = self._dialect.typed_constant(attribute.numpy().reshape(()))
+                    bindings[name] = Facts(typed, 0, attribute.dtype.numpy().name, None, typed)
+                else:
+                    bindings[name] = Known(_plain(attribute))
             else:
                 bindings[name] = self._argument(
                     node, position, constant=name in lowering.const + lowering.static
@@ -225,7 +231,13 @@ class _Function:
         value = node.inputs[position] if position < len(node.inputs) else None
         if value is None:
             return Known(None)
-        if constant and value.const_value is not None and metadata.recipe_record(value) is None:
+        array = value.const_value
+        if (
+            constant
+            and array is not None
+            and array.shape.rank() <= 1
+            and metadata.recipe_record(value) is None
+        ):
             return Known(_plain(_tuples(nested(value.const_value.numpy()))))
         return self._facts(value)
 
@@ -313,6 +325,11 @@ def _helper_call(
         else:
             args.append(expression)
     return ast.Call(ast.Name(name, ast.Load()), args, keywords)
+
+
+def _variadic_names(function: Callable[..., Any]) -> list[str]:
+    parameters = inspect.signature(function).parameters.values()
+    return [each.name for each in parameters if each.kind is each.VAR_POSITIONAL]
 
 
 def _tuples(value: Any) -> Any:

@@ -108,8 +108,10 @@ class ClassWriter:
 
     def _base_name(self, module: Module) -> str:
         taken = self._dialect.imports
-        if module.type not in GENERIC_TYPES or not module.path:
+        if module.type not in GENERIC_TYPES:
             return names.class_name(module.type, reserved=taken)
+        if not module.path:
+            return "Net"
         name = module.path[-1]
         if name.isdigit():
             parent = next((each for each in reversed(module.path) if not each.isdigit()), "block")

@@ -9,9 +9,7 @@ import types
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from bridge.emit.specialise import function_tree
-
-_PACKAGE = "bridge_converters."
+from bridge.emit.specialise import function_tree, helper_functions
 
 
 def definitions(functions: Iterable[Callable[..., Any]]) -> list[ast.FunctionDef]:
@@ -29,25 +27,29 @@ def definitions(functions: Iterable[Callable[..., Any]]) -> list[ast.FunctionDef
         if known is not None:
             raise ValueError(f"two helper functions are called {function.__name__}")
         found[function.__name__] = function
-        for callee in _callees(function):
+        for callee in helper_functions(function).values():
             visit(callee)
-        ordered.append(copy.deepcopy(function_tree(function)))
+        definition: ast.FunctionDef = _SpellOutAliases(function.__globals__).visit(
+            copy.deepcopy(function_tree(function))
+        )
+        ordered.append(definition)
 
     for function in sorted(functions, key=lambda each: each.__name__):
         visit(function)
     return ordered
 
 
-def _callees(function: Callable[..., Any]) -> list[Callable[..., Any]]:
-    namespace = function.__globals__
-    names = {each.id for each in ast.walk(function_tree(function)) if isinstance(each, ast.Name)}
-    return [
-        value
-        for name in sorted(names)
-        if isinstance(value := namespace.get(name), types.FunctionType)
-        and value.__module__.startswith(_PACKAGE)
-        and value is not function
-    ]
+class _SpellOutAliases(ast.NodeTransformer):
+    """Writes the types that a module's aliases stand for; the output has no aliases."""
+
+    def __init__(self, namespace: dict[str, Any]) -> None:
+        self._namespace = namespace
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        value = self._namespace.get(node.id)
+        if isinstance(value, types.GenericAlias | types.UnionType):
+            return ast.parse(repr(value), mode="eval").body
+        return node
 
 
 def used_names(nodes: Iterable[ast.AST]) -> set[str]:

@@ -11,6 +11,7 @@ import copy
 import inspect
 import math
 import textwrap
+import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -25,9 +26,10 @@ _SAFE = {
         *(range, reversed, round, set, sorted, str, sum, tuple, zip),
     )
 } | {"math": math}
-"""What a constant expression in a lowering may call."""
+"""What a constant expression in a lowering may call, besides helper functions of its own package."""
 
 _MAX_INLINE = 100
+_PACKAGE = "bridge_converters."
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,23 @@ def function_tree(function: Callable[..., Any]) -> ast.FunctionDef:
     return definition
 
 
+def helper_functions(function: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+    """The functions of the converter packages that a function calls by name, in the order of their names."""
+    tree = function_tree(function)
+    arguments = tree.args
+    bound = {each.arg for each in (*arguments.args, *arguments.kwonlyargs, *arguments.posonlyargs)}
+    bound |= {each.arg for each in (arguments.vararg, arguments.kwarg) if each is not None}
+    names = [each for each in ast.walk(tree) if isinstance(each, ast.Name)]
+    bound |= {each.id for each in names if isinstance(each.ctx, ast.Store)}
+    return {
+        name: value
+        for name in sorted({each.id for each in names} - bound)
+        if isinstance(value := function.__globals__.get(name), types.FunctionType)
+        and value.__module__.startswith(_PACKAGE)
+        and value is not function
+    }
+
+
 def inline(function: Callable[..., Any], bindings: Mapping[str, Binding]) -> ast.expr | None:
     """The body of a lowering as one short expression over its bound arguments; None if it is more.
 
@@ -74,7 +93,7 @@ def inline(function: Callable[..., Any], bindings: Mapping[str, Binding]) -> ast
     body = definition.body[1:] if ast.get_docstring(definition) is not None else definition.body
     environment = {name: each.value for name, each in bindings.items() if isinstance(each, Known)}
     facts = {name: each for name, each in bindings.items() if isinstance(each, Facts)}
-    folded = _Folder(environment, facts).block(body)
+    folded = _Folder(environment, facts, helper_functions(function)).block(body)
     if folded is None:
         return None
     expression = _single_expression(folded)
@@ -91,7 +110,13 @@ def inline(function: Callable[..., Any], bindings: Mapping[str, Binding]) -> ast
 class _Folder:
     """Folds what is known and straightens the control flow; gives up (None) on loops over tensors."""
 
-    def __init__(self, environment: Mapping[str, Any], tensors: Mapping[str, Facts]) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, Any],
+        tensors: Mapping[str, Facts],
+        helpers: Mapping[str, Callable[..., Any]],
+    ) -> None:
+        self._callable = {**_SAFE, **helpers}
         self._known = dict(environment)
         self._tensors = dict(tensors)
 
@@ -127,14 +152,19 @@ class _Folder:
         return None
 
     def fold(self, expression: ast.expr) -> ast.expr:
-        folded: ast.expr = _FoldExpressions(self._known, self._tensors).visit(copy.deepcopy(expression))
+        folded: ast.expr = _FoldExpressions(self._known, self._tensors, self._callable).visit(
+            copy.deepcopy(expression)
+        )
         return folded
 
 
 class _FoldExpressions(ast.NodeTransformer):
     """Replaces every maximal sub-expression over known names by its value."""
 
-    def __init__(self, known: Mapping[str, Any], tensors: Mapping[str, Facts]) -> None:
+    def __init__(
+        self, known: Mapping[str, Any], tensors: Mapping[str, Facts], callables: Mapping[str, Any]
+    ) -> None:
+        self._callable = callables
         self._known = known
         self._tensors = tensors
         self._hidden: list[set[str]] = []
@@ -207,12 +237,16 @@ class _FoldExpressions(ast.NodeTransformer):
         }
         names = {each.id for each in ast.walk(replaced) if isinstance(each, ast.Name)} - bound
         hidden = set().union(*self._hidden)
-        if names & hidden or not names <= self._known.keys() | _SAFE.keys():
+        if names & hidden or not names <= self._known.keys() | self._callable.keys():
             return False, None
-        if isinstance(replaced, ast.Name) and replaced.id in _SAFE and replaced.id not in self._known:
+        if (
+            isinstance(replaced, ast.Name)
+            and replaced.id in self._callable
+            and replaced.id not in self._known
+        ):
             return False, None
         code = compile(ast.fix_missing_locations(ast.Expression(replaced)), "<lowering>", "eval")
-        namespace = {**_SAFE, **self._known, "__builtins__": {}}
+        namespace = {**self._callable, **self._known, "__builtins__": {}}
         value = eval(code, namespace)  # the code is a lowering's own, over the values of its attributes
         try:
             literal(value)
