@@ -252,6 +252,10 @@ class _VariableNames:
         name = variable.name.split(":")[0].rpartition("/")[2]
         return ("parameter" if self.keras and name in _PARAMETERS else "buffer"), False
 
+    def _identity(self, variable: tf.Variable) -> object:
+        """What makes two variables the same: an export archive of Keras holds every variable twice."""
+        return variable.name if self.keras else id(variable.handle)
+
     def unused(self, captures: Sequence[Capture]) -> list[Weight]:
         """Trained tensors that the function does not read.
 
@@ -259,13 +263,13 @@ class _VariableNames:
         """
         if self._trainable is None and self.keras:
             return []
-        read = {each.variable.name for each in captures if each.variable is not None}
+        read = {self._identity(each.variable) for each in captures if each.variable is not None}
         missing = []
         for handle, variable in self._variables.items():
             parts = tuple(variable.name.split(":")[0].split("/"))
-            if variable.name in read or parts[-1] in _STATE:
+            if self._identity(variable) in read or parts[-1] in _STATE:
                 continue
-            read.add(variable.name)
+            read.add(self._identity(variable))
             path = "/".join(parts if self.keras else self._paths[handle])
             kind, trainable = self.role(Capture("", variable, None))
             missing.append(Weight("", path, kind, trainable))

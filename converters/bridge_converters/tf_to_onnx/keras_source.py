@@ -27,12 +27,9 @@ _CUSTOM_HINT = (
 
 def load_keras(request: ReadRequest) -> keras.Model:
     """The model in a `.keras` or `.h5` file, or the factory's model with weights from a file.
-
-    Keras' counters of automatic names start anew, so that names do not depend on earlier models.
     Raises TrustError for code stored in the file (Lambda) without the user's trust, InputError for custom
     classes that are not registered and for files Keras refuses.
     """
-    keras.utils.clear_session(free_memory=False)
     if request.custom_objects is not None:
         import_module(request.custom_objects)
     if request.format == "h5_weights":

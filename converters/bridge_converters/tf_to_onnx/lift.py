@@ -70,8 +70,8 @@ def lift_variables(
     placeholder shall be made all the same.
     """
     traced = function.graph.as_graph_def()
+    refuse_assignments(traced)
     graph_def = inline_functions(traced, [tensor.name for tensor in (*function.inputs, *function.outputs)])
-    refuse_assignments(graph_def)
     captures = tuple(_captures(function))
     lifted = lift_nodes(
         graph_def,
@@ -100,9 +100,11 @@ def inline_functions(graph_def: tf.compat.v1.GraphDef, keep: Iterable[str]) -> t
             node.attr["_lower_using_switch_merge"].b = False
         for name in _NOT_INLINED:
             node.attr.pop(name, None)
+    _split_gathers(cleaned.node, "", "")
     for definition in cleaned.library.function:
         for name in _NOT_INLINED:
             definition.attr.pop(name, None)
+        _split_gathers(definition.node_def, ":value:0", ":output:0")
     config = config_pb2.ConfigProto()
     options = config.graph_options.rewrite_options
     options.min_graph_nodes = -1
@@ -117,6 +119,34 @@ def inline_functions(graph_def: tf.compat.v1.GraphDef, keep: Iterable[str]) -> t
     inlined = tf_optimizer.OptimizeGraph(config, meta_graph)
     _drop_call_boundaries(inlined)
     return inlined
+
+
+def _split_gathers(nodes: Any, read: str, constant: str) -> None:
+    """Turn lookups in a variable into lookups in its value, which TensorFlow's converter knows everywhere.
+
+    `read` and `constant` are the suffixes that outputs of ReadVariableOp and Const have where they are read.
+    """
+    for node in [node for node in nodes if node.op in ("ResourceGather", "ResourceGatherNd")]:
+        dtype, indices = node.attr["dtype"].type, node.attr["Tindices"].type
+        batch = node.attr["batch_dims"].i
+        value = nodes.add(name=f"{node.name}/ReadVariableOp", op="ReadVariableOp", input=[node.input[0]])
+        value.attr["dtype"].type = dtype
+        inputs = [value.name + read, node.input[1]]
+        controls = [name for name in node.input if name.startswith("^")]
+        if node.op == "ResourceGather":
+            axis = nodes.add(name=f"{node.name}/axis", op="Const")
+            axis.attr["dtype"].type = tf.int32.as_datatype_enum
+            axis.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(batch, tf.int32))
+            inputs.append(axis.name + constant)
+        node.op = "GatherV2" if node.op == "ResourceGather" else "GatherNd"
+        node.ClearField("input")
+        node.ClearField("attr")
+        node.input.extend([*inputs, *controls])
+        node.attr["Tparams"].type = dtype
+        node.attr["Tindices"].type = indices
+        if node.op == "GatherV2":
+            node.attr["Taxis"].type = tf.int32.as_datatype_enum
+            node.attr["batch_dims"].i = batch
 
 
 def _drop_call_boundaries(graph_def: tf.compat.v1.GraphDef) -> None:
@@ -184,8 +214,8 @@ def dataflow(
 
 
 def refuse_assignments(graph_def: tf.compat.v1.GraphDef) -> None:
-    """Raise BridgeError if the graph changes a variable while it computes."""
-    for node in graph_def.node:
+    """Raise BridgeError if the graph or a function of it changes a variable while it computes."""
+    for node in _all_nodes(graph_def):
         if node.op.startswith("Assign") or (node.op.startswith("Resource") and "Apply" in node.op):
             raise BridgeError(
                 f"the model changes a variable while it computes ({node.op})",

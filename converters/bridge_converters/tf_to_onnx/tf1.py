@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ _WEIGHT_SLOTS: Mapping[str, tuple[int, ...]] = {
     "MatMul": (1,),
 }
 """Where the trained operands of an operator are: for graphs whose reads of variables were optimised away."""
+_BIASED = frozenset({"BatchMatMulV2", "Conv2D", "Conv2DBackpropInput", "DepthwiseConv2dNative", "MatMul"})
 
 
 @dataclass
@@ -152,17 +153,31 @@ def weight_constants(graph: tf.compat.v1.GraphDef) -> list[str]:
     tool removed those, it is a constant of floating point in a place for trained operands.
     """
     constants = {node.name: node for node in graph.node if node.op == "Const"}
+    operators = {node.name: node.op for node in graph.node}
     read: set[str] = set()
     placed: set[str] = set()
     for node in graph.node:
         sources = [name.split(":")[0] for name in node.input]
         if node.op == "Identity" and sources[0] in constants and _reads_variable(node.name, sources[0]):
             read.add(sources[0])
+        if node.op in ("Add", "AddV2"):
+            placed.update(_biases(sources, constants, operators))
         for slot in _WEIGHT_SLOTS.get(node.op, ()):
             if slot < len(sources) and sources[slot] in constants:
                 placed.add(sources[slot])
     found = read or {name for name in placed if tf.as_dtype(constants[name].attr["dtype"].type).is_floating}
     return [name for name in constants if name in found]
+
+
+def _biases(
+    sources: list[str], constants: Mapping[str, tf.compat.v1.NodeDef], operators: Mapping[str, str]
+) -> Iterator[str]:
+    """The constants of rank 1 that are added to what an operator with weights computes."""
+    for name, other in (sources, sources[::-1]):
+        if name in constants and operators.get(other) in _BIASED:
+            shape = constants[name].attr["value"].tensor.tensor_shape
+            if len(shape.dim) == 1:
+                yield name
 
 
 def _reads_variable(name: str, constant: str) -> bool:
