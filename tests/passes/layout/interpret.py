@@ -14,15 +14,15 @@ from bridge.hub import metadata, recipe
 from bridge.hub.recipe import Array
 
 _SPATIAL_INPUTS = {"DeformConv": (0, 2, 4), "MaxUnpool": (0, 1)}
-_BRIDGE_MARK = "test.implied"
 
 
 def as_onnx(model: ir.Model) -> onnx.ModelProto:
     """A valid ONNX model that computes what a laid-out graph means; strictly checked, shapes included."""
     model = ir.from_proto(ir.to_proto(model))
-    for node in list(model.graph):
-        if metadata.layout_of(node) == "channels_last":
-            _expand(model.graph, node)
+    for graph in (model.graph, *model.graph.subgraphs()):
+        for node in list(graph):
+            if metadata.layout_of(node) == "channels_last":
+                _expand(graph, node)
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto, full_check=True)
     return proto
@@ -37,6 +37,7 @@ def _expand(graph: ir.Graph, node: ir.Node) -> None:
         rank = len(value.shape)
         perm = (0, rank - 1, *range(1, rank - 1))
         before = ir.node("Transpose", [value], {"perm": perm})
+        before.outputs[0].name = f"{node.outputs[0].name}.implied_input_{index}"
         graph.insert_before(node, before)
         node.replace_input_with(index, before.outputs[0])
     for output in node.outputs:

@@ -279,6 +279,44 @@ def test_subgraph_reads_captured_values_as_the_hub_says() -> None:
     assert {value.name for value in model.graph.outputs} == {"v5", *taken}
 
 
+def test_subgraphs_compute_in_the_native_layout_too() -> None:
+    b = Builder()
+    b.dynamic = False
+    x = conv(b)
+    condition = b.op("Greater", b.op("ReduceMax", x, keepdims=0), b.constant(0, np.float32))
+    kernel, bias, scale = b.weight(4, 4, 3, 3), b.weight(4), b.weight(1, 4, 1, 1)
+
+    def branch(name: str, op_type: str) -> onnx.GraphProto:
+        inner = [
+            helper.make_node("Conv", [x, kernel, bias], [f"{name}_conv"], pads=[1, 1, 1, 1]),
+            helper.make_node("Mul", [f"{name}_conv", scale], [f"{name}_scaled"]),
+            helper.make_node(op_type, [f"{name}_scaled"], [f"{name}_act"]),
+            helper.make_node("Conv", [f"{name}_act", kernel], [name], pads=[1, 1, 1, 1]),
+        ]
+        output = helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 4, 4, 5])
+        return helper.make_graph(inner, name, [], [output])
+
+    branches = {"then_branch": branch("then", "Relu"), "else_branch": branch("else", "Tanh")}
+    model = laid_out(b, [b.conv(b.op("If", condition, **branches), 4, 2)])
+    for each in model.graph.all_nodes():
+        if each.op_type == "Conv":
+            assert metadata.layout_of(each) == "channels_last"
+    for graph in model.graph.subgraphs():
+        assert [each.op_type for each in graph if each.op_type == "Transpose"] == ["Transpose"] * 2
+    assert initializer(model, scale).shape == (1, 4, 1, 1)
+
+
+def test_channel_shuffle_moves_no_more_than_it_must() -> None:
+    b = Builder()
+    x = conv(b, 6)
+    for _ in range(2):
+        x = b.op("Reshape", x, b.constant([0, 2, 3, 4, 5]))
+        x = b.op("Reshape", b.op("Transpose", x, perm=[0, 2, 1, 3, 4]), b.constant([0, 6, 4, 5]))
+        x = b.op("Relu", b.conv(x, 6, 6, group=2))
+    model = laid_out(b, [x])
+    assert internal_transposes(model) == 2
+
+
 def test_a_view_of_a_weight_is_folded_into_it() -> None:
     b = Builder()
     weight = b.weight(5, 3, 1, 4)

@@ -19,6 +19,7 @@ import onnx_ir as ir
 from bridge.hub.metadata import Layout
 from bridge.passes.layout.choose import choose
 from bridge.passes.layout.graph import IoLayout, build
+from bridge.passes.layout.names import ValueNames
 from bridge.passes.layout.rewrite import rewrite
 
 __all__ = ["assign_layout"]
@@ -35,12 +36,27 @@ def assign_layout(
 
     `sensitive` says which nodes must compute in `layout`; by default those that ONNX defines for
     channels-first data. With `io_layout="native"` the graph's inputs and outputs are kept as the
-    inside needs them instead of as the source has them. Subgraphs stay as they are.
+    inside needs them instead of as the source has them. Subgraphs are laid out one by one, each with
+    the hub's interface.
 
     Raises BridgeError if a value must be moved whose shape is not known well enough.
     """
-    graph = build(model.graph, layout=layout, sensitive=sensitive, io_layout=io_layout)
-    if graph.has_sensitive_nodes:
-        choose(graph)
-        rewrite(graph, layout=layout)
+    names = ValueNames(model.graph)
+    for subgraph in list(model.graph.subgraphs()):
+        _lay_out(subgraph, names, layout=layout, sensitive=sensitive, io_layout="source")
+    _lay_out(model.graph, names, layout=layout, sensitive=sensitive, io_layout=io_layout)
     return model
+
+
+def _lay_out(
+    graph: ir.Graph,
+    names: ValueNames,
+    *,
+    layout: Layout,
+    sensitive: Callable[[ir.Node], bool] | None,
+    io_layout: IoLayout,
+) -> None:
+    sites = build(graph, layout=layout, sensitive=sensitive, io_layout=io_layout)
+    if sites.has_sensitive_nodes:
+        choose(sites)
+        rewrite(sites, layout=layout, names=names)

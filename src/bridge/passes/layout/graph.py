@@ -141,6 +141,13 @@ def captured_values(node: ir.Node) -> Iterator[ir.Value]:
     return iter(found)
 
 
+def outer_values(graph: ir.Graph) -> Iterator[ir.Value]:
+    """The values of enclosing graphs that a subgraph's own nodes and outputs read, each once."""
+    read = [value for node in graph for value in node.inputs]
+    found = dict.fromkeys(value for value in [*read, *graph.outputs] if value is not None)
+    return (value for value in found if value.graph is not None and value.graph is not graph)
+
+
 def build(
     graph: ir.Graph,
     *,
@@ -148,7 +155,10 @@ def build(
     sensitive: Callable[[ir.Node], bool] | None,
     io_layout: IoLayout,
 ) -> LayoutGraph:
-    """Find the views, relations and sites of a graph in topological order."""
+    """Find the views, relations and sites of a graph in topological order.
+
+    What a subgraph reads from enclosing graphs is as the hub says.
+    """
     result = LayoutGraph(graph)
 
     def rank(value: ir.Value) -> int:
@@ -163,6 +173,9 @@ def build(
 
     for graph_input in graph.inputs:
         result.sites.append(Site(boundary(graph_input, reads=False), (), (graph_input,)))
+    for outer in outer_values(graph):
+        if not result.is_constant(outer):
+            result.sites.append(Site(Fixed((), Label((), (plain(rank(outer)),))), (), (outer,)))
     for node in graph:
         if node.op_type == "Transpose" and node.domain == "" and result.add_view(node):
             continue

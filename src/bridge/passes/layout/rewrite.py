@@ -13,6 +13,7 @@ from bridge.hub.metadata import Layout
 from bridge.hub.recipe import Array
 from bridge.passes.layout.constants import Moves, merged, move_value, operand_moves, shape_after
 from bridge.passes.layout.graph import LayoutGraph, Site, subgraphs
+from bridge.passes.layout.names import ValueNames
 from bridge.passes.layout.storage import (
     Dims,
     Move,
@@ -26,19 +27,19 @@ from bridge.passes.layout.storage import (
 )
 
 
-def rewrite(graph: LayoutGraph, *, layout: Layout) -> None:
-    """Rewrite a graph whose sites are labelled."""
-    _Rewriter(graph, layout).run()
+def rewrite(graph: LayoutGraph, *, layout: Layout, names: ValueNames) -> None:
+    """Rewrite a graph whose sites are labelled; new values get names that the model does not use."""
+    _Rewriter(graph, layout, names).run()
 
 
 class _Rewriter:
     """Walks the sites in order; implements `relations.Rewriter` for the node at hand."""
 
-    def __init__(self, graph: LayoutGraph, layout: Layout) -> None:
+    def __init__(self, graph: LayoutGraph, layout: Layout, names: ValueNames) -> None:
         self._facts = graph
         self._graph = graph.graph
         self._layout = layout
-        self._names = _Names(self._graph)
+        self._names = names
         self._output_names = [value.name or "" for value in self._graph.outputs]
         self._stored: dict[ir.Value, list[tuple[Storage, ir.Value]]] = {}
         self._view_nodes = [node for node in self._graph if graph.view(node.outputs[0]).perm is not None]
@@ -347,45 +348,15 @@ class _Rewriter:
         return copy
 
     def _remove_unused(self) -> None:
-        """Drop the constants that lost their last user here."""
+        """Drop the constants that lost their last user here; they may belong to an enclosing graph."""
         for value in self._unused:
-            if value.uses() or value.is_graph_output():
+            graph, producer = value.graph, value.producer()
+            if graph is None or value.uses() or value.is_graph_output():
                 continue
-            producer = value.producer()
             if producer is not None:
-                self._graph.remove(producer, safe=True)
-            elif value.is_initializer() and metadata.recipe_record(value) is None and value.name is not None:
-                del self._graph.initializers[value.name]
-
-
-class _Names:
-    """The value names of a graph and its subgraphs."""
-
-    def __init__(self, graph: ir.Graph) -> None:
-        self._taken: set[str] = {value.name for value in graph.inputs if value.name is not None}
-        self._add(graph)
-
-    def _add(self, graph: ir.Graph) -> None:
-        self._taken.update(graph.initializers)
-        for node in graph:
-            self._taken.update(value.name for value in node.outputs if value.name is not None)
-            for inner in subgraphs(node):
-                self._taken.update(value.name for value in inner.inputs if value.name is not None)
-                self._add(inner)
-
-    def derived(self, name: str | None, suffix: str) -> str:
-        """A new name, `name.suffix`, numbered where that is taken."""
-        candidate = stem = f"{name or 'value'}.{suffix}"
-        number = 2
-        while candidate in self._taken:
-            candidate = f"{stem}_{number}"
-            number += 1
-        self._taken.add(candidate)
-        return candidate
-
-    def rename(self, value: ir.Value, name: str) -> None:
-        self._taken.add(name)
-        value.name = name
+                graph.remove(producer, safe=True)
+            elif value.name and value.is_initializer() and metadata.recipe_record(value) is None:
+                del graph.initializers[value.name]
 
 
 def _replace_in_subgraphs(node: ir.Node, value: ir.Value, stored: ir.Value) -> None:
