@@ -14,6 +14,11 @@ def sizes_of(x: tf.Tensor) -> list[int]:
     return [tf.shape(x)[i] if n is None else n for i, n in enumerate(x.shape)]
 
 
+def even(values: tuple[int, ...]) -> int | tuple[int, ...]:
+    """One number where all axes are equal."""
+    return values[0] if len(set(values)) == 1 else values
+
+
 def same_pads(
     sizes: Sequence[int],
     kernel: Sequence[int],

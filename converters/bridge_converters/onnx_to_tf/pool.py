@@ -10,6 +10,7 @@ from bridge.emit.layer import Layer, NodeView
 from bridge_converters._windows import Window, spatial_sizes, uniform, window_of, without
 from bridge_converters.onnx_to_tf._spatial import (
     crop_to_windows,
+    even,
     pad_spatial,
     same_pads,
     sizes_of,
@@ -40,7 +41,7 @@ def max_pool(
     plain = pads is None or not any(pads) or auto_pad == "VALID"
     if auto_pad != "SAME_UPPER" and auto_pad != "SAME_LOWER" and plain and not ceil_mode:
         if outputs == 1 and max(dilation) == 1 and rank < 3:
-            return tf.nn.max_pool(x, kernel_shape, stride, "VALID")
+            return tf.nn.max_pool(x, even(kernel_shape), even(stride), "VALID")
         padding = (0,) * (2 * rank)
     elif auto_pad == "SAME_UPPER" or auto_pad == "SAME_LOWER":
         padding = same_pads(sizes_of(x)[1:-1], kernel_shape, stride, dilation, auto_pad)
@@ -107,7 +108,7 @@ def average_pool(
     plain = pads is None or not any(pads) or auto_pad == "VALID"
     if auto_pad != "SAME_UPPER" and auto_pad != "SAME_LOWER" and plain and not ceil_mode:
         if max(dilation) == 1 and rank < 3:
-            return tf.nn.avg_pool(x, kernel_shape, stride, "VALID")
+            return tf.nn.avg_pool(x, even(kernel_shape), even(stride), "VALID")
         padding = (0,) * (2 * rank)
     elif auto_pad == "SAME_UPPER" or auto_pad == "SAME_LOWER":
         padding = same_pads(sizes_of(x)[1:-1], kernel_shape, stride, dilation, auto_pad)

@@ -7,6 +7,11 @@ import tensorflow as tf
 from bridge_converters.onnx_to_tf._table import lowering
 
 
+def reduced_axes(axes: tuple[int, ...] | None) -> int | tuple[int, ...] | None:
+    """The axes to reduce over, None for all; a single one as a number."""
+    return axes[0] if axes and len(axes) == 1 else axes or None
+
+
 @lowering("ReduceSum", since=13, const=("axes",), static=("axes",))
 def reduce_sum(
     x: tf.Tensor, axes: tuple[int, ...] | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
@@ -14,7 +19,9 @@ def reduce_sum(
     """The sum over the axes, by default over all."""
     if noop_with_empty_axes and not axes:
         return x
-    return tf.reduce_sum(x, axes or None, keepdims=keepdims == 1)
+    if keepdims:
+        return tf.reduce_sum(x, reduced_axes(axes), keepdims=True)
+    return tf.reduce_sum(x, reduced_axes(axes))
 
 
 @lowering("ReduceMean", since=13, const=("axes",), static=("axes",))
@@ -25,9 +32,11 @@ def reduce_mean(
     if noop_with_empty_axes and not axes:
         return x
     if x.dtype.is_integer:
-        total = tf.reduce_sum(x, axes or None, keepdims=keepdims == 1)
+        total = tf.reduce_sum(x, reduced_axes(axes), keepdims=keepdims == 1)
         return tf.truncatediv(total, tf.cast(tf.size(x) // tf.maximum(tf.size(total), 1), x.dtype))
-    return tf.reduce_mean(x, axes or None, keepdims=keepdims == 1)
+    if keepdims:
+        return tf.reduce_mean(x, reduced_axes(axes), keepdims=True)
+    return tf.reduce_mean(x, reduced_axes(axes))
 
 
 @lowering("ReduceMax", since=13, const=("axes",), static=("axes",))
@@ -38,8 +47,10 @@ def reduce_max(
     if noop_with_empty_axes and not axes:
         return x
     if x.dtype.is_bool:
-        return tf.reduce_any(x, axes or None, keepdims=keepdims == 1)
-    return tf.reduce_max(x, axes or None, keepdims=keepdims == 1)
+        return tf.reduce_any(x, reduced_axes(axes), keepdims=keepdims == 1)
+    if keepdims:
+        return tf.reduce_max(x, reduced_axes(axes), keepdims=True)
+    return tf.reduce_max(x, reduced_axes(axes))
 
 
 @lowering("ReduceMin", since=13, const=("axes",), static=("axes",))
@@ -50,8 +61,10 @@ def reduce_min(
     if noop_with_empty_axes and not axes:
         return x
     if x.dtype.is_bool:
-        return tf.reduce_all(x, axes or None, keepdims=keepdims == 1)
-    return tf.reduce_min(x, axes or None, keepdims=keepdims == 1)
+        return tf.reduce_all(x, reduced_axes(axes), keepdims=keepdims == 1)
+    if keepdims:
+        return tf.reduce_min(x, reduced_axes(axes), keepdims=True)
+    return tf.reduce_min(x, reduced_axes(axes))
 
 
 @lowering("ReduceProd", since=13, const=("axes",), static=("axes",))
@@ -61,7 +74,9 @@ def reduce_prod(
     """The product over the axes, by default over all."""
     if noop_with_empty_axes and not axes:
         return x
-    return tf.reduce_prod(x, axes or None, keepdims=keepdims == 1)
+    if keepdims:
+        return tf.reduce_prod(x, reduced_axes(axes), keepdims=True)
+    return tf.reduce_prod(x, reduced_axes(axes))
 
 
 @lowering("ReduceL1", since=13, const=("axes",), static=("axes",))
@@ -71,7 +86,7 @@ def reduce_l1(
     """The sum of absolute values over the axes, by default over all."""
     if noop_with_empty_axes and not axes:
         return tf.abs(x)
-    return tf.reduce_sum(tf.abs(x), axes or None, keepdims=keepdims == 1)
+    return tf.reduce_sum(tf.abs(x), reduced_axes(axes), keepdims=keepdims == 1)
 
 
 @lowering("ReduceL2", since=13, const=("axes",), static=("axes",))
@@ -83,9 +98,10 @@ def reduce_l2(
         return tf.abs(x)
     if x.dtype.is_integer:
         return tf.cast(
-            tf.sqrt(tf.cast(tf.reduce_sum(x * x, axes or None, keepdims=keepdims == 1), tf.float64)), x.dtype
+            tf.sqrt(tf.cast(tf.reduce_sum(x * x, reduced_axes(axes), keepdims=keepdims == 1), tf.float64)),
+            x.dtype,
         )
-    return tf.sqrt(tf.reduce_sum(x * x, axes or None, keepdims=keepdims == 1))
+    return tf.sqrt(tf.reduce_sum(x * x, reduced_axes(axes), keepdims=keepdims == 1))
 
 
 @lowering("ReduceLogSum", since=13, const=("axes",), static=("axes",))
@@ -97,9 +113,10 @@ def reduce_log_sum(
         return tf.math.log(x)
     if x.dtype.is_integer:
         return tf.cast(
-            tf.math.log(tf.cast(tf.reduce_sum(x, axes or None, keepdims=keepdims == 1), tf.float64)), x.dtype
+            tf.math.log(tf.cast(tf.reduce_sum(x, reduced_axes(axes), keepdims=keepdims == 1), tf.float64)),
+            x.dtype,
         )
-    return tf.math.log(tf.reduce_sum(x, axes or None, keepdims=keepdims == 1))
+    return tf.math.log(tf.reduce_sum(x, reduced_axes(axes), keepdims=keepdims == 1))
 
 
 @lowering("ReduceLogSumExp", since=13, const=("axes",), static=("axes",))
@@ -111,9 +128,11 @@ def reduce_log_sum_exp(
         return x
     if x.dtype.is_integer:
         return tf.cast(
-            tf.reduce_logsumexp(tf.cast(x, tf.float64), axes or None, keepdims=keepdims == 1), x.dtype
+            tf.reduce_logsumexp(tf.cast(x, tf.float64), reduced_axes(axes), keepdims=keepdims == 1), x.dtype
         )
-    return tf.reduce_logsumexp(x, axes or None, keepdims=keepdims == 1)
+    if keepdims:
+        return tf.reduce_logsumexp(x, reduced_axes(axes), keepdims=True)
+    return tf.reduce_logsumexp(x, reduced_axes(axes))
 
 
 @lowering("ReduceSumSquare", since=13, const=("axes",), static=("axes",))
@@ -123,7 +142,7 @@ def reduce_sum_square(
     """The sum of squares over the axes, by default over all."""
     if noop_with_empty_axes and not axes:
         return x * x
-    return tf.reduce_sum(x * x, axes or None, keepdims=keepdims == 1)
+    return tf.reduce_sum(x * x, reduced_axes(axes), keepdims=keepdims == 1)
 
 
 @lowering("ArgMax", since=13)

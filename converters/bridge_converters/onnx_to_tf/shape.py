@@ -104,8 +104,10 @@ def split(
     axis: int = 0,
     num_outputs: int | None = None,
     outputs: int = 1,
-) -> tuple[tf.Tensor, ...]:
+) -> tf.Tensor | tuple[tf.Tensor, ...]:
     """x cut along an axis into pieces of the given sizes, or into equal ones (the last may be smaller)."""
+    if outputs == 1:
+        return x
     if isinstance(split, tuple):
         return tuple(tf.split(x, split, axis))
     if split is not None:
@@ -207,7 +209,7 @@ def constant_of_shape(shape: Ints | tf.Tensor, *, value: tf.Tensor | None = None
     """A tensor of one value (by default the float 0) throughout."""
     if value is None:
         return tf.zeros(shape)
-    return tf.fill(shape, tf.reshape(value, ()))
+    return tf.fill(shape, value)
 
 
 @lowering("Range")

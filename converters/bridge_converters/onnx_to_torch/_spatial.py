@@ -6,6 +6,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def even(values: tuple[int, ...]) -> int | tuple[int, ...]:
+    """One number where all axes are equal."""
+    return values[0] if len(set(values)) == 1 else values
+
+
 def same_pads(
     sizes: Sequence[int],
     kernel: Sequence[int],

@@ -10,7 +10,7 @@ from torch import Tensor
 from bridge.emit.layer import Layer, NodeView
 from bridge.emit.layer import Tensor as LayerTensor
 from bridge_converters._windows import Window, uniform, window_of, without
-from bridge_converters.onnx_to_torch._spatial import pad_spatial, same_pads
+from bridge_converters.onnx_to_torch._spatial import even, pad_spatial, same_pads
 from bridge_converters.onnx_to_torch._table import layer_rule, lowering
 
 
@@ -41,10 +41,10 @@ def conv(
         x = pad_spatial(x, padding)
         padding = (0,) * (2 * rank)
     if rank == 1:
-        return F.conv1d(x, w, b, stride, padding[:rank], dilation, group)
+        return F.conv1d(x, w, b, even(stride), even(padding[:rank]), even(dilation), group)
     if rank == 2:
-        return F.conv2d(x, w, b, stride, padding[:rank], dilation, group)
-    return F.conv3d(x, w, b, stride, padding[:rank], dilation, group)
+        return F.conv2d(x, w, b, even(stride), even(padding[:rank]), even(dilation), group)
+    return F.conv3d(x, w, b, even(stride), even(padding[:rank]), even(dilation), group)
 
 
 @lowering("ConvTranspose", layout="channels_first")

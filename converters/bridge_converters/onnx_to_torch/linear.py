@@ -24,7 +24,9 @@ def gemm(
     transB: int = 0,
 ) -> Tensor:
     """alpha * a @ b + beta * c for matrices, c broadcast."""
-    if transB and not transA and alpha == 1.0 and (c is None or (beta == 1.0 and c.ndim == 1)):
+    if transB and not transA and alpha == 1.0 and c is None:
+        return F.linear(a, b)
+    if transB and not transA and alpha == 1.0 and c is not None and beta == 1.0 and c.ndim == 1:
         return F.linear(a, b, c)
     product = (a.T if transA else a) @ (b.T if transB else b)
     product = product if alpha == 1.0 else alpha * product

@@ -11,6 +11,7 @@ from torch import Tensor
 from bridge.emit.layer import Layer, NodeView
 from bridge_converters._windows import spatial_sizes, uniform, window_of, without
 from bridge_converters.onnx_to_torch._spatial import (
+    even,
     pad_spatial,
     same_pads,
     window_pads,
@@ -54,11 +55,23 @@ def max_pool(
         x = pad_spatial(x, ends, -math.inf if x.is_floating_point() else torch.iinfo(x.dtype).min)
         padding = (0,) * (2 * rank)
         ceil_mode = 0
+    if not any(padding) and max(dilation) == 1 and not ceil_mode:
+        if rank == 1:
+            return F.max_pool1d(x, even(kernel_shape), even(stride))
+        if rank == 2:
+            return F.max_pool2d(x, even(kernel_shape), even(stride))
+        return F.max_pool3d(x, even(kernel_shape), even(stride))
     if rank == 1:
-        return F.max_pool1d(x, kernel_shape, stride, padding[:rank], dilation, ceil_mode == 1)
+        return F.max_pool1d(
+            x, even(kernel_shape), even(stride), even(padding[:rank]), even(dilation), ceil_mode == 1
+        )
     if rank == 2:
-        return F.max_pool2d(x, kernel_shape, stride, padding[:rank], dilation, ceil_mode == 1)
-    return F.max_pool3d(x, kernel_shape, stride, padding[:rank], dilation, ceil_mode == 1)
+        return F.max_pool2d(
+            x, even(kernel_shape), even(stride), even(padding[:rank]), even(dilation), ceil_mode == 1
+        )
+    return F.max_pool3d(
+        x, even(kernel_shape), even(stride), even(padding[:rank]), even(dilation), ceil_mode == 1
+    )
 
 
 def max_pool_with_indices(
@@ -125,11 +138,23 @@ def average_pool(
             ends = window_pads(x.shape[2:], kernel_shape, stride, dilation, padding, ceil_mode)
         total = window_sum(pad_spatial(x, ends), kernel_shape, stride, dilation)
         return total / window_sum(pad_spatial(counted, ends), kernel_shape, stride, dilation)
+    if not any(padding) and not ceil_mode:
+        if rank == 1:
+            return F.avg_pool1d(x, even(kernel_shape), even(stride))
+        if rank == 2:
+            return F.avg_pool2d(x, even(kernel_shape), even(stride))
+        return F.avg_pool3d(x, even(kernel_shape), even(stride))
     if rank == 1:
-        return F.avg_pool1d(x, kernel_shape, stride, padding[:rank], ceil_mode == 1, count_include_pad == 1)
+        return F.avg_pool1d(
+            x, even(kernel_shape), even(stride), even(padding[:rank]), ceil_mode == 1, count_include_pad == 1
+        )
     if rank == 2:
-        return F.avg_pool2d(x, kernel_shape, stride, padding[:rank], ceil_mode == 1, count_include_pad == 1)
-    return F.avg_pool3d(x, kernel_shape, stride, padding[:rank], ceil_mode == 1, count_include_pad == 1)
+        return F.avg_pool2d(
+            x, even(kernel_shape), even(stride), even(padding[:rank]), ceil_mode == 1, count_include_pad == 1
+        )
+    return F.avg_pool3d(
+        x, even(kernel_shape), even(stride), even(padding[:rank]), ceil_mode == 1, count_include_pad == 1
+    )
 
 
 @lowering("LpPool", layout="channels_first")

@@ -10,15 +10,25 @@ from bridge_converters.onnx_to_torch._table import lowering
 Axes = tuple[int, ...] | Tensor | None
 
 
+def reduced_axes(axes: tuple[int, ...] | Tensor | None, rank: int) -> int | tuple[int, ...]:
+    """The axes to reduce over, by default all; a single one as a number."""
+    places = () if axes is None else axes if isinstance(axes, tuple) else tuple(axes.tolist())
+    if len(places) == 1:
+        return places[0]
+    return places or tuple(range(rank))
+
+
 @lowering("ReduceSum", since=13, const=("axes",))
 def reduce_sum(x: Tensor, axes: Axes = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Tensor:
     """The sum over the axes, by default over all."""
     if noop_with_empty_axes and (axes is None or len(axes) == 0):
         return x
-    dims = axes if isinstance(axes, tuple) or axes is None else tuple(axes.tolist())
+    dims = reduced_axes(axes, x.ndim)
     if not x.is_floating_point():
-        return torch.sum(x, dims or tuple(range(x.ndim)), keepdim=keepdims == 1, dtype=x.dtype)
-    return torch.sum(x, dims or tuple(range(x.ndim)), keepdim=keepdims == 1)
+        return torch.sum(x, dims, keepdim=keepdims == 1, dtype=x.dtype)
+    if keepdims:
+        return torch.sum(x, dims, keepdim=True)
+    return torch.sum(x, dims)
 
 
 @lowering("ReduceMean", since=13, const=("axes",))
@@ -26,11 +36,13 @@ def reduce_mean(x: Tensor, axes: Axes = None, *, keepdims: int = 1, noop_with_em
     """The mean over the axes, by default over all."""
     if noop_with_empty_axes and (axes is None or len(axes) == 0):
         return x
-    dims = axes if isinstance(axes, tuple) or axes is None else tuple(axes.tolist())
+    dims = reduced_axes(axes, x.ndim)
     if not x.is_floating_point():
-        total = torch.sum(x, dims or tuple(range(x.ndim)), keepdim=keepdims == 1)
+        total = torch.sum(x, dims, keepdim=keepdims == 1)
         return torch.div(total, x.numel() // max(total.numel(), 1), rounding_mode="trunc").to(x.dtype)
-    return torch.mean(x, dims or tuple(range(x.ndim)), keepdim=keepdims == 1)
+    if keepdims:
+        return torch.mean(x, dims, keepdim=True)
+    return torch.mean(x, dims)
 
 
 @lowering("ReduceMax", since=13, const=("axes",))
@@ -38,8 +50,10 @@ def reduce_max(x: Tensor, axes: Axes = None, *, keepdims: int = 1, noop_with_emp
     """The maximum over the axes, by default over all."""
     if noop_with_empty_axes and (axes is None or len(axes) == 0):
         return x
-    dims = axes if isinstance(axes, tuple) or axes is None else tuple(axes.tolist())
-    return torch.amax(x, dims or tuple(range(x.ndim)), keepdim=keepdims == 1)
+    dims = reduced_axes(axes, x.ndim)
+    if keepdims:
+        return torch.amax(x, dims, keepdim=True)
+    return torch.amax(x, dims)
 
 
 @lowering("ReduceMin", since=13, const=("axes",))
@@ -47,8 +61,10 @@ def reduce_min(x: Tensor, axes: Axes = None, *, keepdims: int = 1, noop_with_emp
     """The minimum over the axes, by default over all."""
     if noop_with_empty_axes and (axes is None or len(axes) == 0):
         return x
-    dims = axes if isinstance(axes, tuple) or axes is None else tuple(axes.tolist())
-    return torch.amin(x, dims or tuple(range(x.ndim)), keepdim=keepdims == 1)
+    dims = reduced_axes(axes, x.ndim)
+    if keepdims:
+        return torch.amin(x, dims, keepdim=True)
+    return torch.amin(x, dims)
 
 
 @lowering("ReduceProd", since=13, const=("axes",))
@@ -56,13 +72,11 @@ def reduce_prod(x: Tensor, axes: Axes = None, *, keepdims: int = 1, noop_with_em
     """The product over the axes, by default over all."""
     if noop_with_empty_axes and (axes is None or len(axes) == 0):
         return x
-    dims = axes if isinstance(axes, tuple) or axes is None else tuple(axes.tolist())
-    if keepdims:
-        for axis in dims or tuple(range(x.ndim)):
-            x = torch.prod(x, axis, keepdim=True, dtype=x.dtype)
-        return x
-    for axis in sorted((axis % x.ndim for axis in dims or tuple(range(x.ndim))), reverse=True):
-        x = torch.prod(x, axis, dtype=x.dtype)
+    dims = reduced_axes(axes, x.ndim)
+    if isinstance(dims, int):
+        return torch.prod(x, dims, keepdim=keepdims == 1, dtype=x.dtype)
+    for axis in sorted((axis % x.ndim for axis in dims), reverse=True):
+        x = torch.prod(x, axis, keepdim=keepdims == 1, dtype=x.dtype)
     return x
 
 
@@ -71,8 +85,8 @@ def reduce_l1(x: Tensor, axes: Axes = None, *, keepdims: int = 1, noop_with_empt
     """The sum of absolute values over the axes, by default over all."""
     if noop_with_empty_axes and (axes is None or len(axes) == 0):
         return torch.abs(x)
-    dims = axes if isinstance(axes, tuple) or axes is None else tuple(axes.tolist())
-    return torch.sum(torch.abs(x), dims or tuple(range(x.ndim)), keepdim=keepdims == 1, dtype=x.dtype)
+    dims = reduced_axes(axes, x.ndim)
+    return torch.sum(torch.abs(x), dims, keepdim=keepdims == 1, dtype=x.dtype)
 
 
 @lowering("ReduceL2", since=13, const=("axes",))
@@ -80,11 +94,11 @@ def reduce_l2(x: Tensor, axes: Axes = None, *, keepdims: int = 1, noop_with_empt
     """The square root of the sum of squares over the axes, by default over all."""
     if noop_with_empty_axes and (axes is None or len(axes) == 0):
         return torch.abs(x)
-    dims = axes if isinstance(axes, tuple) or axes is None else tuple(axes.tolist())
+    dims = reduced_axes(axes, x.ndim)
     if not x.is_floating_point():
-        squares = torch.sum(x * x, dims or tuple(range(x.ndim)), keepdim=keepdims == 1)
+        squares = torch.sum(x * x, dims, keepdim=keepdims == 1)
         return torch.sqrt(squares.double()).to(x.dtype)
-    norm: Tensor = torch.linalg.vector_norm(x, 2, dims or tuple(range(x.ndim)), keepdim=keepdims == 1)
+    norm: Tensor = torch.linalg.vector_norm(x, 2, dims, keepdim=keepdims == 1)
     return norm
 
 
@@ -95,8 +109,8 @@ def reduce_log_sum(
     """The logarithm of the sum over the axes, by default over all."""
     if noop_with_empty_axes and (axes is None or len(axes) == 0):
         return torch.log(x)
-    dims = axes if isinstance(axes, tuple) or axes is None else tuple(axes.tolist())
-    return torch.log(torch.sum(x, dims or tuple(range(x.ndim)), keepdim=keepdims == 1)).to(x.dtype)
+    dims = reduced_axes(axes, x.ndim)
+    return torch.log(torch.sum(x, dims, keepdim=keepdims == 1)).to(x.dtype)
 
 
 @lowering("ReduceLogSumExp", since=13, const=("axes",))
@@ -106,10 +120,12 @@ def reduce_log_sum_exp(
     """The logarithm of the sum of exponentials over the axes, by default over all."""
     if noop_with_empty_axes and (axes is None or len(axes) == 0):
         return x
-    dims = axes if isinstance(axes, tuple) or axes is None else tuple(axes.tolist())
+    dims = reduced_axes(axes, x.ndim)
     if not x.is_floating_point():
-        return torch.logsumexp(x.double(), dims or tuple(range(x.ndim)), keepdim=keepdims == 1).to(x.dtype)
-    return torch.logsumexp(x, dims or tuple(range(x.ndim)), keepdim=keepdims == 1)
+        return torch.logsumexp(x.double(), dims, keepdim=keepdims == 1).to(x.dtype)
+    if keepdims:
+        return torch.logsumexp(x, dims, keepdim=True)
+    return torch.logsumexp(x, dims)
 
 
 @lowering("ReduceSumSquare", since=13, const=("axes",))
@@ -119,8 +135,8 @@ def reduce_sum_square(
     """The sum of squares over the axes, by default over all."""
     if noop_with_empty_axes and (axes is None or len(axes) == 0):
         return x * x
-    dims = axes if isinstance(axes, tuple) or axes is None else tuple(axes.tolist())
-    return torch.sum(x * x, dims or tuple(range(x.ndim)), keepdim=keepdims == 1, dtype=x.dtype)
+    dims = reduced_axes(axes, x.ndim)
+    return torch.sum(x * x, dims, keepdim=keepdims == 1, dtype=x.dtype)
 
 
 @lowering("ArgMax", since=13)
@@ -128,7 +144,9 @@ def arg_max(x: Tensor, *, axis: int = 0, keepdims: int = 1, select_last_index: i
     """The index of the first (or last) maximum along an axis."""
     if select_last_index:
         return x.shape[axis] - 1 - torch.argmax(torch.flip(x, (axis,)), axis, keepdim=keepdims == 1)
-    return torch.argmax(x, axis, keepdim=keepdims == 1)
+    if keepdims:
+        return torch.argmax(x, axis, keepdim=True)
+    return torch.argmax(x, axis)
 
 
 @lowering("ArgMin", since=13)
@@ -136,7 +154,9 @@ def arg_min(x: Tensor, *, axis: int = 0, keepdims: int = 1, select_last_index: i
     """The index of the first (or last) minimum along an axis."""
     if select_last_index:
         return x.shape[axis] - 1 - torch.argmin(torch.flip(x, (axis,)), axis, keepdim=keepdims == 1)
-    return torch.argmin(x, axis, keepdim=keepdims == 1)
+    if keepdims:
+        return torch.argmin(x, axis, keepdim=True)
+    return torch.argmin(x, axis)
 
 
 @lowering("CumSum", const=("axis",))

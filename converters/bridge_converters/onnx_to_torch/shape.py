@@ -107,8 +107,10 @@ def split(
     axis: int = 0,
     num_outputs: int | None = None,
     outputs: int = 1,
-) -> tuple[Tensor, ...]:
+) -> Tensor | tuple[Tensor, ...]:
     """x cut along an axis into pieces of the given sizes, or into equal ones (the last may be smaller)."""
+    if outputs == 1:
+        return x
     if split is not None:
         return torch.split(x, list(split) if isinstance(split, tuple) else split.tolist(), axis)
     count = num_outputs or outputs
@@ -134,8 +136,10 @@ def pad(
     """x with begins and ends added to (or, where negative, cut from) the given axes."""
     amounts = pads if isinstance(pads, tuple) else pads.tolist()
     places = tuple(range(x.ndim)) if axes is None else axes if isinstance(axes, tuple) else axes.tolist()
+    if mode == "constant" and not constant_value:
+        return F.pad(x, last_axis_first(x.ndim, amounts, places))
     if mode == "constant":
-        return F.pad(x, last_axis_first(x.ndim, amounts, places), value=constant_value or 0)
+        return F.pad(x, last_axis_first(x.ndim, amounts, places), value=constant_value)
     begins, ends = [0] * x.ndim, [0] * x.ndim
     for axis, begin, end in zip(places, amounts[: len(places)], amounts[len(places) :], strict=True):
         begins[axis], ends[axis] = begin, end
@@ -213,7 +217,7 @@ def constant_of_shape(shape: Ints | Tensor, *, value: Tensor | None = None) -> T
     sizes = shape if isinstance(shape, tuple) else tuple(shape.tolist())
     if value is None:
         return torch.zeros(sizes)
-    return value.reshape(()).expand(sizes)
+    return value.expand(sizes)
 
 
 @lowering("Range")

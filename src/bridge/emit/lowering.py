@@ -6,9 +6,8 @@ specification's defaults; an optional input has the default None; several output
 emitter prints its body: inline where it is a single expression, as a helper function otherwise.
 
 An operator with optional outputs has one more keyword-only parameter, `outputs: int`: the number of
-outputs of the node. The body returns a bare tensor if that is 1 and a tuple otherwise; Split, whose
-outputs are variadic, always returns a tuple. A tensor attribute (ConstantOfShape's `value`) arrives as a
-0-d tensor.
+outputs of the node. The body returns a bare tensor if that is 1 and a tuple otherwise. A
+tensor attribute (ConstantOfShape's `value`) arrives as a 0-d tensor.
 
 What a body may ask about its tensors and the emitter may fold: `x.ndim`, `x is None`, the dtype
 (torch: `x.is_floating_point()`, `x.dtype == torch.bool`; tf: `x.dtype.is_floating`, `.is_integer`,
@@ -37,9 +36,8 @@ class Lowering:
 
     `since` is the opset version from which the body holds. `const` names the inputs that arrive as
     Python values (int, float, tuple of them) where they are known at conversion and have at most one
-    axis, `static` those that
-    must be known: without them the node is reported as unsupported. `layout` is the layout in which
-    the body computes if the operator is layout-sensitive, and None if it takes any. Only activations
+    axis, `static` those that must be known: without them the node is reported as unsupported. `layout`
+    is the layout in which the body computes if the operator is layout-sensitive, and None if it takes any. Only activations
     (input 0 and output 0) are stored in that layout; weights, and constants that speak of axes such as
     Resize's `sizes`, stay as ONNX has them. `supports` answers why a node is beyond the body, and None
     if it is not.

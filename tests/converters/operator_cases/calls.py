@@ -61,7 +61,7 @@ def call(lowering: Lowering, case: Case, convert: Callable[[Array], Any]) -> Cal
     for attribute in case.node().attribute:
         value = helper.get_attribute_value(attribute)
         if isinstance(value, onnx.TensorProto):
-            value = convert(numpy_helper.to_array(value))
+            value = convert(numpy_helper.to_array(value).reshape(()))
         elif isinstance(value, bytes):
             value = value.decode()
         elif isinstance(value, list):
