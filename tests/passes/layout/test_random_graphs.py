@@ -24,6 +24,13 @@ class Growing:
         self.b = builder
         self.draw = draw
         self.values: list[str] = []
+        self._weights: dict[tuple[int, ...], str] = {}
+
+    def weight(self, *shape: int) -> str:
+        """A new weight, or one of this shape that is in use already."""
+        if shape not in self._weights or self.draw(st.booleans()):
+            self._weights[shape] = self.b.weight(*shape, trained=self.draw(st.booleans()))
+        return self._weights[shape]
 
     def add(self, name: str, shape: tuple[int, ...]) -> None:
         if 0 < int(np.prod(shape)) <= 4096:
@@ -127,7 +134,7 @@ def with_constant(g: Growing) -> None:
         size if g.draw(st.booleans()) and (i or len(kept) < len(shape)) else 1 for i, size in enumerate(kept)
     )
     op = g.draw(st.sampled_from(["Add", "Mul", "PRelu", "Greater"]))
-    weight = g.b.weight(*kept, trained=g.draw(st.booleans()))
+    weight = g.weight(*kept)
     result = g.b.op(op, name, weight)
     if op == "Greater":
         result = g.b.op("Where", result, name, weight)
@@ -263,9 +270,9 @@ def dense(g: Growing) -> None:
         name, shape = g.b.op("Flatten", name, axis=1), (shape[0], int(np.prod(shape[1:])))
     out = g.draw(st.sampled_from([4, 6, 12]))
     if len(shape) == 2 and g.draw(st.booleans()):
-        result = g.b.op("Gemm", name, g.b.weight(out, shape[-1]), g.b.weight(out), transB=1)
+        result = g.b.op("Gemm", name, g.weight(out, shape[-1]), g.weight(out), transB=1)
     else:
-        result = g.b.op("MatMul", name, g.b.weight(shape[-1], out))
+        result = g.b.op("MatMul", name, g.weight(shape[-1], out))
     g.add(result, (*shape[:-1], out))
 
 
@@ -280,7 +287,7 @@ def joined_dense(g: Growing) -> None:
         width = sum(g.b.shapes[name][1] for name in names)
         x = g.b.op("Tanh", g.b.op("Concat", *names, axis=1))
         g.add(x, (2, width))
-        g.add(g.b.op("MatMul", x, g.b.weight(width, 6)), (2, 6))
+        g.add(g.b.op("MatMul", x, g.weight(width, 6)), (2, 6))
 
 
 def sizing(g: Growing) -> None:
