@@ -255,6 +255,9 @@ def test_without_float64_fixed_tolerances_decide_and_the_report_says_so(sides: _
     assert report.passed
     assert "fixed tolerances" in report.reference
     assert any("no float64 here" in note for note in report.notes)
+    narrow = sides({"fp64": "narrow"}, {})
+    assert narrow.passed
+    assert any("an output stays float32" in note for note in narrow.notes)
     assert sides({"fp64": "no"}, {"error": 2e-5}).verdict == "could not be checked"
     assert sides({"fp64": "no"}, {"error": 0.1}).verdict == "different"
 
@@ -350,3 +353,10 @@ def test_junit_tells_failures_from_errors(source: Path, tmp_path: Path, sides: _
     suite = ElementTree.parse(tmp_path / "unchecked.xml").getroot()[0]
     assert (suite.get("failures"), suite.get("errors")) == ("0", "2")
     assert suite.get("tests") == str(len(suite.findall("testcase")))
+
+
+def test_weights_that_cannot_be_read_leave_the_verdict_open(sides: _Sides, tmp_path: Path) -> None:
+    source = Party("source", "side_models:load", {"weights": "fail"})
+    report = verify(source, Party("target", "side_models:load", {}, tmp_path))  # type: ignore[arg-type]
+    assert report.verdict == "could not be checked"
+    assert "OSError: unreadable" in report.reasons[0]

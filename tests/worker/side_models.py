@@ -27,6 +27,8 @@ class Affine:
         self.notes = ["made by hand"]
 
     def weights(self) -> Any:
+        if self._request.get("weights") == "fail":
+            raise OSError("unreadable")
         return {"offset": np.float32(0.5)} if self._request.get("weights", True) else None
 
     def run(self, feeds: Any) -> Any:
@@ -59,6 +61,8 @@ class Affine:
             raise NotImplementedError("no float64 here")
         if self._request.get("fp64") == "crash":
             os.abort()
+        if self._request.get("fp64") == "narrow":
+            return self.run(feeds)
         y = feeds["x"].astype(float) * feeds["scale"] + 0.5
         return [y, y.argmax(-1)]
 

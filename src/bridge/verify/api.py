@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -13,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from bridge.errors import BridgeError, InputError
+from bridge.errors import BridgeError, ExitCode, InputError
 from bridge.formats.request import InputSpec, ReadRequest
 from bridge.hub.weights import WeightMap
 from bridge.verify import inputs as drawing
-from bridge.verify.compare import OutputResult, Sample, Verdict, compare_output
-from bridge.verify.inputs import Draw, InputPlan, Role
-from bridge.verify.pairing import output_order, pair
+from bridge.verify.fitting import common_sizes, vocabularies
+from bridge.verify.inputs import Draw, InputPlan
+from bridge.verify.judging import Ran, conclude, judge_outputs, no_reference, signature_mismatch
+from bridge.verify.pairing import pair
 from bridge.verify.parties import Party, resolve
 from bridge.verify.report import DrawReport, InputReport, Report, SideReport, Timing
 from bridge.verify.user_inputs import UserInputs, apply_specs, split, user_draws
@@ -85,17 +85,6 @@ def verify(
         )
 
 
-@dataclass
-class _Ran:
-    """What one draw gave: runs of both sides; the reference and why there is none."""
-
-    draw: Draw
-    source: Run
-    target: Run | None
-    target_failure: str | None
-    reference: list[Array] | None = None
-
-
 class _Verification:
     """The steps of one verification, over two started workers."""
 
@@ -132,88 +121,49 @@ class _Verification:
         weights = self._source_side.submit_weights()
         source = self._source_side.description(loading)
         target = self._target_side.description(loading_target)
-        mismatch = _signature_mismatch(source, target)
+        mismatch = signature_mismatch(source, target)
         if mismatch is not None:
-            return self._report(source, target, [], (mismatch,), None, "the signatures differ", "nothing")
+            return self._report(
+                source, target, [], _Weights(None, "the signatures differ"), "nothing", mismatch
+            )
         names = pair([each.name for each in source.inputs], [each.name for each in target.inputs])
         asked = apply_specs(source.inputs, specs)
         draws = user_draws(sets, asked)
         if draw:
-            draws += self._drawn(self._fixed(asked, target, names), batches)
+            draws += self._drawn(*common_sizes(asked, target, names), batches)
         self._say("running both versions")
-        files = {draw.name: self._write(draw) for draw in draws}
+        files = {each.name: self._write(each) for each in draws}
         running = {name: self._source_side.submit_run(file, name) for name, file in files.items()}
         target_running = {
-            draw.name: self._target_side.submit_run(self._renamed(draw, files[draw.name], names), draw.name)
-            for draw in draws
+            each.name: self._target_side.submit_run(self._renamed(each, files[each.name], names), each.name)
+            for each in draws
         }
         reference = {
-            draw.name: self._source_side.submit_run(files[draw.name], draw.name, fp64=True)
-            for draw in draws
-            if draw.referenced
+            each.name: self._source_side.submit_run(files[each.name], each.name, fp64=True)
+            for each in draws
+            if each.referenced
         }
-        compared, note = self._weights(weights)
+        compared = self._weights(weights)
         ran = self._collect(draws, running, target_running)
         self._say("running the source in float64")
         held_against = self._add_references(ran, reference)
-        if sum(_samples(each.draw) for each in ran) == 1:
+        if sum(each.draw.batch or 1 for each in ran) == 1:
             self._notes.append("one input alone cannot show whether the outputs vary with it; give several")
-        return self._report(source, target, ran, (), compared, note, held_against)
+        return self._report(source, target, ran, compared, held_against)
 
-    def _fixed(
-        self, specs: Sequence[TensorSpec], target: Description, names: Mapping[str, str]
-    ) -> list[TensorSpec]:
-        """The source's inputs, with the sizes that the target fixes where the source leaves them open."""
-        fixed = []
-        for spec in specs:
-            other = next(each for each in target.inputs if each.name == names[spec.name])
-            shape = spec.shape
-            if shape is None or spec.dtype is None:
-                shape, dtype = shape or other.shape, spec.dtype or other.dtype
-                spec = replace(spec, shape=shape, dtype=dtype)
-            if shape is not None and other.shape is not None and len(shape) == len(other.shape):
-                merged = tuple(
-                    theirs if isinstance(theirs, int) and not isinstance(ours, int) else ours
-                    for ours, theirs in zip(shape, other.shape, strict=True)
-                )
-                if merged != shape:
-                    self._notes.append(
-                        f"the target takes the input {spec.name!r} with fixed sizes only: {merged}"
-                    )
-                    spec = replace(spec, shape=merged)
-            fixed.append(spec)
-        return fixed
-
-    def _drawn(self, specs: Sequence[TensorSpec], batches: Sequence[int] | None) -> list[Draw]:
-        plans = self._with_token_limits(drawing.plan(specs))
+    def _drawn(
+        self, specs: Sequence[TensorSpec], notes: Sequence[str], batches: Sequence[int] | None
+    ) -> list[Draw]:
+        plans, more_notes = vocabularies(drawing.plan(specs), self._source_runs)
+        self._notes += [*notes, *more_notes]
         return drawing.draws(plans, seed=self._seed, batches=batches)
-
-    def _with_token_limits(self, plans: list[InputPlan]) -> list[InputPlan]:
-        """Find, for every input of token ids, the largest of a few vocabularies that the source runs."""
-        for each in plans:
-            if each.role is not Role.TOKENS:
-                continue
-            for limit in drawing.TOKEN_LIMITS:
-                trial = drawing.with_limit(plans, each.name, limit)
-                if limit == drawing.TOKEN_LIMITS[-1] or self._source_runs(trial, f"{each.name}-{limit}"):
-                    plans = trial
-                    self._notes.append(
-                        f"the values of the input {each.name!r} are drawn from 0 to {limit - 1}"
-                    )
-                    break
-        return plans
 
     def _source_runs(self, plans: Sequence[InputPlan], name: str) -> bool:
         trial = drawing.draw(
             plans, seed=self._seed, index=0, rule="typical", batch=drawing.DEFAULT_BATCHES[0]
         )
-        safe = re.sub(r"\W", "_", name)
-        number = self._source_side.submit_run(self._write(trial, f"trial-{safe}"), f"trial-{safe}")
-        try:
-            self._source_side.result(number)
-        except TaskFailure:
-            return False
-        return True
+        number = self._source_side.submit_run(self._write(trial, name), name)
+        return isinstance(_outcome(self._source_side, number, name), Run)
 
     def _write(self, draw: Draw, name: str | None = None) -> Path:
         file = self._source_side.scratch / f"{name or draw.name}.in.safetensors"
@@ -233,42 +183,36 @@ class _Verification:
         draws: Sequence[Draw],
         running: Mapping[str, int],
         target_running: Mapping[str, int],
-    ) -> list[_Ran]:
+    ) -> list[Ran]:
         """The outputs of both sides; inputs that the source itself refuses are left out, and noted."""
         ran = []
-        failure: TaskFailure | None = None
+        refusal = None
         for draw in draws:
-            try:
-                source = self._source_side.outputs(running[draw.name], draw.name)
-            except TaskFailure as error:
-                failure = failure or error
-                if draw.rule == "user":
-                    raise InputError(
-                        f"the source cannot run the given inputs: {error.text}",
-                        hint="check their shapes and types with bridge inspect",
-                    ) from error
-                self._notes.append(f"the source does not run the inputs {draw.name}: {error.text}")
+            source = _outcome(self._source_side, running[draw.name], draw.name)
+            if isinstance(source, Run):
+                target = _outcome(self._target_side, target_running[draw.name], draw.name)
+                ran.append(Ran(draw, source, target))
                 continue
-            try:
-                target = self._target_side.outputs(target_running[draw.name], draw.name)
-                ran.append(_Ran(draw, source, target, None))
-            except TaskFailure as error:
-                ran.append(_Ran(draw, source, None, error.text))
-        if not ran and failure is not None:
+            refusal = refusal or source
+            if draw.rule == "user":
+                raise InputError(
+                    f"the source cannot run the given inputs: {source}",
+                    hint="check their shapes and types with bridge inspect",
+                )
+            self._notes.append(f"the source does not run the inputs {draw.name}: {source}")
+        if not ran:
             raise InputError(
-                f"the source runs none of the inputs that were drawn for it: {failure.text}",
+                f"the source runs none of the inputs that were drawn for it: {refusal}",
                 hint="give its inputs: --input NAME=SHAPE:DTYPE, or arrays in an .npz file",
-            ) from failure
+            )
         return ran
 
-    def _add_references(self, ran: Sequence[_Ran], numbers: Mapping[str, int]) -> str:
+    def _add_references(self, ran: Sequence[Ran], numbers: Mapping[str, int]) -> str:
+        """Attach the float64 outputs; what the outputs are held against, in words."""
         for each in [one for one in ran if one.draw.referenced]:
-            try:
-                run = self._source_side.outputs(numbers[each.draw.name], each.draw.name, fp64=True)
-            except BridgeError as error:
-                if not isinstance(error, TaskFailure) and error.exit_code == 3:
-                    raise
-                reason = error.text if isinstance(error, TaskFailure) else error.message
+            run = _outcome(self._source_side, numbers[each.draw.name], each.draw.name, fp64=True)
+            reason = run if isinstance(run, str) else no_reference(each.source.outputs, run.outputs)
+            if isinstance(run, str) or reason is not None:
                 for other in ran:
                     other.reference = None
                 self._notes.append(
@@ -279,56 +223,52 @@ class _Verification:
             each.reference = run.outputs
         return "the source computed in float64 by its own framework"
 
-    def _weights(self, number: int) -> tuple[WeightsResult | None, str]:
+    def _weights(self, number: int) -> _Weights:
         """Compare the target's weight file with the source's tensors through the weight map."""
         directory = self._target.converted
         if directory is None:
-            return None, "the target has no weight map (weights.json)"
+            return _Weights(None, "the target has no weight map (weights.json)")
         try:
             tensors = self._source_side.weights(number)
         except TaskFailure as error:
-            return None, f"the source's weights cannot be read: {error.text}"
+            reason = f"the source's weights cannot be read: {error.text}"
+            return _Weights(None, reason, failed=True)
         if tensors is None:
-            return None, "the source has no names for its weights"
+            return _Weights(None, "the source has no names for its weights")
         weight_map = WeightMap.load(directory / "weights.json")
         if not is_of(weight_map, tensors):
-            return None, "the target's weight map is of another source"
+            return _Weights(None, "the target's weight map is of another source")
         found = read_tensors(str(directory / "model.safetensors"))
-        return compare_weights(weight_map, tensors, found), ""
+        return _Weights(compare_weights(weight_map, tensors, found))
 
     def _report(
         self,
         source: Description,
         target: Description,
-        ran: Sequence[_Ran],
-        reasons: tuple[str, ...],
-        weights: WeightsResult | None,
-        weights_note: str,
+        ran: Sequence[Ran],
+        weights: _Weights,
         reference: str,
+        mismatch: str | None = None,
     ) -> Report:
-        failed = tuple(
-            f"the target fails on the inputs {each.draw.name}, which the source runs: {each.target_failure}"
-            for each in ran
-            if each.target_failure is not None
-        )
-        both = [(each, each.target) for each in ran if each.target is not None]
-        results, mismatch = _results(source, target, both)
+        results, failures = judge_outputs(source, target, ran)
         if mismatch is not None:
-            reasons = (*reasons, mismatch)
-        verdict, why = _verdict((*reasons, *failed), results, weights)
+            failures.append(mismatch)
+        verdict, reasons = conclude(
+            failures, results, weights.result, weights.note if weights.failed else None
+        )
         runs = [each.source for each in ran]
-        target_runs = [run for _, run in both]
+        target_runs = [each.target for each in ran if isinstance(each.target, Run)]
         return Report(
             verdict=verdict,
-            reasons=why,
+            reasons=reasons,
             source=SideReport(self._source.path, source.what, source.notes),
             target=SideReport(self._target.path, target.what, target.notes),
             seed=self._seed,
             reference=reference,
             outputs=tuple(results),
             draws=tuple(_draw_report(each.draw) for each in ran),
-            weights=weights,
-            weights_note=weights_note,
+            weights=weights.result,
+            weights_note=weights.note,
             notes=tuple(dict.fromkeys((*self._notes, *source.notes, *target.notes))),
             timing=Timing(
                 time.monotonic() - self._started,
@@ -340,79 +280,28 @@ class _Verification:
         )
 
 
-def _samples(draw: Draw) -> int:
-    """How many inputs a set holds; 1 where it has no batch."""
-    return draw.batch or 1
+@dataclass(frozen=True)
+class _Weights:
+    """The comparison of the weights, or why there is none; `failed` where there should be one."""
+
+    result: WeightsResult | None
+    note: str = ""
+    failed: bool = False
 
 
-def _signature_mismatch(source: Description, target: Description) -> str | None:
-    if len(source.inputs) != len(target.inputs):
-        return f"the source has {len(source.inputs)} inputs, the target {len(target.inputs)}"
-    if source.outputs is not None and target.outputs is not None:
-        return _count_mismatch(len(source.outputs), len(target.outputs))
-    return None
+def _outcome(side: Side, number: int, name: str, *, fp64: bool = False) -> Run | str:
+    """The answer to a run, or in words why the model refused it.
 
-
-def _count_mismatch(source: int, target: int) -> str | None:
-    return None if source == target else f"the source has {source} outputs, the target {target}"
-
-
-def _results(
-    source: Description, target: Description, ran: Sequence[tuple[_Ran, Run]]
-) -> tuple[list[OutputResult], str | None]:
-    """Every output judged; or, instead, that the numbers of outputs differ."""
-    if not ran:
-        return [], None
-    for each, run in ran:
-        mismatch = _count_mismatch(len(each.source.outputs), len(run.outputs))
-        if mismatch is not None:
-            return [], mismatch
-    count = len(ran[0][0].source.outputs)
-    names = source.outputs or target.outputs or [f"output{position}" for position in range(count)]
-    order = output_order(source.outputs, target.outputs, count)
-    results = []
-    for position, name in enumerate(names):
-        samples = [
-            Sample(
-                each.draw.name,
-                each.draw.rule,
-                each.draw.batch,
-                each.source.outputs[position],
-                run.outputs[order[position]],
-                None if each.reference is None else each.reference[position],
-            )
-            for each, run in ran
-        ]
-        results.append(compare_output(name, samples))
-    return results, None
-
-
-def _verdict(
-    failures: Sequence[str], outputs: Sequence[OutputResult], weights: WeightsResult | None
-) -> tuple[Verdict, tuple[str, ...]]:
-    different = list(failures)
-    different += [
-        f"output {each.name}: {reason}"
-        for each in outputs
-        if each.verdict == "different"
-        for reason in each.reasons
-    ]
-    if weights is not None and not weights.passed:
-        wrong = len(weights.differences) + len(weights.unmapped)
-        different.append(f"{wrong} of {weights.compared} weights are not the source's")
-    if different:
-        return "different", tuple(different)
-    unchecked = [
-        f"output {each.name}: {reason}"
-        for each in outputs
-        if each.verdict == "could not be checked"
-        for reason in each.reasons
-    ]
-    if not outputs:
-        unchecked.append("there are no outputs to compare")
-    elif not any(each.varies or each.varies is None for each in outputs):
-        unchecked.append("no output varies with the inputs, so their equality proves nothing")
-    return ("could not be checked", tuple(unchecked)) if unchecked else ("equivalent", ())
+    Raises EnvironmentFailure where the worker died or took too long.
+    """
+    try:
+        return side.outputs(number, name, fp64=fp64)
+    except TaskFailure as error:
+        return error.text
+    except BridgeError as error:
+        if error.exit_code is ExitCode.ENVIRONMENT:
+            raise
+        return error.message
 
 
 def _draw_report(draw: Draw) -> DrawReport:

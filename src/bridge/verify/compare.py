@@ -107,12 +107,13 @@ def compare_output(name: str, samples: Sequence[Sample]) -> OutputResult:
     mismatch = _type_mismatches(samples)
     if mismatch:
         return OutputResult(name, dtype, "different", mismatch)
-    if _is_inexact(samples[0].source):
+    if is_inexact(samples[0].source):
         return _compare_inexact(name, dtype, samples)
     return _compare_exact(name, dtype, samples)
 
 
-def _is_inexact(array: Array) -> bool:
+def is_inexact(array: Array) -> bool:
+    """Whether an array holds floating-point or complex numbers."""
     return array.dtype.kind in "fc" or array.dtype.name in ("bfloat16", "float8_e4m3fn", "float8_e5m2")
 
 
