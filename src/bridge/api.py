@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -254,7 +254,7 @@ class _Made:
             self._notes = (*self._notes, "not checked: the two versions take different layouts")
             return
         target = directory / "model.onnx" if self._target == "onnx" else directory
-        report = verify(
+        self._report = verify(
             self._request,
             target,
             inputs=inputs if isinstance(inputs, str | Path) or _are_arrays(inputs) else None,
