@@ -48,7 +48,7 @@ def recognise_batch_norm(model: ir.Model) -> ir.Model:
     The four tensors stay as they are but for a reshape to a vector. Where the channels are not axis 1,
     the node stands between two transposes. The momentum, which inference does not need, is ONNX's default.
     """
-    for node in list(model.graph):
+    for node in reversed(list(model.graph)):
         if node.graph is None or node.domain != "" or node.op_type not in ("Add", "Mul", "Div", "Sub"):
             continue
         norm = _folded_form(node) or _plain_form(node)

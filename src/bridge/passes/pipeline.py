@@ -52,10 +52,10 @@ class Pass:
 
 
 PASSES: tuple[Pass, ...] = (
+    Pass("give trained tensors their recipes", attach_recipes),
     Pass("inline functions", inline_functions),
     Pass("bring to the hub's opset", to_hub_opset),
     Pass("lift constants to initializers", lift_constants),
-    Pass("give trained tensors their recipes", attach_recipes),
     Pass("drop what is unused", drop_unused),
     Pass("infer shapes and fold what is static", fold_static),
     Pass("drop identities", drop_identities),
