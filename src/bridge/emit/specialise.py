@@ -199,6 +199,10 @@ class _FoldExpressions(ast.NodeTransformer):
                 named = {each.id for each in ast.walk(kinds) if isinstance(each, ast.Name)}
                 if name in self._tensors and named <= _SAFE.keys():
                     return ast.Constant(False)
+            case ast.Slice(lower=lower, upper=upper, step=step):
+                return ast.Slice(*(None if _is_none(bound) else bound for bound in (lower, upper, step)))
+            case ast.Tuple(elts=elements) | ast.List(elts=elements):
+                node.elts = [inner for each in elements for inner in _unpacked(each)]
         return node
 
     def _choose(self, node: ast.IfExp) -> ast.expr:
@@ -321,6 +325,19 @@ def _kind(dtype: str) -> str:
     if dtype.startswith(("bfloat", "float")):
         return "f"
     return {"int": "i", "uint": "u", "bool": "b", "complex": "c"}.get(dtype.rstrip("0123456789"), "O")
+
+
+def _is_none(node: ast.expr | None) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
+
+
+def _unpacked(node: ast.expr) -> list[ast.expr]:
+    """The elements that a starred tuple display stands for; any other expression itself."""
+    match node:
+        case ast.Starred(value=ast.Tuple(elts=elements)):
+            return elements
+        case _:
+            return [node]
 
 
 def _constant(node: ast.expr) -> tuple[bool, Any]:
