@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from bridge.emit.dialect import Signature
-from bridge.emit.names import Namespace, identifier
+from bridge.emit.names import Namespace, attribute
 from bridge.errors import BridgeError
 
 
@@ -21,7 +21,7 @@ def save(directory: Path, inputs: Signature, outputs: Signature) -> list[str]:
     """
     model = load_model(directory)
     names = Namespace()
-    input_names = [names.claim(identifier(name, default="input")) for name in inputs.names]
+    input_names = [names.claim(attribute(name, default="input")) for name in inputs.names]
     specs = [
         tf.TensorSpec(
             None if shape is None else [None if isinstance(size, str) else size for size in shape],

@@ -10,7 +10,10 @@ from collections.abc import Collection, Iterable
 
 _WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 
-RESERVED = frozenset({*keyword.kwlist, *keyword.softkwlist, *dir(builtins), "self", "cls"})
+_USUAL_ARGUMENTS = frozenset({"input", "id", "type", "format", "filter", "hash", "object", "help"})
+"""Builtins that models often call an input, and that emitted code never calls."""
+
+RESERVED = frozenset({*keyword.kwlist, *keyword.softkwlist, *dir(builtins), "self", "cls"} - _USUAL_ARGUMENTS)
 """Names that emitted code never binds, whatever the model calls its parts."""
 
 _MAX_LENGTH = 60

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -55,8 +55,7 @@ def emit(model: ir.Model, table: LoweringTable, dialect: Dialect) -> Emitted:
         dissolved |= clashes
     class_writer = ClassWriter(modules.root, {each: bodies[each][0] for each in bodies}, dialect)
     classes = class_writer.classes()
-    inputs = _signature(list(model.graph.inputs), bodies[modules.root][0].parameters)
-    outputs = _signature(list(model.graph.outputs), [value.name or "" for value in model.graph.outputs])
+    inputs, outputs = _signature(model.graph.inputs), _signature(model.graph.outputs)
     text = _print(classes, class_writer, bodies, dialect, inputs, outputs)
     tensors, weights = _tensors(model, plan_, modules, dialect)
     anchors = _anchors(text, classes, bodies, modules, dialect, planner)
@@ -89,9 +88,9 @@ def region_scopes(region: tree.Region) -> set[Scope]:
     return found
 
 
-def _signature(values: list[ir.Value], names: list[str]) -> Signature:
+def _signature(values: Sequence[ir.Value]) -> Signature:
     return Signature(
-        names=tuple(names),
+        names=tuple(each.name or "" for each in values),
         dtypes=tuple("float32" if each.dtype is None else each.dtype.numpy().name for each in values),
         shapes=tuple(
             None
