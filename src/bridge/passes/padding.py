@@ -133,7 +133,7 @@ def _pad(
     metadata.set_location(pad, metadata.location_of(node))
     graph.insert_before(node, pad)
     padded = pad.outputs[0]
-    padded.name = _free_value_name(graph, f"{name}.pad")
+    pad.name = padded.name = _free_value_name(graph, f"{name}.pad")
     padded.type = data.type
     added = (0, 0, *(begin + end for begin, end in zip(begins, ends, strict=True)))
     padded.shape = ir.Shape(
@@ -227,6 +227,7 @@ def _crop(node: ir.Node, begins: tuple[int, ...], ends: tuple[int, ...], graph: 
     wider = ir.node(node.op_type, node.inputs, dict(node.attributes.items()), outputs=[wide])
     wider.name = node.name
     wider.metadata_props.update(node.metadata_props)
+    crop.name = f"{name}.crop"
     graph.insert_before(node, [wider, crop])
     take_over(output, crop.outputs[0])
     graph.remove(node, safe=True)
