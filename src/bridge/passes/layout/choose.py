@@ -38,6 +38,7 @@ _DYNAMIC = 16
 """The size assumed for a dynamic axis other than the first."""
 
 _SWEEPS = 16
+"""How often all sites are revised at most; each revision lowers the total cost."""
 
 
 @dataclass
@@ -52,6 +53,8 @@ class _End:
 
 @dataclass
 class _Net:
+    """A base value with everything that makes or reads it; `size` is what moving it once costs."""
+
     dims: Dims | None
     ends: list[_End] = field(default_factory=list)
     size: int = 0
@@ -63,6 +66,7 @@ class _Net:
         return base if self.dims is None else without_idle_fold(base, self.dims)
 
     def cost(self, storages: set[Storage]) -> int:
+        """What it costs to have the value in all these storages; undoing a fold takes three steps."""
         if len(storages) < 2 or self.dims is None:
             return 0
         different = {distinction(storage, self.dims) for storage in storages}
@@ -79,7 +83,6 @@ def choose(graph: LayoutGraph) -> None:
 class _Chooser:
     def __init__(self, graph: LayoutGraph) -> None:
         self._sites = graph.sites
-        self._nets: list[_Net] = []
         self._ends: list[list[tuple[_Net, _End]]] = [[] for _ in graph.sites]
         self._native = [False] * len(graph.sites)
         nets: dict[ir.Value, _Net] = {}
@@ -91,7 +94,6 @@ class _Chooser:
                 if base not in nets:
                     dims = graph.dims(base)
                     nets[base] = _Net(dims, size=_size(dims))
-                    self._nets.append(nets[base])
                 end = _End(index, position, is_result, perm)
                 nets[base].ends.append(end)
                 self._ends[index].append((nets[base], end))
