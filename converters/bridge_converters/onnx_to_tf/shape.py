@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from bridge.emit.layer import Layer, NodeView
+from bridge_converters._casts import cast_beyond
 from bridge_converters.onnx_to_tf._table import layer_rule, lowering
 
 Ints = tuple[int, ...]
@@ -164,7 +165,7 @@ def source_index(index: tf.Tensor, size: tf.Tensor, mode: str) -> tf.Tensor:
     return size - 1 - tf.abs(index % period - (size - 1))
 
 
-@lowering("Cast")
+@lowering("Cast", supports=cast_beyond)
 def cast(x: tf.Tensor, *, saturate: int = 1, to: int) -> tf.Tensor:
     """x in another dtype (a number of onnx.TensorProto)."""
     if to == 1:
@@ -198,7 +199,7 @@ def cast(x: tf.Tensor, *, saturate: int = 1, to: int) -> tf.Tensor:
     return tf.cast(x, tf.bfloat16)
 
 
-@lowering("CastLike")
+@lowering("CastLike", supports=cast_beyond)
 def cast_like(x: tf.Tensor, target_type: tf.Tensor, *, saturate: int = 1) -> tf.Tensor:
     """x in the dtype of another tensor."""
     return tf.cast(x, target_type.dtype)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bridge.emit.layer import Layer, NodeView
+from bridge_converters._casts import cast_beyond
 from bridge_converters.onnx_to_torch._table import layer_rule, lowering
 
 Ints = tuple[int, ...]
@@ -43,7 +44,7 @@ def reshape(x: Tensor, shape: Ints | Tensor, *, allowzero: int = 0) -> Tensor:
     if isinstance(shape, tuple) and 0 not in shape[1:]:
         return torch.reshape(x, (x.shape[0], *shape[1:]))
     sizes = shape if isinstance(shape, tuple) else shape.tolist()
-    return torch.reshape(x, [x.shape[i] if n == 0 and not allowzero else n for i, n in enumerate(sizes)])
+    return torch.reshape(x, [x.shape[i] if not allowzero and n == 0 else n for i, n in enumerate(sizes)])
 
 
 @lowering("Flatten")
@@ -171,7 +172,7 @@ def source_index(index: Tensor, size: int, mode: str) -> Tensor:
     return size - 1 - torch.abs(index % period - (size - 1))
 
 
-@lowering("Cast")
+@lowering("Cast", supports=cast_beyond)
 def cast(x: Tensor, *, saturate: int = 1, to: int) -> Tensor:
     """x in another dtype (a number of onnx.TensorProto)."""
     if to == 1:
@@ -205,7 +206,7 @@ def cast(x: Tensor, *, saturate: int = 1, to: int) -> Tensor:
     return x.to(torch.bfloat16)
 
 
-@lowering("CastLike")
+@lowering("CastLike", supports=cast_beyond)
 def cast_like(x: Tensor, target_type: Tensor, *, saturate: int = 1) -> Tensor:
     """x in the dtype of another tensor."""
     return x.to(target_type.dtype)

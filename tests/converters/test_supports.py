@@ -1,0 +1,64 @@
+"""What the lowerings of both targets say they cannot do."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from bridge_converters._casts import cast_beyond
+from bridge_converters._resize import resize_beyond
+from operator_cases.case import Case, case, draw, ints
+from operator_cases.layers import LayerCase, view_of
+
+_X = draw(2, 3, 4, 4)
+
+
+def view(each: Case) -> object:
+    constants = tuple(i for i, value in enumerate(each.inputs) if i and value is not None)
+    return view_of(LayerCase(each, None, None, constants=constants), "channels_first")
+
+
+@pytest.mark.parametrize("to", ["FLOAT16", "BOOL", "UINT64", "COMPLEX64"])
+def test_casts_between_shared_dtypes_are_supported(to: str) -> None:
+    assert cast_beyond(view(case("Cast", _X, to=getattr(onnx.TensorProto, to)))) is None
+
+
+@pytest.mark.parametrize("to", ["STRING", "FLOAT8E4M3FN", "INT4", "FLOAT4E2M1"])
+def test_other_casts_are_refused_by_name(to: str) -> None:
+    assert (
+        cast_beyond(view(case("Cast", _X, to=getattr(onnx.TensorProto, to))))
+        == f"it converts from or to {to}"
+    )
+
+
+def test_cast_like_looks_at_the_other_tensor() -> None:
+    each = view(case("CastLike", _X, draw(1)))
+    assert cast_beyond(each) is None
+    each.node.inputs[1].dtype = ir.DataType.FLOAT8E5M2
+    assert cast_beyond(each) == "it converts from or to FLOAT8E5M2"
+
+
+@pytest.mark.parametrize(
+    ("each", "reason"),
+    [
+        (case("Resize", _X, None, np.array([1, 1, 2, 2], np.float32)), None),
+        (case("Resize", _X, None, None, ints(8, 8), axes=(2, 3), mode="cubic"), None),
+        (
+            case("Resize", _X, None, np.array([1, 2, 2, 2], np.float32)),
+            "it resizes the batch or the channels",
+        ),
+        (
+            case("Resize", _X, None, None, ints(2, 3, 8, 8)),
+            "its sizes fix the batch or the channels, which are dynamic or different",
+        ),
+        (
+            case(
+                "Resize", draw(2, 3, 4, 4, dtype=np.int32), None, None, ints(8, 8), axes=(2, 3), mode="linear"
+            ),
+            "linear interpolation of integers rounds differently in every runtime",
+        ),
+    ],
+)
+def test_resize(each: Case, reason: str | None) -> None:
+    assert resize_beyond(view(each)) == reason
