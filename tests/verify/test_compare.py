@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bridge.verify import measure
 from bridge.verify.compare import EPSILONS, SOURCE_FACTOR, OutputResult, Sample, compare_output
 from bridge.verify.inputs import Rule
 
@@ -179,9 +180,36 @@ def test_an_overflow_of_the_source_alone_is_its_value() -> None:
     with np.errstate(over="ignore"):
         source = reference.astype(np.float32)
     assert judge(source, source.copy(), reference).verdict == "equivalent"
+    wrong = source * np.float32(1 + 1e-4)
+    assert judge(source, wrong, reference).verdict == "different"
     finite = source.copy()
     finite[0, 0] = np.finfo(np.float32).max
     assert judge(source, finite, reference).verdict == "different"
+
+
+def test_outputs_are_measured_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = exact(shape=(4, 5, 7))
+    source, target = rounded(reference, 1), rounded(reference, 2)
+    target[3, 1, 4] += np.float32(1e-3)
+    source[2, 0, 0] = target[2, 0, 0] = reference[2, 0, 0] = np.inf
+    whole = judge(source, target, reference)
+    monkeypatch.setattr(measure, "_PIECE", 6)
+    pieces = judge(source, target, reference)
+    assert pieces.worst == whole.worst
+    assert pieces.worst is not None
+    assert pieces.worst.index == (3, 1, 4)
+    assert pieces.errors[0].source_l2 == pytest.approx(whole.errors[0].source_l2)
+    assert pieces.errors[0].target_max == pytest.approx(whole.errors[0].target_max)
+    assert pieces.varies is whole.varies is True
+    target[0, 0, 0] = np.nan
+    assert "1 of 140 elements" in judge(source, target, reference).reasons[0]
+
+
+def test_the_largest_and_smallest_numbers_are_measured() -> None:
+    for scale in (1e200, 1e-200):
+        reference = exact() * scale
+        assert judge(reference, reference * (1 + 1e-15), reference).verdict == "equivalent"
+        assert judge(reference, reference * (1 + 1e-12), reference).verdict == "different"
 
 
 def test_a_reference_that_overflows_where_the_source_does_not_cannot_judge() -> None:
@@ -249,7 +277,7 @@ def test_without_a_reference_the_tolerances_are_those_of_assert_close() -> None:
     assert judge(source, source * np.float32(1 + 1e-6), None).verdict == "equivalent"
     unclear = judge(source, source * np.float32(1 + 5e-5), None)
     assert unclear.verdict == "could not be checked"
-    assert "no float64 reference" in unclear.reasons[0]
+    assert "there is no reference" in unclear.reasons[0]
     assert judge(source, source * np.float32(1.01), None).verdict == "different"
 
 

@@ -8,17 +8,25 @@ from faults without a tolerance that somebody chose.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import ml_dtypes
 import numpy as np
 
 from bridge.verify.inputs import Rule
+from bridge.verify.measure import (
+    Array,
+    Distance,
+    Size,
+    Spread,
+    count_special_mismatches,
+    distance,
+    rows_differ,
+    spread,
+)
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Verdict = Literal["equivalent", "different", "could not be checked"]
 
 SOURCE_FACTOR = 4.0
@@ -138,47 +146,78 @@ def _compare_exact(name: str, dtype: str, samples: Sequence[Sample]) -> OutputRe
         wrong = int(right.size - np.count_nonzero(right))
         if wrong:
             reasons.append(f"{each.draw}: {wrong} of {right.size} elements differ")
-            worst = worst or _worst(each, np.logical_not(right).astype(np.float64))
-    varies = _varies_exactly(samples)
+            first = np.unravel_index(int(np.argmin(right)), right.shape)
+            worst = worst or _worst(each, tuple(int(axis) for axis in first))
+    varies = rows_differ([each.source for each in samples], [each.batch for each in samples])
     return OutputResult(
         name, dtype, "different" if reasons else "equivalent", tuple(reasons), varies=varies, worst=worst
     )
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """A sample and its distances; from the source where it has no reference."""
+
+    sample: Sample
+    distance: Distance
+
+
 def _compare_inexact(name: str, dtype: str, samples: Sequence[Sample]) -> OutputResult:
-    reasons = list(_value_mismatches(samples))
+    reasons = tuple(_special_mismatches(samples))
     if reasons:
-        return OutputResult(name, dtype, "different", tuple(reasons))
-    referenced = [each for each in samples if each.reference is not None]
-    if not referenced:
+        return OutputResult(name, dtype, "different", reasons)
+    if all(each.reference is None for each in samples):
         return _compare_without_reference(name, dtype, samples)
-    wide = [_widen(each) for each in referenced]
-    odd = [each.draw for each, values in zip(referenced, wide, strict=True) if values is None]
-    if odd:
-        reason = f"{odd[0]}: the source in float64 gives other shapes or non-finite values than in {dtype}"
-        return OutputResult(name, dtype, "could not be checked", (reason,))
-    values = [each for each in wide if each is not None]
-    plain = [_hold_against_source(each) for each in samples if each.reference is None]
-    spread = _spread([*values, *plain])
+    measured = []
+    for each in samples:
+        found = distance(each.source, each.target, _held_against(each))
+        if found is None:
+            reason = (
+                f"{each.draw}: the source in float64 gives other shapes or special values than in {dtype}"
+            )
+            return OutputResult(name, dtype, "could not be checked", (reason,))
+        measured.append(_Measured(each, found))
+    variation = _variation(samples)
     epsilon = float(ml_dtypes.finfo(samples[0].source.dtype).eps)
-    errors = [
-        _errors(rule, [each for each in values if each.sample.rule == rule], spread, epsilon, dtype)
-        for rule in dict.fromkeys(each.rule for each in referenced)
-    ]
-    for rule in dict.fromkeys(each.sample.rule for each in plain):
-        measured = next((each for each in errors if each.rule == rule), errors[0])
-        group = [each for each in plain if each.sample.rule == rule]
-        errors.append(_distances(_errors(rule, group, spread, epsilon, dtype), measured, epsilon))
-    values += plain
-    verdict, why = _judge(errors)
-    varies = None if spread is None else spread.relative > max(each.tolerance_l2 or 0.0 for each in errors)
+    exact = _by_rule(each for each in measured if each.sample.reference is not None)
+    errors = {rule: _errors(rule, group, variation, epsilon, dtype) for rule, group in exact.items()}
+    judged = list(errors.values())
+    for rule, group in _by_rule(each for each in measured if each.sample.reference is None).items():
+        known = errors.get(rule, judged[0])
+        judged.append(_distances(_errors(rule, group, variation, epsilon, dtype), known, epsilon))
+    verdict, why = _judge(judged)
+    varies = None
+    if variation is not None:
+        varies = variation.relative > max(each.tolerance_l2 or 0.0 for each in judged)
     worst = None
     if verdict == "different":
-        failed = {each.rule for each in errors if each.stable and not each.passed}
-        candidates = [each for each in values if each.sample.rule in failed]
-        farthest = max(candidates, key=lambda each: float(np.max(each.target_error, initial=0.0)))
-        worst = _worst(farthest.sample, farthest.target_error)
-    return OutputResult(name, dtype, verdict, why, tuple(errors), varies, worst)
+        failed = {each.rule for each in judged if each.stable and not each.passed}
+        worst = _farthest(each for each in measured if each.sample.rule in failed)
+    return OutputResult(name, dtype, verdict, why, tuple(judged), varies, worst)
+
+
+def _held_against(sample: Sample) -> Array:
+    return sample.source if sample.reference is None else sample.reference
+
+
+def _variation(samples: Sequence[Sample]) -> Spread | None:
+    outputs = [(_held_against(each), each.source) for each in samples]
+    return spread(outputs, [each.batch for each in samples])
+
+
+def _by_rule(measured: Iterable[_Measured]) -> dict[Rule, list[Distance]]:
+    groups: dict[Rule, list[Distance]] = {}
+    for each in measured:
+        groups.setdefault(each.sample.rule, []).append(each.distance)
+    return groups
+
+
+def _special_mismatches(samples: Iterable[Sample]) -> Iterator[str]:
+    """NaN and infinities are values: they must be in the same places, with the same sign."""
+    for each in samples:
+        wrong = count_special_mismatches(each.source, each.target)
+        if wrong:
+            yield f"{each.draw}: {wrong} of {each.source.size} elements are NaN or infinite on one side only"
 
 
 _WORDS = {"reference": "error", "source": "distance from the source"}
@@ -203,100 +242,18 @@ def _judge(errors: Sequence[Errors]) -> tuple[Verdict, tuple[str, ...]]:
     return "equivalent", ()
 
 
-@dataclass(frozen=True)
-class _Wide:
-    """A sample in double precision, its non-finite elements (the same on both sides) set to zero."""
-
-    sample: Sample
-    reference: Array
-    source_error: Array
-    target_error: Array
-
-
-def _double(array: Array) -> Array:
-    return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
-
-
-def _widen(sample: Sample) -> _Wide | None:
-    """None where the reference does not fit the source: another shape, or other finite elements."""
-    assert sample.reference is not None
-    if sample.reference.shape != sample.source.shape:
-        return None
-    source, target, reference = (_double(each) for each in (sample.source, sample.target, sample.reference))
-    finite = np.isfinite(source)
-    if not np.all(np.isfinite(reference[finite])):
-        return None
-    with np.errstate(invalid="ignore"):
-        source_error = np.where(finite, np.abs(source - reference), 0.0)
-        target_error = np.where(finite, np.abs(target - reference), 0.0)
-    return _Wide(sample, np.where(finite, reference, 0.0), source_error, target_error)
-
-
-def _hold_against_source(sample: Sample) -> _Wide:
-    held = _widen(replace(sample, reference=sample.source))
-    assert held is not None
-    return held
-
-
-def _value_mismatches(samples: Iterable[Sample]) -> Iterable[str]:
-    """NaN and infinities are values: they must be in the same places, with the same sign."""
-    for each in samples:
-        source, target = _double(each.source), _double(each.target)
-        finite = np.isfinite(source) & np.isfinite(target)
-        same = finite | (np.isnan(source) & np.isnan(target)) | (source == target)
-        wrong = int(same.size - np.count_nonzero(same))
-        if wrong:
-            yield f"{each.draw}: {wrong} of {same.size} elements are NaN or infinite on one side only"
-
-
-@dataclass(frozen=True)
-class _Spread:
-    """How much an output varies over the inputs: root mean square, largest element, relative to its size."""
-
-    rms: float
-    largest: float
-    relative: float
-
-
-def _rows(array: Array, batch: int | None) -> Array:
-    """The parts of an output that belong to one input each: samples along axis 0, or the whole."""
-    return array if batch is not None and array.ndim and array.shape[0] == batch else array[None]
-
-
-def _spread(values: Sequence[_Wide]) -> _Spread | None:
-    """The spread of the reference over all inputs; None where no two inputs give the same shape."""
-    buckets: dict[tuple[int, ...], list[Array]] = defaultdict(list)
-    for each in values:
-        rows = _rows(each.reference, each.sample.batch)
-        buckets[rows.shape[1:]].append(rows)
-    squares = size = count = 0.0
-    largest = 0.0
-    for parts in buckets.values():
-        rows = np.concatenate(parts)
-        if len(rows) < 2 or rows.size == 0:
-            continue
-        deviation = np.abs(rows - rows.mean(axis=0))
-        squares += float(np.sum(deviation**2))
-        size += float(np.sum(np.abs(rows) ** 2))
-        largest = max(largest, float(deviation.max()))
-        count += rows.size
-    if not count:
-        return None
-    return _Spread(math.sqrt(squares / count), largest, math.sqrt(squares / size) if size else 0.0)
-
-
 def _errors(
-    rule: Rule, values: Sequence[_Wide], spread: _Spread | None, epsilon: float, dtype: str
+    rule: Rule, group: Sequence[Distance], variation: Spread | None, epsilon: float, dtype: str
 ) -> Errors:
-    count = sum(each.reference.size for each in values)
-    near_zero_l2 = _NEAR_ZERO * spread.rms * math.sqrt(count) if spread else 0.0
-    near_zero_max = _NEAR_ZERO * spread.largest if spread else 0.0
-    scale_l2 = max(_norm(np.abs(each.reference) for each in values), near_zero_l2)
-    scale_max = max(_largest(np.abs(each.reference) for each in values), near_zero_max)
-    source_l2 = _ratio(_norm(each.source_error for each in values), scale_l2)
-    source_max = _ratio(_largest(each.source_error for each in values), scale_max)
-    target_l2 = _ratio(_norm(each.target_error for each in values), scale_l2)
-    target_max = _ratio(_largest(each.target_error for each in values), scale_max)
+    count = sum(each.count for each in group)
+    scale = Size.total(each.reference for each in group)
+    if variation is not None:
+        near_zero = _NEAR_ZERO * variation.rms * math.sqrt(count)
+        scale = Size(max(scale.norm, near_zero), max(scale.largest, _NEAR_ZERO * variation.largest))
+    source = Size.total(each.source for each in group)
+    target = Size.total(each.target for each in group)
+    source_l2, source_max = _ratio(source.norm, scale.norm), _ratio(source.largest, scale.largest)
+    target_l2, target_max = _ratio(target.norm, scale.norm), _ratio(target.largest, scale.largest)
     tolerance_l2 = SOURCE_FACTOR * source_l2 + EPSILONS * epsilon
     tolerance_max = SOURCE_FACTOR * source_max + EPSILONS * epsilon
     return Errors(
@@ -340,14 +297,6 @@ def _unstable_limit(dtype: str, epsilon: float) -> float:
     return UNSTABLE if wide else _UNSTABLE_NARROW_EPSILONS * epsilon
 
 
-def _norm(arrays: Iterable[Array]) -> float:
-    return math.sqrt(math.fsum(float(np.sum(each**2)) for each in arrays))
-
-
-def _largest(arrays: Iterable[Array]) -> float:
-    return max((float(np.max(each, initial=0.0)) for each in arrays), default=0.0)
-
-
 def _ratio(error: float, scale: float) -> float:
     if error == 0.0:
         return 0.0
@@ -357,63 +306,58 @@ def _ratio(error: float, scale: float) -> float:
 def _compare_without_reference(name: str, dtype: str, samples: Sequence[Sample]) -> OutputResult:
     """Elementwise tolerances by dtype; beyond them, only a difference that no rounding explains is one."""
     rtol, atol = ASSERT_CLOSE.get(dtype, (0.0, 0.0))
-    values = [_hold_against_source(each) for each in samples]
-    spread = _spread(values)
     epsilon = float(ml_dtypes.finfo(samples[0].source.dtype).eps)
-    errors = []
-    reasons = []
     limit = SOURCE_FACTOR * _unstable_limit(dtype, epsilon) + EPSILONS * epsilon
+    measured = []
+    for each in samples:
+        found = distance(each.source, each.target, each.source, rtol=rtol, atol=atol)
+        assert found is not None
+        measured.append(_Measured(each, found))
+    variation = _variation(samples)
+    errors, reasons = [], []
     beyond = False
-    for rule in dict.fromkeys(each.rule for each in samples):
-        group = [each for each in values if each.sample.rule == rule]
-        distance = _errors(rule, group, spread, epsilon, dtype)
-        outside = sum(
-            int(np.count_nonzero(each.target_error > atol + rtol * np.abs(each.reference))) for each in group
-        )
+    for rule, group in _by_rule(measured).items():
+        found_errors = _errors(rule, group, variation, epsilon, dtype)
+        outside = sum(each.outside for each in group)
+        far = max(found_errors.target_l2, found_errors.target_max) > limit
         errors.append(
             replace(
-                distance,
+                found_errors,
                 held_against="source",
                 source_l2=None,
                 source_max=None,
                 tolerance_l2=None,
                 tolerance_max=None,
                 stable=True,
-                passed=not outside,
+                passed=not outside and not far,
             )
         )
-        if outside:
-            beyond |= max(distance.target_l2, distance.target_max) > limit
+        if outside or far:
+            beyond |= far
             reasons.append(
                 f"{rule} inputs: {outside} elements are farther from the source's than rtol {rtol:g} and "
-                f"atol {atol:g} (relative distance {distance.target_l2:.2g}); there is no float64 reference"
+                f"atol {atol:g} (relative distance {found_errors.target_l2:.2g}), and there is no reference"
             )
     verdict: Verdict = "equivalent"
-    worst = None
     if reasons:
         verdict = "different" if beyond else "could not be checked"
-        farthest = max(values, key=lambda each: float(np.max(each.target_error, initial=0.0)))
-        worst = _worst(farthest.sample, farthest.target_error)
-    varies = None if spread is None else spread.relative > max(rtol, EPSILONS * epsilon)
+    varies = None if variation is None else variation.relative > max(rtol, EPSILONS * epsilon)
+    worst = _farthest(measured) if reasons else None
     return OutputResult(name, dtype, verdict, tuple(reasons), tuple(errors), varies, worst)
 
 
-def _varies_exactly(samples: Sequence[Sample]) -> bool | None:
-    buckets: dict[tuple[int, ...], list[Array]] = defaultdict(list)
-    for each in samples:
-        rows = _rows(each.source, each.batch)
-        buckets[rows.shape[1:]].append(rows)
-    compared = [np.concatenate(parts) for parts in buckets.values()]
-    compared = [rows for rows in compared if len(rows) > 1 and rows.size]
-    return any(bool(np.any(rows != rows[:1])) for rows in compared) if compared else None
+def _farthest(measured: Iterable[_Measured]) -> Worst:
+    """The element of the target that is farthest off, by absolute distance."""
+    worst = max(measured, key=lambda each: each.distance.target.largest)
+    return _worst(worst.sample, worst.distance.farthest)
 
 
-def _worst(sample: Sample, error: Array) -> Worst:
-    index = np.unravel_index(int(np.argmax(error)), error.shape)
+def _worst(sample: Sample, index: tuple[int, ...]) -> Worst:
+    fits = sample.reference is not None and sample.reference.shape == sample.source.shape
     return Worst(
         sample.draw,
-        tuple(int(axis) for axis in index),
+        index,
         str(sample.source[index]),
         str(sample.target[index]),
-        None if sample.reference is None else str(sample.reference[index]),
+        str(sample.reference[index]) if fits and sample.reference is not None else None,
     )

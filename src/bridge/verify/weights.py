@@ -14,6 +14,8 @@ from bridge.hub.weights import WeightMap
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+_PIECE = 2**22
+
 
 @dataclass(frozen=True)
 class WeightDifference:
@@ -116,11 +118,14 @@ def _missing(names: Iterable[str], tensors: Mapping[str, Array]) -> list[str]:
 
 def count_different_bits(first: Array, second: Array) -> int:
     """How many elements of two arrays of one shape and dtype have different bits (NaN payloads included)."""
+    ours, theirs = _raw(first), _raw(second)
+    return sum(
+        int(np.count_nonzero(np.any(ours[at : at + _PIECE] != theirs[at : at + _PIECE], axis=1)))
+        for at in range(0, len(ours), _PIECE)
+    )
 
-    def raw(array: Array) -> Array:
-        flat = np.ascontiguousarray(array).reshape(-1)
-        return flat.view(np.uint8).reshape(flat.size, flat.dtype.itemsize)
 
-    if first.size == 0:
-        return 0
-    return int(np.count_nonzero(np.any(raw(first) != raw(second), axis=1)))
+def _raw(array: Array) -> Array:
+    """The bytes of an array, a row for each element."""
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return flat.view(np.uint8).reshape(flat.size, flat.dtype.itemsize)
