@@ -228,3 +228,16 @@ def test_same_over_unknown_sizes_stays() -> None:
         trained={"w": floats(3, 2, 3, 3)},
     )
     assert "auto_pad" in apply(model, resolve_auto_pad).graph[0].attributes
+
+
+def test_a_crop_of_two_axes_is_two_slices_of_one() -> None:
+    model = hub(
+        "(float[N,2,5,6] x) => (float y)"
+        " { a = ConvTranspose <strides=[2,2], pads=[0,0,1,1]> (x, w) y = Relu(a) }",
+        trained={"w": floats(2, 3, 3, 3)},
+    )
+    found = apply(model, split("torch"))
+    assert operators(found) == ["ConvTranspose", "Slice", "Slice", "Relu"]
+    assert [node.outputs[0].name for node in found.graph] == ["a.full", "a.crop", "a", "y"]
+    assert metadata.source_value(found.graph[2].outputs[0]) == "source of a"
+    assert_equivalent(model, found)

@@ -135,13 +135,7 @@ def _pad(
     padded = pad.outputs[0]
     pad.name = padded.name = _free_value_name(graph, f"{name}.pad")
     padded.type = data.type
-    added = (0, 0, *(begin + end for begin, end in zip(begins, ends, strict=True)))
-    padded.shape = ir.Shape(
-        [
-            axis + more if isinstance(axis, int) else (axis if more == 0 else None)
-            for axis, more in zip(data.shape, added, strict=True)
-        ]
-    )
+    padded.shape = _grown(data.shape, dict(enumerate(zip(begins, ends, strict=True))))
     return padded
 
 
@@ -199,38 +193,44 @@ def _is_same_transposed(window: Window, extra: tuple[int, ...]) -> bool:
 
 
 def _crop(node: ir.Node, begins: tuple[int, ...], ends: tuple[int, ...], graph: ir.Graph) -> None:
-    """Let a Slice take the node's place; the node's own result is wider."""
+    """Let Slices, one an axis, take the node's place; the node's own result is wider."""
     output = node.outputs[0]
     name = str(output.name)
-    axes = [axis for axis in range(len(begins)) if begins[axis] or ends[axis]]
-    constants = {
-        "starts": [begins[axis] for axis in axes],
-        "ends": [-ends[axis] if ends[axis] else np.iinfo(np.int64).max for axis in axes],
-        "axes": [axis + 2 for axis in axes],
-    }
-    inputs = [
-        add_constant(graph, np.asarray(numbers, np.int64), f"{name}.{role}")
-        for role, numbers in constants.items()
-    ]
+    cuts = [(axis, cut) for axis, cut in enumerate(zip(begins, ends, strict=True)) if any(cut)]
     wide = ir.Value(name=_free_value_name(graph, f"{name}.full"), type=output.type)
-    if output.shape is not None:
-        added = (0, 0, *(begin + end for begin, end in zip(begins, ends, strict=True)))
-        wide.shape = ir.Shape(
-            [
-                axis + more if isinstance(axis, int) else (axis if more == 0 else None)
-                for axis, more in zip(output.shape, added, strict=True)
-            ]
-        )
-    crop = ir.node("Slice", [wide, *inputs])
-    metadata.set_scope(crop, metadata.scope_of(node))
-    metadata.set_location(crop, metadata.location_of(node))
+    wide.shape = _grown(output.shape, dict(cuts))
     wider = ir.node(node.op_type, node.inputs, dict(node.attributes.items()), outputs=[wide])
     wider.name = node.name
     wider.metadata_props.update(node.metadata_props)
-    crop.name = f"{name}.crop"
-    graph.insert_before(node, [wider, crop])
-    take_over(output, crop.outputs[0])
+    graph.insert_before(node, wider)
+    value = wide
+    for position, (axis, (begin, end)) in enumerate(cuts):
+        constants = {"starts": begin, "ends": -end if end else np.iinfo(np.int64).max, "axes": axis + 2}
+        inputs = [
+            add_constant(graph, np.asarray([number], np.int64), f"{name}.crop.{role}")
+            for role, number in constants.items()
+        ]
+        crop = ir.node("Slice", [value, *inputs])
+        metadata.set_scope(crop, metadata.scope_of(node))
+        metadata.set_location(crop, metadata.location_of(node))
+        graph.insert_before(node, crop)
+        value = crop.outputs[0]
+        crop.name = value.name = _free_value_name(graph, f"{name}.crop")
+        value.type = output.type
+        value.shape = _grown(output.shape, dict(cuts[position + 1 :]))
+    take_over(output, value)
     graph.remove(node, safe=True)
+
+
+def _grown(shape: ir.Shape | None, cuts: dict[int, tuple[int, int]]) -> ir.Shape | None:
+    """A shape before spatial axes were cut."""
+    if shape is None:
+        return None
+    axes: list[int | ir.SymbolicDim | None] = []
+    for position, axis in enumerate(shape):
+        more = sum(cuts.get(position - 2, ()))
+        axes.append(axis + more if isinstance(axis, int) else axis if more == 0 else None)
+    return ir.Shape(axes)
 
 
 def merge_padding(model: ir.Model) -> ir.Model:
