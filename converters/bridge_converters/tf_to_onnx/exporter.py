@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from unittest import mock
 
 import onnx
 import tensorflow as tf
@@ -21,6 +20,7 @@ from bridge.errors import BridgeError, UnsupportedOp, UnsupportedOps
 from bridge_converters.tf_to_onnx import markers
 from bridge_converters.tf_to_onnx.bundle import Bundle, Port
 from bridge_converters.tf_to_onnx.handlers import custom_handlers
+from bridge_converters.tf_to_onnx.patching import replaced
 
 OPSET = 18
 """The newest opset that tf2onnx 1.17 writes."""
@@ -212,7 +212,7 @@ def _without_constant_rewriters() -> Iterator[None]:
     """Leave loops as they are: what finds an LSTM in one insists on its weights being constants."""
     with ExitStack() as stack:
         for name in _CONSTANT_REWRITERS:
-            stack.enter_context(mock.patch.object(tfonnx, name, lambda graph, nodes: nodes))
+            stack.enter_context(replaced(tfonnx, name, lambda graph, nodes: nodes))
         yield
 
 

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
-from unittest import mock
 
 import keras
 import tensorflow as tf
@@ -25,6 +24,7 @@ from keras.src.ops.operation import Operation
 
 from bridge.hub.metadata import Scope, ScopeEntry
 from bridge_converters.tf_to_onnx.markers import mark
+from bridge_converters.tf_to_onnx.patching import replaced
 
 _LOCK = threading.RLock()
 
@@ -98,7 +98,7 @@ def keras_hooks(recorder: Recorder) -> Iterator[None]:
 
     with _LOCK, ExitStack() as stack:
         for owner, name, hook in _HOOKS:
-            stack.enter_context(mock.patch.object(owner, name, here(hook, getattr(owner, name))))
+            stack.enter_context(replaced(owner, name, here(hook, getattr(owner, name))))
         yield
 
 
