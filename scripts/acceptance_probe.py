@@ -5,6 +5,9 @@ hides bridge, ONNX and the other framework from the imports of its process, load
 framework's own artifact, runs both with each batch in the file, and trains one step.
 
 `acceptance_probe.py names FILE` prints the trained tensors of a source file, as its framework lists them.
+
+`acceptance_probe.py train torch|tf DIRECTORY|FILE DTYPE` continues the linear regression for 1000 steps from
+the weights in a converted directory or in a source file (state_dict, checkpoint) and prints the losses.
 """
 
 from __future__ import annotations
@@ -210,8 +213,70 @@ def names_of(file: Path) -> dict[str, Any]:
     return {"trainable": {name: bool(each.trainable) for name, each in named.items()}, "buffers": []}
 
 
+X = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
+Y = [[2.0], [4.0], [6.0]]
+STEPS = 1000
+LEARNING_RATE = 0.01
+
+
+def train_torch(path: Path, dtype: str) -> list[float]:
+    import torch
+
+    if path.is_dir():
+        model = load_source(path)
+    else:
+        model = torch.nn.Linear(2, 1)
+        model.load_state_dict(torch.load(path, weights_only=True))
+    kind = getattr(torch, dtype)
+    model = model.to(kind).train()
+    x, y = torch.tensor(X, dtype=kind), torch.tensor(Y, dtype=kind)
+    optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
+    losses = []
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.mse_loss(model(x), y)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+def train_tf(path: Path, dtype: str) -> list[float]:
+    import keras
+    import tensorflow as tf
+
+    keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)
+    if (path / "model.py").exists():
+        model = load_source(path)
+        variables = model.trainable_variables
+    else:
+        saved = tf.train.load_checkpoint(str(path / "model.ckpt"))
+        variables = [tf.Variable(saved.get_tensor(name).astype(dtype)) for name in ("weights", "bias")]
+
+        def model(x: tf.Tensor) -> tf.Tensor:
+            return tf.matmul(x, variables[0]) + variables[1]
+
+    x, y = tf.constant(X, dtype), tf.constant(Y, dtype)
+
+    @tf.function
+    def step() -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(model(x) - y))
+        for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
+            variable.assign_sub(tf.constant(LEARNING_RATE, dtype) * gradient)
+        return loss
+
+    return [float(step()) for _ in range(STEPS)]
+
+
 def main() -> None:
-    kind, directory = sys.argv[1], Path(sys.argv[2])
+    kind = sys.argv[1]
+    if kind == "train":
+        framework, path, dtype = sys.argv[2], Path(sys.argv[3]), sys.argv[4]
+        print(json.dumps({"losses": (train_torch if framework == "torch" else train_tf)(path, dtype)}))
+        return
+    directory = Path(sys.argv[2])
     if kind == "names":
         print(json.dumps(names_of(directory)))
         return

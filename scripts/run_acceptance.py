@@ -44,7 +44,8 @@ LEAVES = {
 class Case:
     """A model that must work: its fixture, the file to convert, and what the command line needs beside it.
 
-    `names` is the file whose framework lists the trained tensors.
+    `names` is the file whose framework lists the trained tensors, `weights` the one whose training can be
+    continued.
     """
 
     fixture: str
@@ -53,6 +54,7 @@ class Case:
     names: str
     options: tuple[str, ...] = ()
     convolutional: bool = False
+    weights: str | None = None
 
     @property
     def name(self) -> str:
@@ -70,12 +72,12 @@ CASES = (
     Case("linear_torch", "state_dict.pt", "tf", "model.pt2", ("--model", REGRESSION, *LINEAR)),
     Case("linear_torch", "module.pt", "tf", "model.pt2", ("--trust", *LINEAR)),
     Case("linear_torch", "torchscript.pt", "tf", "model.pt2", LINEAR),
-    Case("linear_torch", "model.pt2", "tf", "model.pt2"),
+    Case("linear_torch", "model.pt2", "tf", "model.pt2", weights="state_dict.pt"),
     Case("digits_torch", "model.pt2", "tf", "model.pt2", convolutional=True),
     Case("resnet18", "model.pt2", "tf", "model.pt2", convolutional=True),
     Case("mobilenetv3_small_050", "model.pt2", "tf", "model.pt2", convolutional=True),
     Case("vgg11_bn", "model.pt2", "tf", "model.pt2", convolutional=True),
-    Case("linear_tf1", "checkpoint", "torch", "checkpoint"),
+    Case("linear_tf1", "checkpoint", "torch", "checkpoint", weights="checkpoint"),
     Case("linear_tf1", "frozen.pb", "torch", "checkpoint"),
     Case("linear_tf1", "saved_model", "torch", "checkpoint"),
     Case("digits_keras", "model.keras", "torch", "model.keras", convolutional=True),
@@ -146,7 +148,10 @@ def measure(case: Case) -> Measurement:
     peak = max(record["peak_bytes"].values())
     found.checks["peak"] = peak < PEAK_LIMIT, f"{peak / 1e9:.2f} GB"
     check_text(found, out)
-    check_reload(found, case, out, record["report"]["draws"][0]["inputs"])
+    if record["report"] is not None:
+        check_reload(found, case, out, record["report"]["draws"][0]["inputs"])
+    if case.weights is not None:
+        check_training(found, case, out)
     code, again, errors = bridge("verify", str(source), str(out), *case.options)
     found.checks["verified again"] = code == 0, again.get("verdict") or errors.replace("\n", " ")
     check_bytes(found, case, source, out)
@@ -206,6 +211,23 @@ def check_reload(found: Measurement, case: Case, out: Path, inputs: list[dict[st
             answer["transposes"] <= allowed,
             f"{answer['transposes']} ({allowed} at boundary)",
         )
+
+
+def check_training(found: Measurement, case: Case, out: Path) -> None:
+    """1000 further steps from the same weights on both sides: the losses at every step."""
+    assert case.weights is not None
+    weights = str(build.artifacts(case.fixture) / case.weights)
+    origin = "tf" if case.to == "torch" else "torch"
+    for dtype in ("float64", "float32"):
+        try:
+            theirs = np.array(probe("train", origin, weights, dtype)["losses"])
+            ours = np.array(probe("train", case.to, str(out), dtype)["losses"])
+        except RuntimeError as error:
+            found.checks[f"training {dtype}"] = False, str(error)
+            continue
+        scale, limit = (theirs, 1e-9) if dtype == "float64" else (theirs[0], 1e-5)
+        worst = float(np.max(np.abs(ours - theirs) / scale))
+        found.checks[f"training {dtype}"] = worst <= limit, f"{worst:.1e} of {limit:.0e} at the worst step"
 
 
 def compare_names(expected: dict[str, Any], answer: dict[str, Any]) -> tuple[bool, str]:
