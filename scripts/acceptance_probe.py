@@ -12,11 +12,11 @@ the weights in a converted directory or in a source file (state_dict, checkpoint
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -46,13 +46,14 @@ class Hide:
         return getattr(self._finder, name)
 
 
-def load_source(directory: Path) -> Any:
-    spec = importlib.util.spec_from_file_location("converted_model", directory / "model.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+def load_source(directory: Path, dtype: str = "float32") -> Any:
+    """The model of model.py; variables that are declared as float32 there get another `dtype`."""
+    file = directory / "model.py"
+    source = file.read_text().replace('dtype="float32"', f'dtype="{dtype}"')
+    module = ModuleType("converted_model")
+    module.__file__ = str(file)
+    sys.modules[module.__name__] = module
+    exec(compile(source, file, "exec"), module.__dict__)
     return module.load()
 
 
@@ -248,7 +249,7 @@ def train_tf(path: Path, dtype: str) -> list[float]:
     keras.config.set_floatx(dtype)
     keras.config.set_dtype_policy(dtype)
     if (path / "model.py").exists():
-        model = load_source(path)
+        model = load_source(path, dtype)
         variables = model.trainable_variables
     else:
         saved = tf.train.load_checkpoint(str(path / "model.ckpt"))

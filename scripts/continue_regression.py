@@ -40,7 +40,7 @@ def emitted(directory: Path) -> Any:
 def train_torch(model: Any, dtype: str) -> list[float]:
     import torch
 
-    model = model.to(getattr(torch, dtype)).train()
+    model = model.to(getattr(torch, dtype))
     x, y = (torch.tensor(each, dtype=getattr(torch, dtype)) for each in (X, Y))
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     losses = []
@@ -93,7 +93,11 @@ def worker(kind: str, path: Path, dtype: str, out: Path) -> None:
     if kind == "torch_source":
         import torch
 
-        losses = train_torch(torch.export.load(path).module(check_guards=False), dtype)
+        from fixtures import linear_torch
+
+        model = linear_torch.build()
+        model.load_state_dict(torch.load(path, weights_only=True))
+        losses = train_torch(model, dtype)
     elif kind == "torch_result":
         losses = train_torch(emitted(path), dtype)
     elif kind == "tf_source":
@@ -127,18 +131,19 @@ def main() -> int:
         kind, path, dtype, out = arguments.worker
         worker(kind, Path(path), dtype, Path(out))
         return 0
-    torch_source = build.artifacts("linear_torch") / "model.pt2"
+    torch_source = build.artifacts("linear_torch") / "state_dict.pt"
     tf_source = next((build.artifacts("linear_tf1") / "checkpoint").glob("*.index")).with_suffix("")
     worst = 0.0
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        for source, to, kinds in (
-            (torch_source, "tf", ("torch_source", "tf_result")),
-            (tf_source, "torch", ("tf_source", "torch_result")),
+        factory = ("--model", "fixtures.linear_torch:build", "--input", "Nx2")
+        for source, to, kinds, options in (
+            (torch_source, "tf", ("torch_source", "tf_result"), factory),
+            (tf_source, "torch", ("tf_source", "torch_result"), ()),
         ):
             out = scratch / to
             command = [sys.executable, "-m", "bridge", "convert", str(source), "--to", to, "-o", str(out)]
-            subprocess.run([*command, "--quiet"], check=True)
+            subprocess.run([*command, "--quiet", *options], check=True)
             for dtype, bar in BARS.items():
                 theirs = losses_of(kinds[0], source, dtype, scratch)
                 ours = losses_of(kinds[1], out, dtype, scratch)
