@@ -98,6 +98,8 @@ def test_large_inputs_are_drawn_sparingly() -> None:
         ("large", 1, True),
         ("pixels", 1, True),
     ]
+    huge = draws(plan([spec("image", "float32", None, 512, 512, 3)]), seed=0, scales=False)
+    assert [each.batch for each in huge] == [2, 1, 3]
     huge = draws(plan([spec("image", "float32", 1, 1024, 1024, 3)]), seed=0, scales=False)
     assert all(each.referenced for each in huge)
 

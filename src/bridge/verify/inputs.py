@@ -25,11 +25,13 @@ themselves expect. `user`: the user's own arrays.
 """
 
 DEFAULT_BATCHES = (3, 1, 17)
+_BATCHES_OF_HUGE = (2, 1, 3)
 _SCALES: Mapping[Rule, float] = {"typical": 1.0, "small": 0.01, "large": 10.0}
 _LENGTH = 16
 _SPATIAL = 64
 _LENGTHENED = 5
 _HEAVY_SAMPLE = 2**15
+_HUGE_SAMPLE = 2**18
 _HEAVY_DRAW = 2**19
 TOKEN_LIMITS = (20_000, 1_000, 100, 10, 2)
 """Vocabulary sizes to try for an integer input: the first one that the source runs is used."""
@@ -124,13 +126,14 @@ def draws(
 ) -> list[Draw]:
     """The sets of inputs to verify with.
 
-    A typical set of each batch size where axis 0 is dynamic (`batches`, DEFAULT_BATCHES by default),
-    three where it is not; another length where another axis is dynamic; then, if `scales`, sets of other
-    scales for floating-point inputs. Where a sample is large, those sets hold one, and a set that is large
-    altogether has no reference unless it is the only one.
+    A typical set of each batch size where axis 0 is dynamic (`batches`; by default DEFAULT_BATCHES, or
+    smaller ones for huge samples), three where it is not; another length where another axis is dynamic;
+    then, if `scales`, sets of other scales for floating-point inputs. Where a sample is large, those sets
+    hold one, and a set that is large altogether has no reference unless there are only such sets.
     """
     dynamic = any(each.dynamic_batch for each in plans)
-    sizes: Sequence[int | None] = tuple(batches or DEFAULT_BATCHES) if dynamic else (None, None, None)
+    usual = DEFAULT_BATCHES if _elements(plans, 1) <= _HUGE_SAMPLE else _BATCHES_OF_HUGE
+    sizes: Sequence[int | None] = tuple(batches or usual) if dynamic else (None, None, None)
     made = [
         draw(plans, seed=seed, index=index, rule="typical", batch=batch, longer=_LENGTHENED * (index == 1))
         for index, batch in enumerate(sizes)

@@ -68,7 +68,8 @@ class Run:
 class Side:
     """A worker process with one model; a context manager.
 
-    `label` names it in messages. `threads` is how many threads its framework computes with.
+    `label` names it in messages. `threads` is how many threads its framework computes with, on the CPU:
+    float32 on a GPU may be rounded to fewer bits, and differs from run to run.
     `python` is another interpreter, with numpy and the framework that the loader needs.
     Every method that waits raises EnvironmentFailure where the worker dies or `timeout` seconds pass,
     counted from the creation of the side.
@@ -85,6 +86,7 @@ class Side:
             [python or sys.executable, standalone.__file__],
             label=label,
             environment={
+                "CUDA_VISIBLE_DEVICES": "-1",
                 "GOMP_SPINCOUNT": "0",
                 "MKL_NUM_THREADS": count,
                 "OMP_NUM_THREADS": count,

@@ -21,6 +21,7 @@ _WHAT = {
     "h5": "Keras model",
     "h5_weights": "Keras model",
     "saved_model": "SavedModel",
+    "tf_bundle": "the object in memory as a SavedModel",
 }
 
 
@@ -33,6 +34,11 @@ def load(request: Mapping[str, Any]) -> TensorFlowSide:
         from bridge_converters.tf_to_onnx.saved_model import open_saved_model
 
         return _function_side(read, open_saved_model(read), None)
+    if read.format == "tf_bundle":
+        from bridge_converters.tf_to_onnx.bundle import Bundle
+        from bridge_converters.tf_to_onnx.objects import open_exported
+
+        return _function_side(read, open_exported(read.path), Bundle.load(read.path).values)
     return _graph_side(read)
 
 
