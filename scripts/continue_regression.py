@@ -82,7 +82,8 @@ def train_tf1(checkpoint: Path, dtype: str) -> list[float]:
         tf.compat.v1.Variable(reader.get_tensor(name).astype(dtype)) for name in ("weights", "bias")
     )
     loss = tf.reduce_mean(tf.square(tf.matmul(tf.constant(X, dtype), weights) + bias - tf.constant(Y, dtype)))
-    optimizer = tf.compat.v1.train.GradientDescentOptimizer(RATE)
+    # As a Python float the rate would be rounded to float32 first, whatever the variables' dtype.
+    optimizer = tf.compat.v1.train.GradientDescentOptimizer(tf.constant(RATE, dtype))
     train = optimizer.minimize(loss)
     with tf.compat.v1.Session() as session:
         session.run(tf.compat.v1.global_variables_initializer())

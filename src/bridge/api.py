@@ -295,17 +295,18 @@ def _request(
     static_batch: bool,
 ) -> tuple[ReadRequest, tuple[str, ...]]:
     """What to read: the file at a path, or the file that a live object is first written to."""
-    from bridge.formats.live import write_live
+    from bridge.formats.live import LiveFile, write_live
 
-    notes: tuple[str, ...] = ()
-    if not isinstance(source, str | Path):
-        source, notes = write_live(source, inputs, scratch, static_batch=static_batch)
+    if isinstance(source, str | Path):
+        location = locate(source)
+        file = LiveFile(location.path, location.format)
+    else:
+        file = write_live(source, inputs, scratch, static_batch=static_batch)
         trust = True
-    location = locate(source)
     specs, examples = _specs(inputs)
     request = ReadRequest(
-        path=str(location.path),
-        format=location.format,
+        path=str(file.path),
+        format=file.format,
         model=model,
         inputs=specs,
         examples=examples,
@@ -313,7 +314,7 @@ def _request(
         static_batch=static_batch,
         custom_objects=custom_objects,
     )
-    return request, notes
+    return request, file.notes
 
 
 def _specs(inputs: Any) -> tuple[Any, str | None]:

@@ -116,8 +116,9 @@ class TensorFlowDialect:
         options: dict[str, Any] = {
             "shape": ast.Tuple(list(shape), ast.Load()),
             "initializer": "zeros",
-            "dtype": dtype,
         }
+        if dtype != "float32":
+            options["dtype"] = dtype
         if not trainable or buffer:
             options["trainable"] = False
         return assign(f"self.{name}", call("keras.Variable", **options, name=label))

@@ -238,7 +238,7 @@ class _Function:
             and array.shape.rank() <= 1
             and metadata.recipe_record(value) is None
         ):
-            return Known(_plain(_tuples(nested(value.const_value.numpy()))))
+            return Known(_plain(_tuples(nested(array.numpy()))))
         return self._facts(value)
 
     def _facts(self, value: ir.Value) -> Facts:

@@ -37,10 +37,10 @@ class Lowering:
     `since` is the opset version from which the body holds. `const` names the inputs that arrive as
     Python values (int, float, tuple of them) where they are known at conversion and have at most one
     axis, `static` those that must be known: without them the node is reported as unsupported. `layout`
-    is the layout in which the body computes if the operator is layout-sensitive, and None if it takes any. Only activations
-    (input 0 and output 0) are stored in that layout; weights, and constants that speak of axes such as
-    Resize's `sizes`, stay as ONNX has them. `supports` answers why a node is beyond the body, and None
-    if it is not.
+    is the layout in which the body computes if the operator is layout-sensitive, and None if it takes
+    any. Spatial operands and results are stored in that layout (input 0 and output 0 for most
+    operators); weights, and constants that speak of axes such as Resize's `sizes`, stay as ONNX has
+    them. `supports` answers why a node is beyond the body, and None if it is not.
     """
 
     op_type: str

@@ -50,6 +50,10 @@ def reason_against(node: ir.Node, table: LoweringTable) -> str | None:
     lowering = table.find(node.op_type, node.domain, version=HUB_OPSET)
     if lowering is None:
         return f"no lowering for {table.target}"
+    if lowering.layout is not None and lowering.layout != view.layout:
+        return (
+            f"it computes {view.layout}, as its rank is unknown, and {table.target} needs {lowering.layout}"
+        )
     missing = _unknown_static(view, lowering)
     if missing is not None:
         return f"its input {missing!r} must be known at conversion"

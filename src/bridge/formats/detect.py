@@ -43,6 +43,7 @@ FORMATS: dict[str, Format] = {
     "saved_model_v1": Format("tf", "TensorFlow 1 SavedModel"),
     "tf1_checkpoint": Format("tf", "TensorFlow 1 checkpoint", (".meta", ".index", ".ckpt")),
     "frozen_graph": Format("tf", "frozen TensorFlow graph", (".pb",)),
+    "tf_bundle": Format("tf", "TensorFlow object in memory"),
     "onnx": Format("onnx", "ONNX model", (".onnx",)),
 }
 """Every format that can be read, by the name bridge uses for it."""

@@ -3,71 +3,62 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bridge.errors import InputError
+from bridge.formats.request import InputSpec
 
 
-def write_live(
-    source: Any, inputs: Any, directory: Path, *, static_batch: bool
-) -> tuple[Path, tuple[str, ...]]:
-    """Write a model object into `directory`; returns the file and notes for the user.
+@dataclass(frozen=True)
+class LiveFile:
+    """The file or directory that stands for a live object, its format, and notes for the user."""
 
-    An nn.Module or ExportedProgram becomes a `.pt2`; a keras.Model of built-in layers a `.keras`, any other
-    keras.Model, tf.Module or tf.function a SavedModel; an onnx.ModelProto an `.onnx`. A framework is
-    looked at only if the caller has imported it. Raises InputError for anything else.
+    path: Path
+    format: str
+    notes: tuple[str, ...] = ()
+
+
+def write_live(source: Any, inputs: Any, directory: Path, *, static_batch: bool) -> LiveFile:
+    """Write a model object into `directory`.
+
+    An nn.Module or ExportedProgram becomes a `.pt2`, a keras.Model, tf.Module or tf.function a directory
+    with its trace, an onnx.ModelProto an `.onnx`. A framework is looked at only if the caller has
+    imported it. Raises InputError for anything else.
     """
-    torch, keras, tf, onnx = (sys.modules.get(name) for name in ("torch", "keras", "tensorflow", "onnx"))
+    torch, tf, onnx = (sys.modules.get(name) for name in ("torch", "tensorflow", "onnx"))
     if torch is not None and isinstance(source, torch.nn.Module | torch.export.ExportedProgram):
         from bridge_converters.torch_to_onnx.export import export_module
 
         path = directory / "source.pt2"
-        return path, export_module(source, inputs, path, dynamic=not static_batch)
-    if keras is not None and isinstance(source, keras.Model):
-        return _write_keras(source, directory), ()
+        return LiveFile(path, "pt2", export_module(source, inputs, path, dynamic=not static_batch))
     if tf is not None and (isinstance(source, tf.Module) or hasattr(source, "get_concrete_function")):
-        return _write_tf(source, inputs, directory), ()
+        from bridge_converters.tf_to_onnx.objects import FORMAT, export_object
+
+        path = directory / "source"
+        export_object(source, path, _specs(inputs), static_batch=static_batch)
+        return LiveFile(path, FORMAT)
     if onnx is not None and isinstance(source, onnx.ModelProto):
         path = directory / "source.onnx"
         onnx.save(source, str(path), save_as_external_data=source.ByteSize() > 1_900_000_000)
-        return path, ()
+        return LiveFile(path, "onnx")
     raise InputError(
         f"a {type(source).__name__} is not a model that bridge knows",
         hint="pass an nn.Module, ExportedProgram, keras.Model, tf.Module, tf.function or a path",
     )
 
 
-def _write_keras(model: Any, directory: Path) -> Path:
-    layers = [model, *model._flatten_layers()]
-    if all(type(layer).__module__.partition(".")[0] == "keras" for layer in layers):
-        path = directory / "source.keras"
-        model.save(path)
-        return path
-    path = directory / "source"
-    model.export(str(path), verbose=False)
-    return path
+def _specs(inputs: Any) -> list[InputSpec]:
+    """What example arrays or specifications say about the inputs; axis 0 of an example is free."""
+    from bridge.verify.user_inputs import split
 
-
-def _write_tf(source: Any, inputs: Any, directory: Path) -> Path:
-    import numpy as np
-    import tensorflow as tf
-
-    path = directory / "source"
-    if isinstance(source, tf.Module) and inputs is None:
-        tf.saved_model.save(source, str(path))
-        return path
-    function = source.__call__ if isinstance(source, tf.Module) else source
-    if not hasattr(function, "get_concrete_function"):
-        function = tf.function(function)
-    if inputs is None:
-        concrete = function.get_concrete_function()
-    else:
-        arrays = [np.asarray(each) for each in (inputs.values() if isinstance(inputs, dict) else inputs)]
-        specs = [tf.TensorSpec([None, *each.shape[1:]], each.dtype) for each in arrays]
-        concrete = function.get_concrete_function(*specs)
-    module = source if isinstance(source, tf.Module) else tf.Module()
-    if module is not source:
-        module.function = function
-    tf.saved_model.save(module, str(path), signatures=concrete)
-    return path
+    specs, sets = split([inputs] if hasattr(inputs, "shape") else inputs)
+    for arrays in sets[:1]:
+        named = arrays.items() if isinstance(arrays, Mapping) else [(None, each) for each in arrays]
+        specs += [
+            InputSpec(("batch", *each.shape[1:]) if each.ndim else (), each.dtype.name, name)
+            for name, each in named
+        ]
+    return specs
