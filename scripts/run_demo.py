@@ -16,7 +16,7 @@ import numpy as np
 
 from bridge import api
 from bridge.errors import BridgeError, ExitCode
-from bridge.verify.report import Report
+from bridge.verification.report import Report
 from fixtures import build
 
 MODELS = (

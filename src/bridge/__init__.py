@@ -8,11 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bridge.api import Result, convert
+    from bridge.api import Result, convert, verify
     from bridge.errors import BridgeError, EnvironmentFailure, InputError, TrustError, UnsupportedOps
     from bridge.hub.weights import WeightMap
-    from bridge.verify.api import verify
-    from bridge.verify.report.model import Report
+    from bridge.verification.report.model import Report
 
 __version__ = "0.1.0"
 
@@ -20,13 +19,13 @@ _HOMES = {
     "BridgeError": "bridge.errors",
     "EnvironmentFailure": "bridge.errors",
     "InputError": "bridge.errors",
-    "Report": "bridge.verify.report.model",
+    "Report": "bridge.verification.report.model",
     "Result": "bridge.api",
     "TrustError": "bridge.errors",
     "UnsupportedOps": "bridge.errors",
     "WeightMap": "bridge.hub.weights",
     "convert": "bridge.api",
-    "verify": "bridge.verify.api",
+    "verify": "bridge.api",
 }
 
 __all__ = [

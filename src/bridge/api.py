@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,13 +17,13 @@ from bridge.formats.artifacts import TARGETS, Artifact, Target, artifact
 from bridge.formats.detect import locate
 from bridge.formats.output import atomic_output, check_output
 from bridge.formats.request import ReadRequest
-from bridge.verify.user_inputs import UserInputs, split
+from bridge.verification.user_inputs import UserInputs, split
 from bridge.worker.tasks import run_task
 
 if TYPE_CHECKING:
     from bridge.hub.metadata import SourceInfo
     from bridge.hub.weights import WeightMap
-    from bridge.verify.report import Report
+    from bridge.verification.report.model import Report
 
 Progress = Callable[[str], None]
 
@@ -78,9 +78,9 @@ class Result:
 
     def run(self, *arrays: Any) -> list[Any]:
         """Run the converted model in a worker: numpy arrays in, numpy arrays out, in the source's order."""
-        from bridge.verify.run import run_once
+        from bridge.verification.run import run_once
 
-        return run_once(self._runnable(), arrays, inputs=self.info.inputs, outputs=self.info.outputs)
+        return run_once(self.runnable, arrays, inputs=self.info.inputs, outputs=self.info.outputs)
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the artifact that the suffix of `path` means; a directory takes everything.
@@ -92,7 +92,9 @@ class Result:
             _take(self.directory, wanted, temporary)
         return wanted.path
 
-    def _runnable(self) -> Path:
+    @property
+    def runnable(self) -> Path:
+        """What is run when the result is verified: the directory, or the ONNX file."""
         return self.directory / "model.onnx" if self.to == "onnx" else self.directory
 
     def _made(self, name: str) -> Path:
@@ -155,6 +157,57 @@ def convert(
             if verify:
                 made.verify(directory, inputs, seed)
             return made.result(directory)
+
+
+def verify(
+    source: Any,
+    target: Any,
+    *,
+    inputs: UserInputs | Any = None,
+    seed: int = 0,
+    batches: Sequence[int] | None = None,
+    timeout: float | None = 600,
+    trust: bool = False,
+    model: str | None = None,
+    custom_objects: str | None = None,
+    on_progress: Progress | None = None,
+) -> Report:
+    """Run two versions of a model side by side and say whether they are equivalent.
+
+    `source` and `target` are paths of any format that bridge reads, directories that bridge wrote, a
+    `Result`, or live objects as `convert` takes them (which are exported once; the report says so). The
+    other parameters are those of `bridge.verification.verify`, which holds the rules of the verdict.
+    """
+    from bridge.verification.api import verify as verify_files
+
+    with tempfile.TemporaryDirectory(prefix="bridge-") as scratch:
+        sides = []
+        for name, side in (("source", source), ("target", target)):
+            directory = Path(scratch) / name
+            directory.mkdir()
+            sides.append(_side(side, inputs, directory))
+        return verify_files(
+            *sides,
+            inputs=inputs,
+            seed=seed,
+            batches=batches,
+            timeout=timeout,
+            trust=trust,
+            model=model,
+            custom_objects=custom_objects,
+            on_progress=on_progress,
+        )
+
+
+def _side(version: Any, inputs: Any, directory: Path) -> str | Path | ReadRequest:
+    from bridge.formats.live import write_live
+
+    if isinstance(version, Result):
+        return version.runnable
+    if isinstance(version, str | Path | ReadRequest):
+        return version
+    file = write_live(version, inputs, directory, static_batch=False)
+    return ReadRequest(str(file.path), file.format, trust=True)
 
 
 class _Made:
@@ -247,7 +300,7 @@ class _Made:
         return "if_possible"
 
     def verify(self, directory: Path, inputs: Any, seed: int) -> None:
-        from bridge.verify.api import verify
+        from bridge.verification.api import verify
 
         started = time.perf_counter()
         if self._io_layout == "native":

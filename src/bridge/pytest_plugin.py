@@ -12,7 +12,7 @@ import pytest
 def assert_equivalent(record_property: Callable[[str, object], None]) -> Callable[..., Any]:
     """`bridge.testing.assert_equivalent`, its verdict and largest errors recorded for pytest's JUnit file."""
     from bridge.testing import assert_passed
-    from bridge.verify import verify
+    from bridge.verification import verify
 
     def check(source: Any, target: Any, **options: Any) -> Any:
         report = verify(source, target, **options)

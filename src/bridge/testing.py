@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
+from bridge.api import verify
 from bridge.errors import EnvironmentFailure
-from bridge.formats.request import ReadRequest
-from bridge.verify import Report, verify
+from bridge.verification import Report
 
 
-def assert_equivalent(
-    source: str | Path | ReadRequest, target: str | Path | ReadRequest, **options: Any
-) -> Report:
-    """Verify that two versions of a model are equivalent; `options` are those of `bridge.verify.verify`.
+def assert_equivalent(source: Any, target: Any, **options: Any) -> Report:
+    """Verify that two versions of a model are equivalent; the arguments are those of `bridge.verify`.
 
     Returns the report. Raises AssertionError with its summary where they differ, and EnvironmentFailure
     where that could not be checked: neither is a pass, and a test run tells them apart.

@@ -45,7 +45,7 @@ def command(
     bridge verify model.pt2 model_tf/
     bridge verify saved_model/ out/ --junit junit.xml --html report.html
     """
-    from bridge.verify.api import verify
+    from bridge.verification.api import verify
 
     inputs = chosen_inputs(specs, examples)
     with Progress(quiet=quiet) as progress:

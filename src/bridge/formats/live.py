@@ -28,13 +28,15 @@ def write_live(source: Any, inputs: Any, directory: Path, *, static_batch: bool)
     with its trace, an onnx.ModelProto an `.onnx`. A framework is looked at only if the caller has
     imported it. Raises InputError for anything else.
     """
-    torch, tf, onnx = (sys.modules.get(name) for name in ("torch", "tensorflow", "onnx"))
+    torch, keras, tf, onnx = (sys.modules.get(name) for name in ("torch", "keras", "tensorflow", "onnx"))
     if torch is not None and isinstance(source, torch.nn.Module | torch.export.ExportedProgram):
         from bridge_converters.torch_to_onnx.export import export_module
 
         path = directory / "source.pt2"
         return LiveFile(path, "pt2", export_module(source, inputs, path, dynamic=not static_batch))
-    if tf is not None and (isinstance(source, tf.Module) or hasattr(source, "get_concrete_function")):
+    is_keras = keras is not None and isinstance(source, keras.Model)
+    is_module = tf is not None and isinstance(source, tf.Module)
+    if is_keras or is_module or (tf is not None and hasattr(source, "get_concrete_function")):
         from bridge_converters.tf_to_onnx.objects import FORMAT, export_object
 
         path = directory / "source"
@@ -52,7 +54,7 @@ def write_live(source: Any, inputs: Any, directory: Path, *, static_batch: bool)
 
 def _specs(inputs: Any) -> list[InputSpec]:
     """What example arrays or specifications say about the inputs; axis 0 of an example is free."""
-    from bridge.verify.user_inputs import split
+    from bridge.verification.user_inputs import split
 
     specs, sets = split([inputs] if hasattr(inputs, "shape") else inputs)
     for arrays in sets[:1]:

@@ -15,8 +15,8 @@ from typing import Literal
 import ml_dtypes
 import numpy as np
 
-from bridge.verify.inputs import Rule
-from bridge.verify.measure import (
+from bridge.verification.inputs import Rule
+from bridge.verification.measure import (
     Array,
     Distance,
     Size,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bridge.verify.compare import Errors, OutputResult
-from bridge.verify.report.model import Report
+from bridge.verification.compare import Errors, OutputResult
+from bridge.verification.report.model import Report
 
 _SHOWN = 8
 

@@ -15,15 +15,15 @@ import numpy as np
 from bridge.errors import BridgeError, ExitCode, InputError
 from bridge.formats.request import InputSpec, ReadRequest
 from bridge.hub.weights import WeightMap
-from bridge.verify import inputs as drawing
-from bridge.verify.fitting import common_sizes, vocabularies
-from bridge.verify.inputs import Draw, InputPlan
-from bridge.verify.judging import Ran, conclude, judge_outputs, no_reference, signature_mismatch
-from bridge.verify.pairing import pair
-from bridge.verify.parties import Party, resolve
-from bridge.verify.report import DrawReport, InputReport, Report, SideReport, Timing
-from bridge.verify.user_inputs import UserInputs, apply_specs, split, user_draws
-from bridge.verify.weights import WeightsResult, compare_weights, is_of
+from bridge.verification import inputs as drawing
+from bridge.verification.fitting import common_sizes, vocabularies
+from bridge.verification.inputs import Draw, InputPlan
+from bridge.verification.judging import Ran, conclude, judge_outputs, no_reference, signature_mismatch
+from bridge.verification.pairing import pair
+from bridge.verification.parties import Party, resolve
+from bridge.verification.report import DrawReport, InputReport, Report, SideReport, Timing
+from bridge.verification.user_inputs import UserInputs, apply_specs, split, user_draws
+from bridge.verification.weights import WeightsResult, compare_weights, is_of
 from bridge.worker.failures import TaskFailure
 from bridge.worker.side import Description, Run, Side, TensorSpec
 from bridge.worker.standalone import read_tensors, write_tensors

@@ -8,8 +8,8 @@ import pytest
 
 from bridge.errors import InputError
 from bridge.formats.request import InputSpec
-from bridge.verify.inputs import Role, draws, plan, with_limit
-from bridge.verify.user_inputs import apply_specs, split, user_draws
+from bridge.verification.inputs import Role, draws, plan, with_limit
+from bridge.verification.user_inputs import apply_specs, split, user_draws
 from bridge.worker.side import TensorSpec
 from bridge.worker.standalone import write_tensors
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from bridge.verify.inputs import TOKEN_LIMITS, InputPlan, Role, with_limit
+from bridge.verification.inputs import TOKEN_LIMITS, InputPlan, Role, with_limit
 from bridge.worker.side import Description, TensorSpec
 
 Runs = Callable[[Sequence[InputPlan], str], bool]

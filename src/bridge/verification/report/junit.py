@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
-from bridge.verify.report.model import Report
-from bridge.verify.report.text import weights_line
+from bridge.verification.report.model import Report
+from bridge.verification.report.text import weights_line
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -22,7 +22,7 @@ def render(report: Report) -> str:
     counts = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
 
     def case(name: str, verdict: str, text: str) -> None:
-        element = ElementTree.SubElement(suite, "testcase", classname="bridge.verify", name=legal(name))
+        element = ElementTree.SubElement(suite, "testcase", classname="bridge", name=legal(name))
         counts["tests"] += 1
         if verdict == "different":
             counts["failures"] += 1

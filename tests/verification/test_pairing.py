@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.verify.pairing import output_order, pair
+from bridge.verification.pairing import output_order, pair
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 
 from bridge.hub.recipe import Recipe, Source, step
 from bridge.hub.weights import TensorMap, WeightMap
-from bridge.verify.weights import compare_weights, count_different_bits, is_of
+from bridge.verification.weights import compare_weights, count_different_bits, is_of
 
 
 def tensor(target: str, recipe: Recipe | None, shape: tuple[int, ...] = (2, 3)) -> TensorMap:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bridge.errors import ExitCode
-from bridge.verify.compare import OutputResult, Verdict
-from bridge.verify.weights import WeightsResult
+from bridge.verification.compare import OutputResult, Verdict
+from bridge.verification.weights import WeightsResult
 
 SCHEMA = 1
 """The version of the JSON form; a change that a reader of version 1 would misread increases it."""
@@ -92,7 +92,7 @@ class Report:
 
     def summary(self) -> str:
         """The report as text for a terminal, without colours."""
-        from bridge.verify.report.text import render
+        from bridge.verification.report.text import render
 
         return render(self)
 
@@ -109,13 +109,13 @@ class Report:
 
     def to_junit(self, path: str | Path) -> None:
         """Write the report as JUnit XML: a test case an output, and one for the weights."""
-        from bridge.verify.report.junit import render
+        from bridge.verification.report.junit import render
 
         Path(path).write_text(render(self), encoding="utf-8")
 
     def to_html(self, path: str | Path) -> None:
         """Write the report as one self-contained HTML page."""
-        from bridge.verify.report.html import render
+        from bridge.verification.report.html import render
 
         Path(path).write_text(render(self), encoding="utf-8")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bridge.verify.compare import OutputResult, Sample, Verdict, compare_output, is_inexact
-from bridge.verify.inputs import Draw
-from bridge.verify.measure import Array
-from bridge.verify.pairing import output_order
-from bridge.verify.weights import WeightsResult
+from bridge.verification.compare import OutputResult, Sample, Verdict, compare_output, is_inexact
+from bridge.verification.inputs import Draw
+from bridge.verification.measure import Array
+from bridge.verification.pairing import output_order
+from bridge.verification.weights import WeightsResult
 from bridge.worker.side import Description, Run
 
 

@@ -14,10 +14,10 @@ from onnx_models import N, network, save
 from bridge.errors import EnvironmentFailure, ExitCode, InputError
 from bridge.formats.request import ReadRequest
 from bridge.testing import assert_equivalent
-from bridge.verify import Report, verify
-from bridge.verify import api as verify_api
-from bridge.verify.parties import Party
-from bridge.verify.run import run_once
+from bridge.verification import Report, verify
+from bridge.verification import api as verify_api
+from bridge.verification.parties import Party
+from bridge.verification.run import run_once
 from bridge.worker.standalone import write_tensors
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64

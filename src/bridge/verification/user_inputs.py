@@ -12,7 +12,7 @@ import numpy as np
 
 from bridge.errors import InputError
 from bridge.formats.request import InputSpec
-from bridge.verify.inputs import Draw
+from bridge.verification.inputs import Draw
 from bridge.worker.side import TensorSpec
 from bridge.worker.standalone import read_tensors
 

@@ -1,6 +1,6 @@
 """What a verification found, and its renderings."""
 
-from bridge.verify.report.model import (
+from bridge.verification.report.model import (
     SCHEMA,
     DrawReport,
     InputReport,

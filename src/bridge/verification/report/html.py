@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from bridge.verify.compare import Errors, OutputResult
-from bridge.verify.report.junit import legal
-from bridge.verify.report.model import Report
-from bridge.verify.report.text import weights_line
+from bridge.verification.compare import Errors, OutputResult
+from bridge.verification.report.junit import legal
+from bridge.verification.report.model import Report
+from bridge.verification.report.text import weights_line
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }

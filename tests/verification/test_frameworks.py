@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bridge.verify import Report, verify
-from bridge.verify.run import run_once
+from bridge.verification import Report, verify
+from bridge.verification.run import run_once
 from bridge.worker.tasks import run_task
 
 TF_FAULTS = ("none", "gelu", "stored weight")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.verify import measure
-from bridge.verify.compare import EPSILONS, SOURCE_FACTOR, OutputResult, Sample, compare_output
-from bridge.verify.inputs import Rule
+from bridge.verification import measure
+from bridge.verification.compare import EPSILONS, SOURCE_FACTOR, OutputResult, Sample, compare_output
+from bridge.verification.inputs import Rule
 
 Array = np.ndarray[Any, np.dtype[Any]]
 EPS32 = float(np.finfo(np.float32).eps)
