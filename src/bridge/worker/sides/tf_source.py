@@ -38,7 +38,9 @@ def load(request: Mapping[str, Any]) -> TensorFlowSide:
         from bridge_converters.tf_to_onnx.bundle import Bundle
         from bridge_converters.tf_to_onnx.objects import open_exported
 
-        return _function_side(read, open_exported(read.path), Bundle.load(read.path).values)
+        bundle = Bundle.load(read.path)
+        values = {weight.path: bundle.values[weight.node] for weight in bundle.weights}
+        return _function_side(read, open_exported(read.path), values)
     return _graph_side(read)
 
 
