@@ -17,6 +17,7 @@ from bridge.errors import BridgeError, MissingPackage
 from bridge.formats.detect import FORMATS
 from bridge.formats.request import ReadRequest
 from bridge.hub import metadata
+from bridge.hub.arrays import contiguous
 from bridge.passes import pipeline
 from bridge.worker import progress
 from bridge.worker.standalone import write_tensors
@@ -76,7 +77,7 @@ def build(request: dict[str, Any]) -> dict[str, Any]:
     progress.report("writing the source")
     emitted = emit(prepared, table, dialect)
     (out / FILE_NAME).write_text(emitted.source, encoding="utf-8")
-    write_tensors(str(out / "model.safetensors"), emitted.tensors)
+    write_tensors(str(out / "model.safetensors"), emitted.tensors, contiguous)
     emitted.weights.save(out / "weights.json")
     emitted.anchors.save(out / "anchors.json")
     timings["emit"] = time.perf_counter() - started

@@ -120,9 +120,16 @@ def dtype_named(name: str) -> Any:
         return np.dtype(getattr(ml_dtypes, name))
 
 
-def write_tensors(path: str, tensors: Mapping[str, Any]) -> None:
-    """Write numpy arrays to a safetensors file. Raises TypeError for a dtype that the format lacks."""
+def write_tensors(path: str, tensors: Mapping[str, Any], contiguous: Any = None) -> None:
+    """Write numpy arrays to a safetensors file, copying one at a time if it is not in C order.
+
+    `contiguous` is the function that copies, by default numpy's. Raises TypeError for a dtype that the
+    format lacks.
+    """
     import numpy as np
+
+    if contiguous is None:
+        contiguous = np.ascontiguousarray
 
     codes = {name: code for code, name in _SAFETENSORS_DTYPES.items()}
     header = {}
@@ -146,8 +153,8 @@ def write_tensors(path: str, tensors: Mapping[str, Any]) -> None:
         file.write(struct.pack("<Q", len(text)))
         file.write(text)
         for block in blocks:
-            array = block.astype(block.dtype.newbyteorder("<"), order="C", copy=False)
-            file.write(array.tobytes() if array.ndim == 0 else array.reshape(-1).view(np.uint8).data)
+            array = contiguous(block.astype(block.dtype.newbyteorder("<"), copy=False))
+            file.write(array.tobytes() if block.ndim == 0 else array.reshape(-1).view(np.uint8).data)
 
 
 def read_tensors(path: str, writable: bool = False) -> dict[str, Any]:
