@@ -103,7 +103,7 @@ def probe_torch(directory: Path, runs: dict[str, list[Array]]) -> dict[str, Any]
     trainable = {name: each.requires_grad for name, each in model.named_parameters()}
     buffers = [name for name, _ in model.named_buffers()]
     before = {name: each.detach().clone() for name, each in model.named_parameters()}
-    model.train()
+    # In evaluation mode, since BatchNorm on batch statistics leaves a bias before it without a gradient.
     optimizer = torch.optim.SGD([each for each in model.parameters() if each.requires_grad], lr=1e-3)
     outputs = model(*(torch.from_numpy(each) for each in runs["3"]))
     listed = outputs.values() if isinstance(outputs, dict) else outputs

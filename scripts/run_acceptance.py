@@ -233,9 +233,14 @@ def check_training(found: Measurement, case: Case, out: Path) -> None:
 def compare_names(expected: dict[str, Any], answer: dict[str, Any]) -> tuple[bool, str]:
     theirs = {normal(name): trainable for name, trainable in expected["trainable"].items()}
     ours = {normal(name): trainable for name, trainable in answer["trainable"].items()}
-    ours_buffers = {normal(name) for name in answer["buffers"]} - {None}
-    buffers = {name for name in map(normal, expected["buffers"]) if not name.endswith("num_batches_tracked")}
-    ours_buffers = {name for name in ours_buffers if not name.endswith("num_batches_tracked")}
+    buffers, ours_buffers = (
+        {name for name in map(normal, listed) if not name.endswith("num_batches_tracked")}
+        for listed in (expected["buffers"], answer["buffers"])
+    )
+    # A variable that is not trained is a buffer in PyTorch.
+    frozen = {name for name, trainable in theirs.items() if not trainable} & ours_buffers
+    theirs = {name: trainable for name, trainable in theirs.items() if name not in frozen}
+    ours_buffers -= frozen
     wrong = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
     wrong += sorted(buffers ^ ours_buffers)
     if wrong:

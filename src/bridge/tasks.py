@@ -77,20 +77,22 @@ def build(request: dict[str, Any]) -> dict[str, Any]:
     progress.report("writing the source")
     emitted = emit(prepared, table, dialect)
     (out / FILE_NAME).write_text(emitted.source, encoding="utf-8")
-    write_tensors(str(out / "model.safetensors"), emitted.tensors, contiguous)
     emitted.weights.save(out / "weights.json")
     emitted.anchors.save(out / "anchors.json")
     timings["emit"] = time.perf_counter() - started
 
+    started = time.perf_counter()
+    progress.report("saving the weights")
+    write_tensors(str(out / "model.safetensors"), emitted.tensors, contiguous)
+    inputs, outputs, info = emitted.inputs, emitted.outputs, _info(prepared)
+    del model, prepared, emitted
     notes: list[str] = []
     if request["artifact"] != "no":
-        started = time.perf_counter()
         progress.report("saving the artifact")
-        notes = _save_artifact(
-            target, out, emitted.inputs, emitted.outputs, required=request["artifact"] == "required"
-        )
-        timings["save"] = time.perf_counter() - started
-    return {"timings": timings, "notes": notes, "info": _info(prepared)}
+        required = request["artifact"] == "required"
+        notes = _save_artifact(target, out, inputs, outputs, required=required)
+    timings["save"] = time.perf_counter() - started
+    return {"timings": timings, "notes": notes, "info": info}
 
 
 def _save_artifact(
