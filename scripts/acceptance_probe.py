@@ -96,7 +96,7 @@ def probe_torch(directory: Path, runs: dict[str, list[Array]]) -> dict[str, Any]
         with torch.no_grad():
             distances[batch] = distance(flat(artifact(*tensors)), flat(model(*tensors)))
     transposes = sum(
-        "transpose" in str(node.target) or "permute" in str(node.target)
+        str(node.target).startswith(("aten.permute", "aten.transpose", "aten.t."))
         for node in exported.graph.nodes
         if node.op == "call_function"
     )
