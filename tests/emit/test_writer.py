@@ -306,3 +306,38 @@ def test_the_same_graph_gives_the_same_text() -> None:
     assert first.source == second.source
     assert first.anchors == second.anchors
     assert first.weights == second.weights
+
+
+def test_a_layer_does_not_hide_a_tensor_that_is_not_its_own(tmp_path: Path) -> None:
+    graph = Graph()
+    value = graph.conv(graph.input, "a", scope("a", types=("Custom",)))
+    value = graph.add(
+        "Mul", [value, graph.weight("a.gain", (1, CHANNELS, 1, 1))], scope("a", types=("Custom",))
+    )
+    model = graph.model(value)
+    module = load(emitted_torch(model), tmp_path)
+    assert {name for name, _ in module.named_parameters()} == {"a.weight", "a.gain"}
+    assert_same(model, module)
+
+
+def test_a_stateless_layer_inside_another_moves_beside_it(tmp_path: Path) -> None:
+    graph = Graph()
+    value = graph.batch_norm(graph.input, "bn", scope("bn", types=("BatchNormAct2d",)))
+    value = graph.add("Relu", [value], scope("bn", "act", types=("BatchNormAct2d", "ReLU")))
+    model = graph.model(value)
+    emitted = emitted_torch(model)
+    assert "self.bn = nn.BatchNorm2d(4)" in emitted.source
+    assert "self.bn_act = nn.ReLU()" in emitted.source
+    assert_same(model, load(emitted, tmp_path))
+
+
+def test_dropout_is_a_layer_wherever_it_stands(tmp_path: Path) -> None:
+    graph = Graph()
+    ratio = ir.Value(name="ratio", shape=ir.Shape([]), const_value=ir.tensor(np.float32(0.25)))
+    graph.initializers["ratio"] = ratio
+    value = graph.add("Relu", [graph.input], scope("block"))
+    value = graph.add("Dropout", [value, ratio], scope("block"))
+    value = graph.conv(value, "block.conv", scope("block"))
+    module = load(emitted_torch(graph.model(value)), tmp_path)
+    dropouts = [each for each in module.modules() if isinstance(each, torch.nn.Dropout)]
+    assert [each.p for each in dropouts] == [0.25]

@@ -41,6 +41,12 @@ def matmul(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     return tf.squeeze(tf.expand_dims(a, 0) @ b, -2)
 
 
+@lowering("Linear", domain="bridge")
+def linear(x: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """x @ weight + bias along the last axis."""
+    return x @ weight + bias
+
+
 @lowering("Einsum")
 def einsum(*inputs: tf.Tensor, equation: str) -> tf.Tensor:
     """The sum of products that an equation in Einstein notation describes."""
@@ -86,3 +92,16 @@ def matmul_layer(view: NodeView) -> Layer | None:
         {"kernel": LayerTensor(weight)},
         build_shape=(*shape[:-1], inputs),
     )
+
+
+@layer_rule("Linear", domain="bridge")
+def linear_layer(view: NodeView) -> Layer | None:
+    """A product of an input of two or more axes with a trained matrix, and a trained bias."""
+    weight, bias, shape = view.input(1), view.input(2), view.shape(0)
+    assert weight is not None
+    assert bias is not None
+    if shape is None or len(shape) < 2:
+        return None
+    inputs, units = view.known_shape(1)
+    tensors = {"kernel": LayerTensor(weight), "bias": LayerTensor(bias)}
+    return Layer("keras.layers.Dense", (units,), {}, tensors, build_shape=(*shape[:-1], inputs))

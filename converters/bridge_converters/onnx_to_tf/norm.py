@@ -43,7 +43,7 @@ def instance_normalization(
 ) -> tf.Tensor:
     """Normalise each channel of each sample over its spatial axes."""
     mean, var = tf.nn.moments(x, tuple(range(1, x.ndim - 1)), keepdims=True)
-    return tf.nn.batch_normalization(x, mean, var, b, scale, epsilon)
+    return (x - mean) * tf.math.rsqrt(var + epsilon) * scale + b
 
 
 @lowering("LayerNormalization")

@@ -41,6 +41,12 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     return a @ b
 
 
+@lowering("Linear", domain="bridge")
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x @ weight + bias along the last axis."""
+    return x @ weight + bias
+
+
 @lowering("Einsum")
 def einsum(*inputs: Tensor, equation: str) -> Tensor:
     """The sum of products that an equation in Einstein notation describes."""
@@ -81,3 +87,13 @@ def matmul_layer(view: NodeView) -> Layer | None:
         {"bias": False},
         {"weight": LayerTensor(weight, (("transpose", {"perm": (1, 0)}),))},
     )
+
+
+@layer_rule("Linear", domain="bridge")
+def linear_layer(view: NodeView) -> Layer | None:
+    """A product of any input with a trained matrix, and a trained bias."""
+    weight, bias = view.input(1), view.input(2)
+    assert weight is not None
+    assert bias is not None
+    moved = LayerTensor(weight, (("transpose", {"perm": (1, 0)}),))
+    return Layer("nn.Linear", view.known_shape(1), {}, {"weight": moved, "bias": LayerTensor(bias)})

@@ -56,6 +56,7 @@ class Runnable:
     def intermediates(self, *tensors: torch.Tensor) -> dict[str, torch.Tensor]:
         """Every tensor that the program computes, by the name that the hub's `source_value` gives."""
         program = program_rewrites.copy_graph(self.program)
+        program_rewrites.spell_global_pooling(program)
         program_rewrites.mark_dropouts(program)
         program_rewrites.drop_constant_outputs(program)
         decomposed = translate(program).program

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import torch
 from torch import fx
@@ -16,6 +17,11 @@ from torch.utils import _pytree as pytree
 _aten = torch.ops.aten
 
 _DROPOUTS = (_aten.dropout.default, _aten.dropout_.default)
+_GLOBAL_POOLING: dict[Any, int] = {
+    _aten.adaptive_avg_pool1d.default: 1,
+    _aten.adaptive_avg_pool2d.default: 2,
+    _aten.adaptive_avg_pool3d.default: 3,
+}
 _OTHER_DROPOUTS = (
     _aten.feature_dropout.default,
     _aten.feature_dropout_.default,
@@ -94,6 +100,23 @@ def mark_dropouts(program: ExportedProgram) -> tuple[str, ...]:
             )
     program.graph_module.recompile()
     return tuple(dict.fromkeys(notes))
+
+
+def spell_global_pooling(program: ExportedProgram) -> None:
+    """Write adaptive average pooling to one element as the mean that it is, in place.
+
+    Its own decomposition depends on the memory format: in channels_last it ends in `as_strided`, which
+    the exporter can only express by gathering every element.
+    """
+    for node in list(_calls(program)):
+        rank = _GLOBAL_POOLING.get(node.target)
+        if rank is None:
+            continue
+        sizes = node.args[1]
+        if all(size == 1 for size in (sizes if isinstance(sizes, list | tuple) else (sizes,))):
+            node.target = _aten.mean.dim
+            node.args = (node.args[0], list(range(-rank, 0)), True)
+    program.graph_module.recompile()
 
 
 def copy_graph(program: ExportedProgram) -> ExportedProgram:

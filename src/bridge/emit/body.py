@@ -18,7 +18,7 @@ from bridge.emit.literals import MAX_LITERAL_ELEMENTS, assign, literal, nested
 from bridge.emit.lowering import Lowering, LoweringTable
 from bridge.emit.modules import ModuleTree, values_made, values_read
 from bridge.emit.plan import LayerSpec, ParameterSpec, Path, Plan, node_view
-from bridge.emit.specialise import Binding, Facts, Known, inline
+from bridge.emit.specialise import Binding, Facts, Known, helper_functions, inline
 from bridge.errors import BridgeError
 from bridge.hub import metadata
 from bridge.hub.opset import HUB_OPSET
@@ -194,6 +194,9 @@ class _Function:
         groups = {name: Facts(grouped) for name in _variadic_names(lowering.function)}
         expression = inline(lowering.function, {**bindings, **groups})
         if expression is not None:
+            called = helper_functions(lowering.function)
+            names_read = {each.id for each in ast.walk(expression) if isinstance(each, ast.Name)}
+            self._helpers.update({name: each for name, each in called.items() if name in names_read})
             return expression
         name = lowering.function.__name__
         self._helpers[name] = lowering.function

@@ -204,7 +204,7 @@ class Planner:
         """A native layer has no children.
 
         A stateless layer below another (an activation inside a normalisation's module) moves beside it;
-        where trained tensors lie below a layer's path, that layer is not used.
+        where trained tensors of others lie at a layer's path or below it, that layer is not used.
         """
         for path, spec in list(layers.items()):
             above = [path[:depth] for depth in range(1, len(path)) if path[:depth] in layers]
@@ -221,9 +221,21 @@ class Planner:
             if info is not None:
                 occupied.add(split_path(info.path, self._info.framework)[:-1])
         inner = {path[:depth] for path in occupied for depth in range(1, len(path))}
-        for path in [each for each in layers if each in inner]:
+        foreign = self._foreign_tensors(layers)
+        for path in [each for each in layers if each in inner or each in foreign]:
             for node in layers.pop(path).nodes:
                 del layer_of[node]
+
+    def _foreign_tensors(self, layers: Mapping[Path, LayerSpec]) -> set[Path]:
+        """The layers at whose path the source has trained tensors that are not the layer's."""
+        foreign = set()
+        for value in self._graph.initializers.values():
+            info = origin(value)
+            path = () if info is None else split_path(info.path, self._info.framework)[:-1]
+            spec = layers.get(path)
+            if spec is not None and all(tensor.value is not value for tensor in spec.layer.tensors.values()):
+                foreign.add(path)
+        return foreign
 
     def _parameters(
         self,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
+from ruff import find_ruff_bin
 
 from bridge.emit import helpers, plan, tree
 from bridge.emit.body import Body, BodyWriter
@@ -130,7 +130,7 @@ def _print(
 
 def format_source(text: str) -> str:
     """Source text in ruff's format; the syntax tree stays the same."""
-    command = [sys.executable, "-m", "ruff", "format", "--line-length", "100", "--isolated"]
+    command = [find_ruff_bin(), "format", "--line-length", "100", "--isolated"]
     done = subprocess.run(
         [*command, "--stdin-filename", FILE_NAME, "-"],
         input=text,

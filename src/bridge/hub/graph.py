@@ -174,6 +174,8 @@ def fuse(
     op_type: str,
     inputs: Sequence[ir.Value | None],
     attributes: Mapping[str, object] | None = None,
+    *,
+    domain: str = "",
 ) -> ir.Node:
     """Replace a group of nodes by one node that computes the same last value.
 
@@ -184,7 +186,7 @@ def fuse(
     last = nodes[-1]
     graph = last.graph
     assert isinstance(graph, ir.Graph)
-    node = ir.node(op_type, inputs, dict(attributes or {}))  # type: ignore[arg-type]
+    node = ir.node(op_type, inputs, dict(attributes or {}), domain=domain)  # type: ignore[arg-type]
     metadata.set_scope(node, common_scope(nodes))
     metadata.set_location(node, metadata.location_of(last))
     node.name = last.name

@@ -26,6 +26,7 @@ from bridge.passes.identity import drop_identities
 from bridge.passes.inline import inline_functions
 from bridge.passes.layer_norm import recognise_layer_norm
 from bridge.passes.layout import assign_layout
+from bridge.passes.linear import fuse_linear
 from bridge.passes.matmul_rank import restore_matmul_rank
 from bridge.passes.moves import simplify_moves
 from bridge.passes.naming import name_values
@@ -33,6 +34,7 @@ from bridge.passes.opset import to_hub_opset
 from bridge.passes.order import order_nodes
 from bridge.passes.padding import merge_padding, split_padding
 from bridge.passes.recipes import attach_recipes
+from bridge.passes.resize import fix_resized_axes
 from bridge.passes.shapes import infer_shapes
 from bridge.passes.static import fold_static
 from bridge.passes.unused import drop_unused
@@ -75,6 +77,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("join biases to matrix products", recognise_gemm),
     Pass("recognise global pooling", recognise_global_pool),
     Pass("drop biases of zeros", drop_zero_bias),
+    Pass("leave axes out that are not resized", fix_resized_axes),
     Pass("order operands", order_operands),
     Pass("fold what the recognised forms left", fold_buffers),
     Pass("fold what has become static", fold_static),
@@ -119,7 +122,7 @@ def preparation(target: Target, io_layout: IoLayout) -> tuple[Pass, ...]:
 def prepare(
     model: ir.Model, *, target: Target, io_layout: IoLayout = "source", timings: list[PassTime] | None = None
 ) -> ir.Model:
-    """The canonical model as one target's native layers express it: padding, then layout.
+    """The canonical model as one target's native layers express it: padding, layout, then biases.
 
     Works on a clone. `io_layout` says whether inputs and outputs keep the source's layout or take the
     target's. Values keep the names they have in the canonical model.
@@ -127,7 +130,7 @@ def prepare(
     prepared = run_passes(model.clone(deep_copy=True), preparation(target, io_layout), timings)
     if target == "torch":
         check_model(prepared, stage="after preparation")
-    return prepared
+    return fuse_linear(prepared)
 
 
 def run_passes(model: ir.Model, passes: Sequence[Pass], timings: list[PassTime] | None = None) -> ir.Model:
