@@ -108,7 +108,8 @@ def probe_torch(directory: Path, runs: dict[str, list[Array]]) -> dict[str, Any]
     outputs = model(*(torch.from_numpy(each) for each in runs["3"]))
     listed = outputs.values() if isinstance(outputs, dict) else outputs
     loss = sum((each**2).mean() for each in (listed if not torch.is_tensor(outputs) else [outputs]))
-    loss.backward()
+    # Divided by its own size, so that a step is not lost below the resolution of the weights.
+    (loss / loss.detach()).backward()
     optimizer.step()
     moved = sum(not torch.equal(before[name], each) for name, each in model.named_parameters())
     return {
