@@ -21,6 +21,9 @@ from typing import Any
 
 import numpy as np
 
+STEP = 1.0
+"""The learning rate of the one step: large, since it is only to be seen that every tensor moves."""
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 HIDDEN = {
@@ -104,10 +107,10 @@ def probe_torch(directory: Path, runs: dict[str, list[Array]]) -> dict[str, Any]
     buffers = [name for name, _ in model.named_buffers()]
     before = {name: each.detach().clone() for name, each in model.named_parameters()}
     # In evaluation mode, since BatchNorm on batch statistics leaves a bias before it without a gradient.
-    optimizer = torch.optim.SGD([each for each in model.parameters() if each.requires_grad], lr=1e-3)
+    optimizer = torch.optim.SGD([each for each in model.parameters() if each.requires_grad], lr=STEP)
     outputs = model(*(torch.from_numpy(each) for each in runs["3"]))
     listed = outputs.values() if isinstance(outputs, dict) else outputs
-    loss = sum((each**2).mean() for each in (listed if not torch.is_tensor(outputs) else [outputs]))
+    loss = sum((each**2).sum() for each in (listed if not torch.is_tensor(outputs) else [outputs]))
     # Divided by its own size, so that a step is not lost below the resolution of the weights.
     (loss / loss.detach()).backward()
     optimizer.step()
@@ -147,10 +150,10 @@ def probe_tf(directory: Path, runs: dict[str, list[Array]]) -> dict[str, Any]:
     before = [np.array(each) for each in variables]
     with tf.GradientTape() as tape:
         fed = {name: tf.constant(each) for name, each in zip(names, runs["3"], strict=True)}
-        loss = tf.add_n([tf.reduce_mean(each**2) for each in signature(**fed).values()])
+        loss = tf.add_n([tf.reduce_sum(each**2) for each in signature(**fed).values()])
     for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
         if gradient is not None:
-            variable.assign_sub(1e-3 * tf.convert_to_tensor(gradient))
+            variable.assign_sub(STEP * tf.convert_to_tensor(gradient))
     moved = sum(not np.array_equal(one, other) for one, other in zip(before, variables, strict=True))
     return {
         "distances": distances,
