@@ -12,9 +12,7 @@ from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, r
 from typing import Any
 
 from bridge.errors import BridgeError
-
-PLUGIN_GROUP = "bridge.converters"
-"""The entry point group through which packages add readers, lowerings, layer rules, passes and savers."""
+from bridge.plugins import PLUGIN_GROUP
 
 _DISTRIBUTION = "bridge-ml"
 _CORE = ("numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "safetensors", "ml_dtypes")

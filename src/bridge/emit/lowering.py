@@ -21,10 +21,12 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 from bridge.emit.layer import LayerRule, NodeView
 from bridge.hub.metadata import Layout
+from bridge.plugins import PLUGIN_GROUP
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Supports = Callable[[NodeView], str | None]
@@ -62,6 +64,8 @@ class LoweringTable:
         self._lowerings: dict[tuple[str, str], list[Lowering]] = {}
         self._rules: dict[tuple[str, str], list[LayerRule]] = {}
         self._loaded = False
+        self.broken_plugins: dict[str, str] = {}
+        """Plug-ins of this target that could not be loaded, with the reason; `bridge doctor` reports them."""
 
     def lowering(
         self,
@@ -126,7 +130,7 @@ class LoweringTable:
             yield from versions
 
     def _load(self) -> None:
-        """Import the family modules of the converter package, which register themselves."""
+        """Import the family modules of the converter package and the plug-ins, which register themselves."""
         if self._loaded:
             return
         self._loaded = True
@@ -134,3 +138,9 @@ class LoweringTable:
         for module in pkgutil.iter_modules(package.__path__):
             if not module.name.startswith("_"):
                 importlib.import_module(f"{self._package}.{module.name}")
+        for entry in entry_points(group=PLUGIN_GROUP):
+            if entry.name.partition(".")[0] == self.target:
+                try:
+                    entry.load()
+                except Exception as error:  # whatever a plug-in raises, it takes nothing else down
+                    self.broken_plugins[entry.name] = f"{type(error).__name__}: {error}"

@@ -19,11 +19,10 @@ def check(model: ir.Model, table: LoweringTable) -> None:
     """Raises UnsupportedOps with every kind of node that has neither a layer nor a lowering."""
     unsupported = find_unsupported(model.graph, table)
     if unsupported:
-        raise UnsupportedOps(
-            unsupported,
-            target=table.target,
-            hint="a package of yours can add lowerings through the entry point group bridge.converters",
-        )
+        hint = "a package of yours can add lowerings; docs/lowerings.md says how"
+        if table.broken_plugins:
+            hint = f"the plug-in {', '.join(table.broken_plugins)} could not be loaded; run bridge doctor"
+        raise UnsupportedOps(unsupported, target=table.target, hint=hint)
 
 
 def find_unsupported(nodes: Iterable[ir.Node], table: LoweringTable) -> list[UnsupportedOp]:
