@@ -6,13 +6,12 @@ reports stand on these records.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bridge.errors import InputError
+from bridge.hub.versioned import read_record, write_record
 
 FORMAT = "bridge.anchors"
 VERSION = 1
@@ -82,21 +81,10 @@ class Anchors:
         }
 
     def save(self, path: Path) -> None:
-        path.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
+        write_record(path, self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> Anchors:
         """Read an anchors.json. Raises InputError if it is none, or of a version unknown here."""
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"these anchors cannot be read: {error}", where=str(path)) from error
-        if not isinstance(record, dict) or record.get("format") != FORMAT:
-            raise InputError("this is not a file of anchors", where=str(path))
-        if record.get("version") != VERSION:
-            raise InputError(
-                f"these anchors have version {record.get('version')}, not {VERSION}",
-                where=str(path),
-                hint="convert the model again, or use the bridge that wrote them",
-            )
+        record = read_record(path, format=FORMAT, version=VERSION, what="a file of anchors")
         return cls(record["file"], tuple(Anchor.from_json(each) for each in record["anchors"]))

@@ -5,7 +5,6 @@ weights.json, version 1. `docs/weights-map.md` is the schema in prose; a change 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from bridge.errors import InputError
 from bridge.hub import recipe as recipes
 from bridge.hub.metadata import WeightKind
 from bridge.hub.recipe import Array, Recipe
+from bridge.hub.versioned import read_record, write_record
 
 FORMAT = "bridge.weights"
 VERSION = 1
@@ -114,23 +114,12 @@ class WeightMap:
         }
 
     def save(self, path: Path) -> None:
-        path.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
+        write_record(path, self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> WeightMap:
         """Read a weights.json. Raises InputError if it is none, or of a version this bridge does not know."""
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"this weight map cannot be read: {error}", where=str(path)) from error
-        if not isinstance(record, dict) or record.get("format") != FORMAT:
-            raise InputError("this is not a weight map", where=str(path))
-        if record.get("version") != VERSION:
-            raise InputError(
-                f"this weight map has version {record.get('version')}, not {VERSION}",
-                where=str(path),
-                hint="convert the model again, or use the bridge that wrote the map",
-            )
+        record = read_record(path, format=FORMAT, version=VERSION, what="a weight map")
         return cls(
             source_framework=record["source_framework"],
             target_framework=record["target_framework"],
