@@ -43,8 +43,8 @@ LEAVES = {
 class Case:
     """A model that must work: its fixture, the file to convert, and what the command line needs beside it.
 
-    `peak_limit` is in bytes. `names` is the file whose framework lists the trained tensors, `weights` the one whose training can be
-    continued.
+    `names` is the file whose framework lists the trained tensors, `weights` the one whose training can be
+    continued, `peak_limit` the memory that the conversion may take, in bytes.
     """
 
     fixture: str
