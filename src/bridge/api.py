@@ -23,6 +23,7 @@ from bridge.worker.tasks import run_task
 if TYPE_CHECKING:
     from bridge.hub.metadata import SourceInfo
     from bridge.hub.weights import WeightMap
+    from bridge.verification.parties import Party
     from bridge.verification.report.model import Report
 
 Progress = Callable[[str], None]
@@ -199,12 +200,13 @@ def verify(
         )
 
 
-def _side(version: Any, inputs: Any, directory: Path) -> str | Path | ReadRequest:
+def _side(version: Any, inputs: Any, directory: Path) -> str | Path | ReadRequest | Party:
     from bridge.formats.live import write_live
+    from bridge.verification.parties import Party
 
     if isinstance(version, Result):
         return version.runnable
-    if isinstance(version, str | Path | ReadRequest):
+    if isinstance(version, str | Path | ReadRequest | Party):
         return version
     file = write_live(version, inputs, directory, static_batch=False)
     return ReadRequest(str(file.path), file.format, trust=True)

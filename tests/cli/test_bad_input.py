@@ -233,6 +233,11 @@ def contents(directory: Path) -> dict[str, bytes | None]:
     }
 
 
+def heed_interrupts() -> None:
+    """A test run in the background ignores SIGINT, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_conversion_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     save_file({"weight": np.ones((1, 2), np.float32)}, tmp_path / "m.safetensors")
@@ -252,6 +257,7 @@ def test_an_interrupted_conversion_leaves_nothing(tmp_path: Path, number: signal
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=heed_interrupts,
     )
     marker = tmp_path / "building"
     deadline = time.monotonic() + 60

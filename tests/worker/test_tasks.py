@@ -148,6 +148,11 @@ def test_timeout_ends_the_worker_and_its_children(tmp_path: Path) -> None:
     assert not Path(temporary).exists()
 
 
+def heed_interrupts() -> None:
+    """A test run in the background ignores SIGINT, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_worker_ends_with_its_parent(tmp_path: Path, sent: signal.Signals) -> None:
     pids = tmp_path / "pids"
@@ -157,7 +162,10 @@ def test_worker_ends_with_its_parent(tmp_path: Path, sent: signal.Signals) -> No
         f"run_task('worker_tasks:hang', {{'pids': {str(pids)!r}}}, label='test worker')\n"
     )
     parent = subprocess.Popen(
-        [sys.executable, "-c", program], stderr=subprocess.PIPE, env={**os.environ, "TMPDIR": str(tmp_path)}
+        [sys.executable, "-c", program],
+        stderr=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        preexec_fn=heed_interrupts,
     )
     deadline = time.monotonic() + 30
     while not (pids.exists() and len(pids.read_text().split()) == 3) and time.monotonic() < deadline:

@@ -29,11 +29,10 @@ def fix_resized_axes(model: ir.Model) -> ir.Model:
         axes = node.attributes["axes"].as_ints() if "axes" in node.attributes else range(len(data.shape))
         if elements is None or len(elements) != len(axes):
             continue
-        changed = [
-            (axis % len(data.shape), size)
-            for axis, size in zip(axes, elements, strict=True)
-            if size is None or size != dim_of(data.shape[axis])
-        ]
+        targets = [(axis % len(data.shape), size) for axis, size in zip(axes, elements, strict=True)]
+        changed = [(axis, size) for axis, size in targets if size is None or size != dim_of(data.shape[axis])]
+        if not changed:
+            changed = [(axis, size) for axis, size in targets if axis > 1]
         numbers = [size for _, size in changed if isinstance(size, int)]
         if not changed or len(numbers) != len(changed):
             continue

@@ -32,8 +32,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def verify(
-    source: str | Path | ReadRequest,
-    target: str | Path | ReadRequest,
+    source: str | Path | ReadRequest | Party,
+    target: str | Path | ReadRequest | Party,
     *,
     inputs: UserInputs | None = None,
     draw: bool | None = None,

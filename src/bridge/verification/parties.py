@@ -31,7 +31,7 @@ class Party:
 
 
 def resolve(
-    version: str | Path | ReadRequest,
+    version: str | Path | ReadRequest | Party,
     *,
     as_target: bool,
     trust: bool = False,
@@ -45,6 +45,8 @@ def resolve(
     TensorFlow directory, `load()` of `model.py` for PyTorch. As a source it is read as any other model.
     Raises InputError for a path that holds no model.
     """
+    if isinstance(version, Party):
+        return version
     if isinstance(version, ReadRequest):
         loader = _SOURCE_LOADERS[FORMATS[version.format].framework]
         return Party(version.path, loader, version.to_json())
