@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from bridge.emit import preflight, registry
@@ -30,6 +31,9 @@ _READERS = {
 _REQUIRED = {"torch": ("torch",), "tf": ("tensorflow", "tf2onnx"), "onnx": ()}
 
 HUB_FILE = "hub.onnx"
+
+_ONE_FILE = 1_900_000_000
+"""Bytes of weights that go into the `.onnx` file itself; protobuf's limit is 2 GiB."""
 
 
 def read(request: dict[str, Any]) -> dict[str, Any]:
@@ -114,8 +118,14 @@ def build_onnx(request: dict[str, Any]) -> dict[str, Any]:
     model = pipeline.canonicalise(ir.load(request["hub"]))
     info = _info(model)
     out = Path(request["out"])
-    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
-    ir.save(model, out, external_data=f"{out.name}.data" if size > 1_900_000_000 else None)
+    tensors = [value for value in model.graph.initializers.values() if value.const_value is not None]
+    if sum(value.const_value.nbytes for value in tensors if value.const_value is not None) > _ONE_FILE:
+        ir.save(model, out, external_data=f"{out.name}.data")
+    else:
+        for value in tensors:
+            if isinstance(value.const_value, ir.ExternalTensor):
+                value.const_value = ir.Tensor(np.array(value.const_value.numpy()), name=value.name)
+        ir.save(model, out)
     return {"timings": {"passes": time.perf_counter() - started}, "notes": [], "info": info}
 
 
