@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,6 +24,9 @@ _CUSTOM_HINT = (
     "name the module that defines and registers it (keras.saving.register_keras_serializable): "
     "--custom-objects pkg.mod"
 )
+
+_AUTOMATIC_NAME = re.compile(r"(functional|sequential|model)(_\d+)?")
+"""The names Keras gives to models that have none."""
 
 
 def load_keras(request: ReadRequest) -> keras.Model:
@@ -138,13 +142,21 @@ def trace_keras(
         weights=tuple(weights),
         values=values,
         format=format,
-        root_type=type(model).__name__,
+        root_type=_root_type(model),
         batched=all(port.shape is not None and len(port.shape) > 0 for port in ports),
         unused=tuple(unused),
         scopes=recorder.scopes,
         notes=tuple(dict.fromkeys(recorder.notes)),
         seconds=time.perf_counter() - started,
     )
+
+
+def _root_type(model: keras.Model) -> str:
+    """The model's class, or the name that its author gave to a model put together from layers."""
+    own = type(model).__name__
+    if own not in ("Functional", "Sequential") or _AUTOMATIC_NAME.fullmatch(model.name):
+        return own
+    return str(model.name)
 
 
 def trace_function(
