@@ -121,7 +121,7 @@ def text(result: Result) -> str:
     seconds = sum(result.timings.values())
     lines = [f"wrote {result.output} ({seconds:.1f} s)"]
     if result.report is None:
-        lines.append("verdict: not checked (--no-verify)")
+        lines.append("verdict: not checked")
     else:
         lines.append(result.report.summary())
     known = set() if result.report is None else set(result.report.notes)

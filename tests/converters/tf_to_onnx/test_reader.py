@@ -97,7 +97,7 @@ def test_interface_names(keras_files: Callable[[str, str], ReadRequest]) -> None
     assert info.inputs == ("first", "second")
     assert info.outputs == ("raw", "score")
     info = metadata.source_info(read(keras_files("digits_like", "keras")))
-    assert (info.inputs, info.outputs, info.root_type) == (("image",), ("classes",), "Functional")
+    assert (info.inputs, info.outputs, info.root_type) == (("image",), ("classes",), "digits")
 
 
 def test_no_name_comes_from_a_counter(keras_files: Callable[[str, str], ReadRequest]) -> None:
