@@ -341,3 +341,15 @@ def test_dropout_is_a_layer_wherever_it_stands(tmp_path: Path) -> None:
     module = load(emitted_torch(graph.model(value)), tmp_path)
     dropouts = [each for each in module.modules() if isinstance(each, torch.nn.Dropout)]
     assert [each.p for each in dropouts] == [0.25]
+
+
+def test_calls_that_differ_are_written_out(tmp_path: Path) -> None:
+    graph = Graph()
+    first = graph.conv(graph.input, "block.conv", scope("block", "conv", calls=(0, 0)))
+    first = graph.add("Relu", [first], scope("block", calls=(0,)))
+    second = graph.conv(first, "block.conv", scope("block", "conv", calls=(1, 1)))
+    second = graph.add("Neg", [second], scope("block", calls=(1,)))
+    model = graph.model(graph.add("Add", [second, first], ()))
+    emitted = emitted_torch(model)
+    assert emitted.source.count("self.block.conv(x)") == 2
+    assert_same(model, load(emitted, tmp_path))

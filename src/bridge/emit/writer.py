@@ -18,7 +18,7 @@ from bridge.emit.docstrings import module_text, shape_text
 from bridge.emit.layer import Tensor
 from bridge.emit.lowering import LoweringTable
 from bridge.emit.modules import Module, ModuleTree
-from bridge.errors import EnvironmentFailure
+from bridge.errors import BridgeError, EnvironmentFailure
 from bridge.hub import metadata, recipe
 from bridge.hub.anchors import Anchor, Anchors
 from bridge.hub.metadata import Scope
@@ -52,6 +52,12 @@ def emit(model: ir.Model, table: LoweringTable, dialect: Dialect) -> Emitted:
         bodies, clashes = _write_bodies(modules, writer)
         if not clashes:
             break
+        if clashes <= dissolved:
+            raise BridgeError(
+                "the calls of a module differ, and it cannot be dissolved into its parent",
+                where=", ".join(sorted(metadata.scope_path(scope) for scope in clashes)),
+                hint="this is a fault of bridge, not of the model; please report it",
+            )
         dissolved |= clashes
     class_writer = ClassWriter(modules.root, {each: bodies[each][0] for each in bodies}, dialect)
     classes = class_writer.classes()
