@@ -23,7 +23,7 @@ from bridge.worker.standalone import write_tensors
 CHANNELS = 4
 HOSTILE = [
     *("self", "class", "0", "a-b", 'x"); import os #', "é", "forward", "weight", "type", "__init__"),
-    *("torch", "F", "x\ny"),
+    *("torch", "F", "x\ny", "01", "¹", "٣"),
 ]
 
 

@@ -113,8 +113,8 @@ class ClassWriter:
         if not module.path:
             return "Net"
         name = module.path[-1]
-        if name.isdigit():
-            parent = next((each for each in reversed(module.path) if not each.isdigit()), "block")
+        if names.is_index(name):
+            parent = next((each for each in reversed(module.path) if not names.is_index(each)), "block")
             name = f"{parent}_block"
         return names.class_name(name, reserved=taken)
 
@@ -125,7 +125,7 @@ class ClassWriter:
         if namesake is None:
             return base
         extra = [name for name in module.children if name not in namesake.children]
-        if len(extra) == 1 and not extra[0].isdigit():
+        if len(extra) == 1 and not names.is_index(extra[0]):
             return f"{base}With{names.class_name(extra[0])}"
         return base
 
@@ -342,7 +342,7 @@ class ClassWriter:
         mapping = ast.Dict([literal(name) for name in made], list(made.values()))
         if child.kind == "dict":
             return call("nn.ModuleDict", mapping)
-        if not all(name.isdigit() for name in made):
+        if not all(names.is_index(name) for name in made):
             return call("nn.Sequential", call("OrderedDict", mapping))
         count = max(int(name) for name in made) + 1
         members = [made.get(str(index)) or call("nn.Identity") for index in range(count)]
@@ -469,7 +469,7 @@ def _build_slots(child: Module | LayerSpec) -> list[tuple[Slot, int | None]]:
 
 def _ordered(module: Module) -> list[tuple[str, Module | LayerSpec | ParameterSpec]]:
     items = list(module.children.items())
-    if all(name.isdigit() for name, _ in items):
+    if all(names.is_index(name) for name, _ in items):
         items.sort(key=lambda item: int(item[0]))
     return items
 

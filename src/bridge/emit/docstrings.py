@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bridge.emit.dialect import Signature
-from bridge.emit.names import identifier
+from bridge.emit.names import identifier, is_index
 
 
 def file_docstring(title: str, usage: str, inputs: Signature, outputs: Signature) -> str:
@@ -25,7 +25,7 @@ def shape_text(shape: Iterable[Any] | None) -> str:
 
 def module_text(path: Sequence[str]) -> str:
     """A module's path in dotted form, or what the root is called."""
-    return ".".join(part if part.isdigit() else identifier(part) for part in path) or "The whole model"
+    return ".".join(part if is_index(part) else identifier(part) for part in path) or "The whole model"
 
 
 def _describe(signature: Signature) -> list[str]:

@@ -81,11 +81,11 @@ class ModuleTree:
         return self._index[path]
 
     def _decide_kind(self, module: Module, plan: Plan) -> None:
-        numbered = all(name.isdigit() for name in module.children) and bool(module.children)
+        numbered = all(names.is_index(name) for name in module.children) and bool(module.children)
         if numbered:
             module.children = dict(sorted(module.children.items(), key=lambda item: int(item[0])))
         modules_only = not any(isinstance(each, ParameterSpec) for each in module.children.values())
-        contiguous = [int(name) for name in module.children if name.isdigit()] == list(
+        contiguous = [int(name) for name in module.children if names.is_index(name)] == list(
             range(len(module.children))
         )
         if module is not self.root and modules_only and self._is_chain(module, plan):
@@ -123,7 +123,7 @@ class ModuleTree:
                 return False
             called.append(path[-1])
             previous = outputs[0]
-        if all(name.isdigit() for name in called) and called != sorted(called, key=int):
+        if all(names.is_index(name) for name in called) and called != sorted(called, key=int):
             return False
         return called == list(module.children) or set(called) == set(module.children) == {*called}
 
@@ -210,7 +210,7 @@ def member(owner: ast.expr, module: Module, name: str) -> ast.expr:
     attribute = module.attributes[name]
     if module.kind == "dict" or module.indexed == "dict":
         return ast.Subscript(owner, literal(name), ast.Load())
-    if attribute.isdigit():
+    if names.is_index(attribute):
         return ast.Subscript(owner, literal(int(attribute)), ast.Load())
     return ast.Attribute(owner, attribute, ast.Load())
 

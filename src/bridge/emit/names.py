@@ -48,6 +48,11 @@ def attribute(text: str, *, default: str = "value", reserved: Collection[str] = 
     return identifier(text, default=default, reserved=reserved)
 
 
+def is_index(name: str) -> bool:
+    """Whether a module is called by its position in a list, as Python writes it: `0`, not `01` or `¹`."""
+    return name.isascii() and name.isdigit() and (name == "0" or not name.startswith("0"))
+
+
 def class_name(text: str, *, default: str = "Block", reserved: Collection[str] = ()) -> str:
     """A CamelCase identifier that resembles `text`; capitals inside a word are kept."""
     name = identifier(text, default=default)

@@ -36,7 +36,7 @@ class InputSpec:
             )
         axes: list[int | str] = []
         for axis, part in enumerate(match["shape"].split("x") if match["shape"] else []):
-            if part.isdigit():
+            if part.isascii() and part.isdigit():
                 axes.append(int(part))
             elif part == "?":
                 axes.append(f"axis{axis}")
