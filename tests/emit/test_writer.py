@@ -353,3 +353,19 @@ def test_calls_that_differ_are_written_out(tmp_path: Path) -> None:
     emitted = emitted_torch(model)
     assert emitted.source.count("self.block.conv(x)") == 2
     assert_same(model, load(emitted, tmp_path))
+
+
+def test_an_input_does_not_hide_a_helper_function(tmp_path: Path) -> None:
+    graph = Graph()
+    graph.input.name = "pad"
+    pads = np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64)
+    amounts = ir.Value(name="pads", shape=ir.Shape([8]), const_value=ir.tensor(pads))
+    amounts.type = ir.TensorType(ir.DataType.INT64)
+    graph.initializers["pads"] = amounts
+    value = graph.add("Pad", [graph.input, amounts], (), mode="reflect")
+    value.shape = ir.Shape(["batch", CHANNELS, 8, 8])
+    emitted = emitted_torch(graph.model(value))
+    assert "def pad(" in emitted.source
+    x = torch.rand(2, CHANNELS, 6, 6)
+    expected = torch.nn.functional.pad(x, (1, 1, 1, 1), mode="reflect")
+    torch.testing.assert_close(load(emitted, tmp_path)(x), expected)

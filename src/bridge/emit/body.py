@@ -60,6 +60,7 @@ class BodyWriter:
         self._dialect = dialect
         self._graph = graph
         self._constants: dict[tuple[Path, ir.Value], ParameterSpec] = {}
+        self.function_names = table.function_names()
 
     def write(self, region: tree.Region, *, is_root: bool) -> Body:
         """The forward method of a region. The root takes and gives what the graph does."""
@@ -95,7 +96,7 @@ class _Function:
         self._inputs = inputs
         self._outputs = outputs
         self._is_root = is_root
-        self._names = names.Namespace(self._dialect.imports)
+        self._names = names.Namespace({*self._dialect.imports, *writer.function_names})
         self._variables: dict[ir.Value, str] = {}
         self._free: list[str] = []
         self._kept: set[str] = set()

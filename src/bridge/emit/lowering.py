@@ -22,6 +22,7 @@ import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from types import FunctionType
 from typing import Any, TypeVar
 
 from bridge.emit.layer import LayerRule, NodeView
@@ -123,6 +124,17 @@ class LoweringTable:
         """The layer rules of an operator, in the order of declaration."""
         self._load()
         return tuple(self._rules.get((domain, op_type), ()))
+
+    def function_names(self) -> frozenset[str]:
+        """The names of all functions that may be copied into the output; a variable must not hide them."""
+        self._load()
+        modules = {id(each.function.__globals__): each.function.__globals__ for each in self}
+        return frozenset(
+            name
+            for namespace in modules.values()
+            for name, value in namespace.items()
+            if isinstance(value, FunctionType)
+        )
 
     def __iter__(self) -> Iterator[Lowering]:
         self._load()
