@@ -369,3 +369,18 @@ def test_an_input_does_not_hide_a_helper_function(tmp_path: Path) -> None:
     x = torch.rand(2, CHANNELS, 6, 6)
     expected = torch.nn.functional.pad(x, (1, 1, 1, 1), mode="reflect")
     torch.testing.assert_close(load(emitted, tmp_path)(x), expected)
+
+
+def test_blocks_with_dropouts_of_their_own_share_a_class(tmp_path: Path) -> None:
+    graph = Graph()
+    ratio = ir.Value(name="ratio", shape=ir.Shape([]), const_value=ir.tensor(np.float32(0.25)))
+    graph.initializers["ratio"] = ratio
+    value = graph.input
+    for name in ("first", "second"):
+        place = scope(name)
+        value = graph.conv(value, f"{name}.conv", place)
+        value = graph.add("Relu", [graph.add("Dropout", [value, ratio], place)], place)
+    emitted = emitted_torch(graph.model(value))
+    classes = [each.name for each in ast.parse(emitted.source).body if isinstance(each, ast.ClassDef)]
+    assert classes == ["Block", "Net"]
+    assert emitted.source.count("nn.Dropout(0.25)") == 1

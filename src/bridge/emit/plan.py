@@ -146,7 +146,7 @@ class Planner:
         layers: dict[Path, LayerSpec] = {}
         layer_of: dict[ir.Node, LayerSpec] = {}
         owner: dict[ir.Value, Path] = {}
-        taken = names.Namespace()
+        taken: dict[Scope, names.Namespace] = {}
         for node in self._nodes:
             view = node_view(node)
             for rule in self._table.rules(node.op_type, node.domain):
@@ -171,14 +171,20 @@ class Planner:
         return all(owner.get(tensor.value, path) == path for tensor in layer.tensors.values())
 
     def _layer_path(
-        self, node: ir.Node, layer: Layer, population: Mapping[Scope, int], taken: names.Namespace
+        self,
+        node: ir.Node,
+        layer: Layer,
+        population: Mapping[Scope, int],
+        taken: dict[Scope, names.Namespace],
     ) -> Path | None:
         scope = self._scopes[node]
         if not layer.tensors:
             names_ = tuple(entry.name for entry in scope)
             if scope and population[scope] == 1:
                 return names_
-            return (*names_, taken.claim("dropout")) if node.op_type in _ONLY_IN_TRAINING else None
+            if node.op_type not in _ONLY_IN_TRAINING:
+                return None
+            return (*names_, taken.setdefault(scope, names.Namespace()).claim("dropout"))
         trained = {slot: origin(tensor.value) for slot, tensor in layer.tensors.items()}
         paths = {
             slot: split_path(info.path, self._info.framework)
@@ -193,12 +199,14 @@ class Planner:
             return None
         return self._derived_path(node, paths, taken)
 
-    def _derived_path(self, node: ir.Node, paths: Mapping[str, Path], taken: names.Namespace) -> Path:
+    def _derived_path(
+        self, node: ir.Node, paths: Mapping[str, Path], taken: dict[Scope, names.Namespace]
+    ) -> Path:
         """A path for a layer of an ONNX file whose tensors carry no usable module path."""
         scope = tuple(entry.name for entry in self._scopes[node])
         stem = re.sub(r"[._]?(weight|kernel|w)$", "", paths["weight"][-1]) if "weight" in paths else ""
         name = names.identifier(stem or names.snake_case(node.op_type), default="layer")
-        return (*scope, taken.claim(name))
+        return (*scope, taken.setdefault(self._scopes[node], names.Namespace()).claim(name))
 
     def _drop_nested(self, layers: dict[Path, LayerSpec], layer_of: dict[ir.Node, LayerSpec]) -> None:
         """A native layer has no children.
