@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import copy
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from bridge.emit.lowering import Lowering, LoweringTable
 from bridge.emit.modules import ModuleTree, values_made, values_read
 from bridge.emit.plan import LayerSpec, ParameterSpec, Path, Plan, node_view
 from bridge.emit.specialise import Binding, Facts, Known, helper_functions, inline
+from bridge.emit.syntax import clone
 from bridge.errors import BridgeError
 from bridge.hub import metadata
 from bridge.hub.opset import HUB_OPSET
@@ -314,7 +314,7 @@ def _helper_call(
     skipped = False
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is parameter.VAR_POSITIONAL:
-            args.extend(copy.deepcopy(each.expression) for each in variadic)
+            args.extend(clone(each.expression) for each in variadic)
             continue
         binding = bindings[parameter.name]
         if isinstance(binding, Known):
@@ -323,7 +323,7 @@ def _helper_call(
                 continue
             expression = literal(binding.value)
         else:
-            expression = copy.deepcopy(binding.expression)
+            expression = clone(binding.expression)
         if skipped or parameter.kind is parameter.KEYWORD_ONLY:
             keywords.append(ast.keyword(parameter.name, expression))
         else:

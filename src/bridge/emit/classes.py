@@ -7,7 +7,6 @@ method; the numbers in their constructors may differ. Numbers that always vary t
 from __future__ import annotations
 
 import ast
-import copy
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +18,7 @@ from bridge.emit.layer import Layer
 from bridge.emit.literals import assign, call, dotted, literal
 from bridge.emit.modules import Module, member, scope_name, values_read
 from bridge.emit.plan import LayerSpec, ParameterSpec, canonical_leaf, origin
+from bridge.emit.syntax import clone
 
 GENERIC_TYPES = frozenset(
     {"Sequential", "ModuleList", "ModuleDict", "Functional", "Model", "Module", "Layer"}
@@ -363,18 +363,18 @@ class ClassWriter:
             yield ast.Expr(call(ast.Attribute(reference, "build", ast.Load()), *arguments))
         if isinstance(child, LayerSpec):
             for name in _frozen(child.layer):
-                yield self._dialect.freeze(ast.Attribute(copy.deepcopy(reference), name, ast.Load()))
+                yield self._dialect.freeze(ast.Attribute(clone(reference), name, ast.Load()))
         elif child.kind != "class":
             for name, each in _ordered(child):
                 if isinstance(each, ParameterSpec) or (keras and isinstance(each, Module)):
                     continue
                 if keras:
-                    getter = ast.Attribute(copy.deepcopy(reference), "get_layer", ast.Load())
+                    getter = ast.Attribute(clone(reference), "get_layer", ast.Load())
                     for tensor in _frozen(each.layer) if isinstance(each, LayerSpec) else ():
                         layer = call(getter, scope_name(name))
                         yield self._dialect.freeze(ast.Attribute(layer, tensor, ast.Load()))
                 else:
-                    inner = member(copy.deepcopy(reference), child, name)
+                    inner = member(clone(reference), child, name)
                     yield from self._finish(each, inner, (*slot, child.attributes[name]), value_at)
 
     def _init_method(

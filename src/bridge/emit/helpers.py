@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
-import copy
 import sys
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from bridge.emit.specialise import function_tree, helper_functions
+from bridge.emit.syntax import clone
 
 
 def definitions(functions: Iterable[Callable[..., Any]]) -> list[ast.FunctionDef]:
@@ -30,7 +30,7 @@ def definitions(functions: Iterable[Callable[..., Any]]) -> list[ast.FunctionDef
         for callee in helper_functions(function).values():
             visit(callee)
         definition: ast.FunctionDef = _SpellOutAliases(function.__globals__).visit(
-            copy.deepcopy(function_tree(function))
+            clone(function_tree(function))
         )
         ordered.append(definition)
 

@@ -7,7 +7,6 @@ expression, which is printed in place, or a function, which is copied into the o
 from __future__ import annotations
 
 import ast
-import copy
 import inspect
 import math
 import textwrap
@@ -18,6 +17,7 @@ from functools import cache
 from typing import Any
 
 from bridge.emit.literals import literal
+from bridge.emit.syntax import clone
 
 _SAFE = {
     each.__name__: each
@@ -89,7 +89,7 @@ def inline(function: Callable[..., Any], bindings: Mapping[str, Binding]) -> ast
 
     An expression that still iterates is not one that a reader wants in the middle of a forward method.
     """
-    definition = copy.deepcopy(function_tree(function))
+    definition = clone(function_tree(function))
     body = definition.body[1:] if ast.get_docstring(definition) is not None else definition.body
     environment = {name: each.value for name, each in bindings.items() if isinstance(each, Known)}
     facts = {name: each for name, each in bindings.items() if isinstance(each, Facts)}
@@ -153,7 +153,7 @@ class _Folder:
 
     def fold(self, expression: ast.expr) -> ast.expr:
         folded: ast.expr = _FoldExpressions(self._known, self._tensors, self._callable).visit(
-            copy.deepcopy(expression)
+            clone(expression)
         )
         return folded
 
@@ -231,7 +231,7 @@ class _FoldExpressions(ast.NodeTransformer):
         return kept[0] if len(kept) == 1 else ast.BoolOp(node.op, kept)
 
     def _evaluate(self, node: ast.expr) -> tuple[bool, Any]:
-        replaced = _FactReader(self._tensors).visit(copy.deepcopy(node))
+        replaced = _FactReader(self._tensors).visit(clone(node))
         bound = {
             name.id
             for each in ast.walk(replaced)
@@ -381,7 +381,7 @@ class _ReplaceNames(ast.NodeTransformer):
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         value = self._values.get(node.id)
-        return node if value is None else copy.deepcopy(value)
+        return node if value is None else clone(value)
 
 
 class _Substitution(ast.NodeTransformer):
@@ -414,9 +414,9 @@ class _Substitution(ast.NodeTransformer):
         facts = self._tensors.get(node.id)
         if facts is None:
             return node
-        return copy.deepcopy(facts.typed_scalar if facts.typed_scalar is not None else facts.expression)
+        return clone(facts.typed_scalar if facts.typed_scalar is not None else facts.expression)
 
 
 def _substitute(expression: ast.expr, tensors: Mapping[str, Facts]) -> ast.expr:
-    result: ast.expr = _Substitution(tensors).visit(copy.deepcopy(expression))
+    result: ast.expr = _Substitution(tensors).visit(clone(expression))
     return result
