@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from bridge.emit import preflight, registry
 from bridge.emit.dialect import Signature
+from bridge.emit.formatting import Formatter
 from bridge.emit.writer import FILE_NAME, emit
 from bridge.errors import BridgeError, MissingPackage
 from bridge.formats.detect import FORMATS
@@ -65,21 +66,22 @@ def build(request: dict[str, Any]) -> dict[str, Any]:
     target: registry.TargetName = request["target"]
     out = Path(request["out"])
     timings: dict[str, float] = {}
-    started = time.perf_counter()
-    dialect, table = registry.dialect(target), registry.table(target)
-    table.find("Identity", version=1)
-    timings["load the framework"] = time.perf_counter() - started
+    with Formatter(FILE_NAME) as formatter:
+        started = time.perf_counter()
+        dialect, table = registry.dialect(target), registry.table(target)
+        table.find("Identity", version=1)
+        timings["load the framework"] = time.perf_counter() - started
 
-    started = time.perf_counter()
-    progress.report("bringing the graph to canonical form")
-    model = pipeline.canonicalise(ir.load(request["hub"]))
-    prepared = pipeline.prepare(model, target=target, io_layout=request["io_layout"])
-    preflight.check(prepared, table)
-    timings["passes"] = time.perf_counter() - started
+        started = time.perf_counter()
+        progress.report("bringing the graph to canonical form")
+        model = pipeline.canonicalise(ir.load(request["hub"]))
+        prepared = pipeline.prepare(model, target=target, io_layout=request["io_layout"])
+        preflight.check(prepared, table)
+        timings["passes"] = time.perf_counter() - started
 
-    started = time.perf_counter()
-    progress.report("writing the source")
-    emitted = emit(prepared, table, dialect)
+        started = time.perf_counter()
+        progress.report("writing the source")
+        emitted = emit(prepared, table, dialect, formatter)
     (out / FILE_NAME).write_text(emitted.source, encoding="utf-8")
     emitted.weights.save(out / "weights.json")
     emitted.anchors.save(out / "anchors.json")

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridge.emit import registry
+from bridge.emit.formatting import Formatter
 from bridge.emit.writer import Emitted, emit
 from bridge.hub import metadata, recipe
 from bridge.hub.metadata import Scope, ScopeEntry, SourceInfo, WeightInfo
@@ -105,7 +106,8 @@ def scope(*names: str, types: tuple[str, ...] = (), calls: tuple[int, ...] = ())
 
 
 def emitted_torch(model: ir.Model) -> Emitted:
-    return emit(model, registry.table("torch"), registry.dialect("torch"))
+    with Formatter("model.py") as formatter:
+        return emit(model, registry.table("torch"), registry.dialect("torch"), formatter)
 
 
 def load(emitted: Emitted, directory: Path) -> Any:

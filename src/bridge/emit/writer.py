@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import ast
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
-from ruff import find_ruff_bin
 
 from bridge.emit import helpers, plan, tree
 from bridge.emit.body import Body, BodyWriter
 from bridge.emit.classes import ClassWriter, EmittedClass
 from bridge.emit.dialect import Dialect, Signature
 from bridge.emit.docstrings import module_text, shape_text
+from bridge.emit.formatting import Formatter
 from bridge.emit.layer import Tensor
 from bridge.emit.lowering import LoweringTable
 from bridge.emit.modules import Module, ModuleTree
-from bridge.errors import BridgeError, EnvironmentFailure
+from bridge.errors import BridgeError
 from bridge.hub import metadata, recipe
 from bridge.hub.anchors import Anchor, Anchors
 from bridge.hub.metadata import Scope
@@ -41,7 +40,7 @@ class Emitted:
     outputs: Signature
 
 
-def emit(model: ir.Model, table: LoweringTable, dialect: Dialect) -> Emitted:
+def emit(model: ir.Model, table: LoweringTable, dialect: Dialect, formatter: Formatter) -> Emitted:
     """Print a prepared graph (see `bridge.passes.pipeline.prepare`) as source of the target framework."""
     planner = plan.Planner(model, table)
     dissolved: set[Scope] = set()
@@ -62,7 +61,7 @@ def emit(model: ir.Model, table: LoweringTable, dialect: Dialect) -> Emitted:
     class_writer = ClassWriter(modules.root, {each: bodies[each][0] for each in bodies}, dialect)
     classes = class_writer.classes()
     inputs, outputs = _signature(model.graph.inputs), _signature(model.graph.outputs)
-    text = _print(classes, class_writer, bodies, dialect, inputs, outputs)
+    text = formatter.format(_print(classes, class_writer, bodies, dialect, inputs, outputs))
     tensors, weights = _tensors(model, plan_, modules, dialect)
     anchors = _anchors(text, classes, bodies, modules, dialect, planner)
     return Emitted(text, classes[-1].name, tensors, weights, anchors, inputs, outputs)
@@ -131,23 +130,7 @@ def _print(
         imports,
         ast.unparse(ast.fix_missing_locations(ast.Module(statements, []))),
     ]
-    return format_source("\n\n\n".join(parts) + "\n")
-
-
-def format_source(text: str) -> str:
-    """Source text in ruff's format; the syntax tree stays the same."""
-    command = [find_ruff_bin(), "format", "--line-length", "100", "--isolated"]
-    done = subprocess.run(
-        [*command, "--stdin-filename", FILE_NAME, "-"],
-        input=text,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-    )
-    if done.returncode != 0:
-        raise EnvironmentFailure(f"ruff could not format the emitted source: {done.stderr.strip()}")
-    return done.stdout
+    return "\n\n\n".join(parts) + "\n"
 
 
 def _class_docstring(emitted: EmittedClass) -> str:
