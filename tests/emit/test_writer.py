@@ -386,3 +386,16 @@ def test_blocks_with_dropouts_of_their_own_share_a_class(tmp_path: Path) -> None
     classes = [each.name for each in ast.parse(emitted.source).body if isinstance(each, ast.ClassDef)]
     assert classes == ["Block", "Net"]
     assert emitted.source.count("nn.Dropout(0.25)") == 1
+
+
+def test_a_child_called_twice_in_a_row_is_no_chain(tmp_path: Path) -> None:
+    graph = Graph()
+    value = graph.input
+    for call in range(2):
+        place = (ScopeEntry("outer", "Twice"), ScopeEntry("0", "Block", call))
+        value = graph.conv(value, "outer.0.conv", (*place, ScopeEntry("conv", "Conv2d", call)))
+        value = graph.batch_norm(value, "outer.0.norm", (*place, ScopeEntry("norm", "Norm", call)))
+    model = graph.model(graph.add("Neg", [value], ()))
+    emitted = emitted_torch(model)
+    assert emitted.source.count("self[0](x)") == 2
+    assert_same(model, load(emitted, tmp_path))

@@ -38,7 +38,7 @@ class EmittedClass:
     bodies: list[Body]
     parameters: dict[str, list[Slot]] = field(default_factory=dict)
 
-    def arguments(self, member: Module, slots: Mapping[Slot, Any]) -> dict[str, Any]:
+    def arguments(self, slots: Mapping[Slot, Any]) -> dict[str, Any]:
         """The constructor's arguments for one instance."""
         return {name: slots[places[0]] for name, places in self.parameters.items()}
 
@@ -179,7 +179,7 @@ class ClassWriter:
                     yield (f"size{axis}",), int(size)  # type: ignore[arg-type]
         elif child.kind == "class":
             emitted = self._class_of[child]
-            for name, value in emitted.arguments(child, self._slots[child]).items():
+            for name, value in emitted.arguments(self._slots[child]).items():
                 yield (name,), value
         else:
             for slot, value in self._module_slots(child):
@@ -293,7 +293,7 @@ class ClassWriter:
             expression = self._create_layer(child, slot, value_at)
         elif child.kind == "class":
             emitted = self._class_of[child]
-            values = emitted.arguments(child, self._slots[child])
+            values = emitted.arguments(self._slots[child])
             expression = ast.Call(
                 ast.Name(emitted.name, ast.Load()),
                 [],

@@ -123,9 +123,7 @@ class ModuleTree:
                 return False
             called.append(path[-1])
             previous = outputs[0]
-        if all(names.is_index(name) for name in called) and called != sorted(called, key=int):
-            return False
-        return called == list(module.children) or set(called) == set(module.children) == {*called}
+        return called == list(module.children)
 
     def _flows_only_into(self, value: ir.Value, item: ir.Node | tree.Region, taken: ir.Value) -> bool:
         members = set(item.nodes()) if isinstance(item, tree.Region) else {item}
