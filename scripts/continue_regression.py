@@ -9,7 +9,6 @@ first loss).
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from bridge.emit.imported import load_emitted
 from fixtures import build
 
 STEPS = 1000
@@ -25,16 +25,6 @@ RATE = 0.01
 X = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
 Y = [[2.0], [4.0], [6.0]]
 BARS = {"float64": 1e-9, "float32": 1e-5}
-
-
-def emitted(directory: Path) -> Any:
-    """The emitted model of a converted directory, with its weights."""
-    specification = importlib.util.spec_from_file_location("emitted_model", directory / "model.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module.load()
 
 
 def train_torch(model: Any, dtype: str) -> list[float]:
@@ -58,7 +48,7 @@ def train_keras(directory: Path, dtype: str) -> list[float]:
     import tensorflow as tf
 
     keras.config.set_floatx(dtype)
-    model = emitted(directory)
+    model = load_emitted(directory)
     x, y = tf.constant(X, dtype), tf.constant(Y, dtype)
     optimizer = keras.optimizers.SGD(RATE)
 
@@ -100,7 +90,7 @@ def worker(kind: str, path: Path, dtype: str, out: Path) -> None:
         model.load_state_dict(torch.load(path, weights_only=True))
         losses = train_torch(model, dtype)
     elif kind == "torch_result":
-        losses = train_torch(emitted(path), dtype)
+        losses = train_torch(load_emitted(path), dtype)
     elif kind == "tf_source":
         losses = train_tf1(path, dtype)
     else:

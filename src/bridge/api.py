@@ -68,14 +68,13 @@ class Result:
 
         Imports the target framework into this process.
         """
-        import importlib
-
         if self.to == "onnx":
             import onnx
 
             return onnx.load(str(self.directory / "model.onnx"))
-        saver = importlib.import_module(f"bridge_converters.onnx_to_{self.to}._saver")
-        return saver.load_module(self.directory) if self.to == "torch" else saver.load_model(self.directory)
+        from bridge.emit.imported import load_emitted
+
+        return load_emitted(self.directory)
 
     def run(self, *arrays: Any) -> list[Any]:
         """Run the converted model in a worker: numpy arrays in, numpy arrays out, in the source's order."""

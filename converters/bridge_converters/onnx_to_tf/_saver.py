@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,8 @@ import keras
 import tensorflow as tf
 
 from bridge.emit.dialect import Signature
+from bridge.emit.imported import load_emitted
 from bridge.emit.names import Namespace, attribute
-from bridge.errors import BridgeError
 
 
 def save(directory: Path, inputs: Signature, outputs: Signature) -> list[str]:
@@ -19,7 +18,7 @@ def save(directory: Path, inputs: Signature, outputs: Signature) -> list[str]:
 
     The signature `serving_default` is inference; its variables are trainable as in the source.
     """
-    model = load_model(directory)
+    model = load_emitted(directory)
     names = Namespace()
     input_names = [names.claim(attribute(name, default="input")) for name in inputs.names]
     specs = [
@@ -41,13 +40,3 @@ def save(directory: Path, inputs: Signature, outputs: Signature) -> list[str]:
     archive.add_endpoint("serve", serve, input_signature=specs)
     archive.write_out(str(directory), verbose=False)
     return []
-
-
-def load_model(directory: Path) -> Any:
-    """The emitted Keras model with its weights, loaded from `model.py` in a directory."""
-    specification = importlib.util.spec_from_file_location("emitted_model", directory / "model.py")
-    if specification is None or specification.loader is None:
-        raise BridgeError("this directory holds no model.py", where=str(directory))
-    namespace = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(namespace)
-    return namespace.load()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import nn
 
 from bridge.emit.dialect import Signature
+from bridge.emit.imported import load_emitted
 from bridge.errors import BridgeError
 
 ARTIFACT = "model.pt2"
@@ -21,7 +21,7 @@ def save(directory: Path, inputs: Signature, outputs: Signature) -> list[str]:
 
     Raises BridgeError with the reason and the line of model.py if the module cannot be exported.
     """
-    module = load_module(directory)
+    module: nn.Module = load_emitted(directory)
     failure: Exception | None = None
     for size in _TRIED_SIZES:
         examples = tuple(
@@ -41,17 +41,6 @@ def save(directory: Path, inputs: Signature, outputs: Signature) -> list[str]:
         where=_line_of(failure, directory),
         hint="model.py and its weights are complete without model.pt2; choose a directory as output",
     )
-
-
-def load_module(directory: Path) -> nn.Module:
-    """The emitted module with its weights, loaded from `model.py` in a directory."""
-    specification = importlib.util.spec_from_file_location("emitted_model", directory / "model.py")
-    if specification is None or specification.loader is None:
-        raise BridgeError("this directory holds no model.py", where=str(directory))
-    namespace = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(namespace)
-    module: nn.Module = namespace.load()
-    return module
 
 
 def _export(

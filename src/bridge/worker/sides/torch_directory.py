@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from bridge.emit.imported import load_emitted
 from bridge.worker.sides.torch_arrays import flatten, to_array, to_tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-_MODULE_NAME = "bridge_converted_model"
 
 
 def load(request: Mapping[str, Any]) -> TorchDirectorySide:
@@ -24,22 +21,11 @@ def load(request: Mapping[str, Any]) -> TorchDirectorySide:
     return TorchDirectorySide(Path(request["path"]))
 
 
-def import_from(path: Path) -> Any:
-    """The module of a Python file, under a name that hides no installed package."""
-    spec = importlib.util.spec_from_file_location(_MODULE_NAME, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[_MODULE_NAME] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 class TorchDirectorySide:
     """See docs/worker-protocol.md for what a loaded model answers."""
 
     def __init__(self, directory: Path) -> None:
-        self._model: torch.nn.Module = import_from(directory / "model.py").load().eval()
+        self._model: torch.nn.Module = load_emitted(directory).eval()
         parameters = inspect.signature(self._model.forward).parameters.values()
         self._names = [each.name for each in parameters if each.default is inspect.Parameter.empty]
         self.inputs = [{"name": name, "dtype": None, "shape": None} for name in self._names]
