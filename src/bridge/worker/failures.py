@@ -25,12 +25,27 @@ class WorkerTraceback(Exception):
         return f"in the worker:\n{self.text}"
 
 
-class TaskFailure(EnvironmentFailure):
+class WorkerFailure(EnvironmentFailure):
+    """A worker that could not do its task: it died, hung, ran out of memory or answered nonsense.
+
+    The hint ends with the worker's last output.
+    """
+
+
+class TaskFailure(WorkerFailure):
     """An exception in a worker that is not bridge's own: `text` is its class and first line."""
 
     def __init__(self, text: str, *, label: str) -> None:
         super().__init__(f"the {label} failed: {text}", hint="run again with --debug to see where")
         self.text = text
+
+
+class Unavailable(TaskFailure):
+    """An operation that a side does not offer (NotImplementedError): `reason` says why."""
+
+    def __init__(self, reason: str, *, label: str) -> None:
+        super().__init__(f"NotImplementedError: {reason}".rstrip(": "), label=label)
+        self.reason = reason
 
 
 def from_record(record: Mapping[str, Any], *, label: str) -> BridgeError:
@@ -64,7 +79,9 @@ def _foreign(record: Mapping[str, Any], label: str) -> BridgeError:
         return errors.MissingPackage(package, extra=_EXTRAS[package], why=f"the {label}")
     message = str(record["message"]).strip().partition("\n")[0]
     if not _OUT_OF_MEMORY.isdisjoint(record["classes"]) or _ALLOCATION.search(message):
-        return EnvironmentFailure(
+        return WorkerFailure(
             f"the {label} ran out of memory", hint="free some memory, or use a machine with more"
         )
+    if "NotImplementedError" in record["classes"]:
+        return Unavailable(message, label=label)
     return TaskFailure(f"{record['classes'][0]}: {message}".rstrip(": "), label=label)

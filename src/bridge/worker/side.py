@@ -19,7 +19,7 @@ import numpy as np
 
 from bridge.errors import EnvironmentFailure
 from bridge.worker import standalone
-from bridge.worker.failures import from_record
+from bridge.worker.failures import WorkerFailure, from_record
 from bridge.worker.process import WorkerProcess
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -27,11 +27,15 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """An input as its model declares it: a dynamic axis is a name or None, an unknown rank `shape=None`."""
+    """An input as its model declares it: a dynamic axis is a name or None, an unknown rank `shape=None`.
+
+    `limit` is the exclusive upper bound of ids, where the graph shows one.
+    """
 
     name: str
     dtype: str | None
     shape: tuple[int | str | None, ...] | None
+    limit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,12 @@ class Description:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Description:
         inputs = tuple(
-            TensorSpec(each["name"], each["dtype"], None if each["shape"] is None else tuple(each["shape"]))
+            TensorSpec(
+                each["name"],
+                each["dtype"],
+                None if each["shape"] is None else tuple(each["shape"]),
+                each.get("limit"),
+            )
             for each in record["inputs"]
         )
         outputs = None if record["outputs"] is None else tuple(record["outputs"])
@@ -63,6 +72,31 @@ class Run:
     outputs: list[Array]
     seconds: float
     peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """One answered vector-Jacobian product, in float64; a gradient that does not exist is absent."""
+
+    outputs: list[Array]
+    inputs: dict[str, Array]
+    weights: dict[str, Array]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One answered training, in float64.
+
+    `losses` and `gradient_norms` are those before each step, `state` all weights and statistics after the
+    last, `trained` the names of the weights that had a gradient.
+    """
+
+    losses: Array
+    gradient_norms: Array
+    state: dict[str, Array]
+    trained: tuple[str, ...]
+    seconds: float
 
 
 class Side:
@@ -163,13 +197,86 @@ class Side:
 
     def outputs(self, number: int, name: str, *, fp64: bool = False) -> Run:
         """Wait for the answer to a run."""
-        reply = self.result(number)
-        tensors = standalone.read_tensors(str(self._output_file(name, fp64)))
+        return self._outputs(self.result(number), self._output_file(name, fp64))
+
+    def _outputs(self, reply: Mapping[str, Any], file: Path) -> Run:
+        tensors = standalone.read_tensors(str(file))
         arrays = [tensors[str(position)] for position in range(reply["count"])]
         return Run(arrays, reply["seconds"], reply["peak_bytes"])
 
     def _output_file(self, name: str, fp64: bool) -> Path:
         return self.scratch / f"{name}.{'fp64' if fp64 else 'out'}.safetensors"
+
+    def submit_noisy(self, inputs: Path, name: str, *, unit: float, seed: int) -> int:
+        """Queue a run in float64 with every result of every operation off by up to `unit`, relatively."""
+        outputs = str(self.scratch / f"{name}.noisy.safetensors")
+        return self.submit("run_noisy", inputs=str(inputs), outputs=outputs, unit=unit, seed=seed)
+
+    def noisy(self, number: int, name: str) -> Run:
+        """Wait for the answer to a `submit_noisy`. Raises Unavailable where the side cannot do it."""
+        return self._outputs(self.result(number), self.scratch / f"{name}.noisy.safetensors")
+
+    def submit_gradients(self, inputs: Path, cotangents: Path, name: str, *, training: bool = False) -> int:
+        """Queue the gradients of all floating inputs and trainable weights, in float64.
+
+        `cotangents` is a file of arrays by output position: what the gradients are multiplied with. An
+        output without one takes no part. `training` is the mode of BatchNormalization.
+        """
+        return self.submit(
+            "gradients",
+            inputs=str(inputs),
+            cotangents=str(cotangents),
+            results=str(self.scratch / f"{name}.gradients.safetensors"),
+            training=training,
+        )
+
+    def gradients(self, number: int, name: str) -> Gradients:
+        """Wait for gradients. Raises Unavailable where the side cannot compute them."""
+        reply = self.result(number)
+        tensors = standalone.read_tensors(str(self.scratch / f"{name}.gradients.safetensors"))
+        return Gradients(
+            [tensors[f"output:{position}"] for position in range(reply["count"])],
+            _with_prefix(tensors, "input:"),
+            _with_prefix(tensors, "weight:"),
+            reply["seconds"],
+        )
+
+    def submit_train(
+        self,
+        batches: Path,
+        name: str,
+        *,
+        rate: float,
+        momentum: float = 0.9,
+        training: bool = True,
+        start: Path | None = None,
+    ) -> int:
+        """Queue a training in float64 from the model's weights; the model has them again afterwards.
+
+        `batches` is a file of arrays `input:STEP:NAME` and `target:STEP:POSITION`, `start` one of weights
+        to assign first.
+        """
+        return self.submit(
+            "train",
+            batches=str(batches),
+            results=str(self.scratch / f"{name}.train.safetensors"),
+            rate=rate,
+            momentum=momentum,
+            training=training,
+            start=None if start is None else str(start),
+        )
+
+    def trained(self, number: int, name: str) -> Trained:
+        """Wait for the answer to a training. Raises Unavailable where the side cannot train."""
+        reply = self.result(number)
+        tensors = standalone.read_tensors(str(self.scratch / f"{name}.train.safetensors"))
+        return Trained(
+            tensors["losses"],
+            tensors["gradient_norms"],
+            _with_prefix(tensors, "weight:"),
+            tuple(reply["trained"]),
+            reply["seconds"],
+        )
 
     def submit_weights(self) -> int:
         """Queue writing the model's trained tensors to a file."""
@@ -180,3 +287,7 @@ class Side:
         if not self.result(number)["available"]:
             return None
         return standalone.read_tensors(str(self.scratch / "weights.safetensors"))
+
+
+def _with_prefix(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+    return {name[len(prefix) :]: array for name, array in tensors.items() if name.startswith(prefix)}

@@ -227,6 +227,67 @@ class Side:
     def run_fp64(self, inputs: str, outputs: str) -> dict[str, Any]:
         return self._run(self._model.run_fp64, inputs, outputs)
 
+    def run_noisy(self, inputs: str, outputs: str, unit: float, seed: int) -> dict[str, Any]:
+        noisy = self._optional("run_noisy", "perturb the results of its operations")
+        return self._run(lambda feeds: noisy(feeds, unit, seed), inputs, outputs)
+
+    def gradients(self, inputs: str, cotangents: str, results: str, training: bool) -> dict[str, Any]:
+        vjp = self._optional("vjp", "compute gradients")
+        given = {int(position): array for position, array in read_tensors(cotangents).items()}
+        feeds = read_tensors(inputs, writable=True)
+        started = time.perf_counter()
+        outputs, by_input, by_weight = vjp(feeds, lambda found: _given_cotangents(found, given), training)
+        seconds = time.perf_counter() - started
+        tensors = {f"output:{position}": output for position, output in enumerate(outputs)}
+        tensors.update((f"input:{name}", gradient) for name, gradient in by_input.items())
+        tensors.update((f"weight:{name}", gradient) for name, gradient in by_weight.items())
+        write_tensors(results, tensors)
+        return {"seconds": seconds, "count": len(outputs), "peak_bytes": peak_memory()}
+
+    def train(
+        self,
+        batches: str,
+        results: str,
+        rate: float,
+        momentum: float,
+        training: bool,
+        start: str | None = None,
+    ) -> dict[str, Any]:
+        """Stochastic gradient descent on the float64 form, which is left with the weights it had."""
+        import numpy as np
+
+        vjp = self._optional("vjp", "compute gradients")
+        read_state = self._optional("state", "tell its weights in float64")
+        assign = self._optional("assign", "change its weights")
+        before = {name: np.array(array) for name, array in read_state().items()}
+        started = time.perf_counter()
+        try:
+            if start is not None:
+                assign(read_tensors(start, writable=True))
+            losses, norms, trained = _descend(
+                vjp,
+                read_state,
+                assign,
+                _batches(read_tensors(batches, writable=True)),
+                rate,
+                momentum,
+                training,
+            )
+            tensors = {f"weight:{name}": np.array(array) for name, array in read_state().items()}
+        finally:
+            assign(before)
+        tensors["losses"] = np.array(losses, np.float64)
+        tensors["gradient_norms"] = np.array(norms, np.float64)
+        write_tensors(results, tensors)
+        seconds = time.perf_counter() - started
+        return {"seconds": seconds, "trained": trained, "peak_bytes": peak_memory()}
+
+    def _optional(self, name: str, does: str) -> Any:
+        method = getattr(self._model, name, None)
+        if method is None:
+            raise NotImplementedError(f"{self._model.what} has no means to {does}")
+        return method
+
     def _run(self, function: Any, inputs: str, outputs: str) -> dict[str, Any]:
         feeds = read_tensors(inputs, writable=True)
         started = time.perf_counter()
@@ -236,7 +297,85 @@ class Side:
         return {"seconds": seconds, "count": len(results), "peak_bytes": peak_memory()}
 
 
-_OPERATIONS = ("load", "describe", "weights", "run", "run_fp64")
+def _given_cotangents(outputs: list[Any], given: Mapping[int, Any]) -> list[Any]:
+    """The cotangents that the parent gave, None for an output without one; ValueError if one does not fit."""
+    for position, cotangent in given.items():
+        if position >= len(outputs) or cotangent.shape != outputs[position].shape:
+            raise ValueError(f"the cotangent {position}, of the shape {cotangent.shape}, fits no output")
+    return [given.get(position) for position in range(len(outputs))]
+
+
+def _batches(tensors: Mapping[str, Any]) -> list[tuple[dict[str, Any], dict[int, Any]]]:
+    """The inputs by name and the targets by output position, for every step of a training."""
+    steps: dict[int, tuple[dict[str, Any], dict[int, Any]]] = {}
+    for key, array in tensors.items():
+        kind, step, name = key.split(":", 2)
+        feeds, targets = steps.setdefault(int(step), ({}, {}))
+        if kind == "input":
+            feeds[name] = array
+        else:
+            targets[int(name)] = array
+    return [steps[step] for step in sorted(steps)]
+
+
+def _half_mean_squares(outputs: list[Any], targets: Mapping[int, Any]) -> tuple[float, list[Any]]:
+    """The loss, the sum over the outputs that have a target of 0.5 * mean((y - t)^2), and its gradients."""
+    import numpy as np
+
+    loss = 0.0
+    gradients: list[Any] = [None] * len(outputs)
+    for position, target in targets.items():
+        output = np.asarray(outputs[position])
+        if output.shape != target.shape:
+            raise ValueError(f"output {position} has the shape {output.shape}, its target {target.shape}")
+        difference = output.astype(np.float64) - target
+        loss += 0.5 * float(np.mean(difference * difference))
+        gradients[position] = difference / difference.size
+    return loss, gradients
+
+
+def _descend(
+    vjp: Any,
+    read_state: Any,
+    assign: Any,
+    batches: list[tuple[dict[str, Any], dict[int, Any]]],
+    rate: float,
+    momentum: float,
+    training: bool,
+) -> tuple[list[float], list[float], list[str]]:
+    """v = momentum * v + gradient; w = w - rate * v, once a batch, on every weight that has a gradient.
+
+    Returns the loss and the norm of the whole gradient before every step, and the names of the trained
+    weights. A gradient that is absent is zero.
+    """
+    import numpy as np
+
+    weights = {name: np.array(array) for name, array in read_state().items()}
+    velocities: dict[str, Any] = {}
+    losses = []
+    norms = []
+    for feeds, targets in batches:
+
+        def cotangents(outputs: list[Any], targets: Mapping[int, Any] = targets) -> list[Any]:
+            loss, gradients = _half_mean_squares(outputs, targets)
+            losses.append(loss)
+            return gradients
+
+        _, _, gradients = vjp(feeds, cotangents, training)
+        norms.append(float(np.sqrt(sum(float(np.sum(np.square(each))) for each in gradients.values()))))
+        for name in set(gradients) - set(velocities):
+            velocities[name] = np.zeros_like(weights[name])
+        for name, velocity in velocities.items():
+            velocity *= momentum
+            if name in gradients:
+                velocity += gradients[name]
+            weights[name] -= rate * velocity
+        if rate:
+            assign({name: weights[name] for name in velocities})
+    return losses, norms, sorted(velocities)
+
+
+_OPERATIONS = ("load", "describe", "weights", "run", "run_fp64", "run_noisy", "gradients", "train")
 
 
 def _answer(side: Side, line: str) -> tuple[Any | None, dict[str, Any]]:
