@@ -31,7 +31,7 @@ MAP = WeightMap(
 )
 ANCHORS = Anchors(
     "model.py",
-    (Anchor("fc", "linear", "fc", "net.py:3", "Gemm", "", (0,), 12, "x", (0, 2, 1)),),
+    (Anchor("fc", "linear", "fc", "net.py:3", "Gemm", "", (0,), 12, "x", (0, 2, 1), (1, 0, 2)),),
 )
 
 
@@ -66,3 +66,11 @@ def test_a_map_moves_another_checkpoint_and_lists_what_is_missing() -> None:
     np.testing.assert_array_equal(moved["fc/kernel"], [[1.0], [2.0]])
     with pytest.raises(InputError, match=r"fc\.weight"):
         MAP.apply({})
+
+
+def test_anchors_without_the_layout_of_the_source_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "anchors.json"
+    record = ANCHORS.to_json()
+    del record["anchors"][0]["source_permutation"]
+    file.write_text(json.dumps(record))
+    assert Anchors.load(file).anchors[0].source_permutation is None

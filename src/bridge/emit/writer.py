@@ -248,6 +248,7 @@ def _anchor(value: ir.Value, node: ir.Node, region: tree.Region, line: int, vari
         line=line,
         variable=variable,
         permutation=metadata.permutation_of(value),
+        source_permutation=metadata.source_permutation(value),
     )
 
 

@@ -26,6 +26,8 @@ class Anchor:
     user's own source line. `line` is the line of model.py that makes it, `variable` the variable there,
     `module` the path of the emitted module whose method that is, `call` the number of its call.
     `permutation` says how the target stores it: stored axis i is hub axis `permutation[i]`.
+    `source_permutation` says how the source does: hub axis i is source axis `source_permutation[i]`.
+    Either is None where both have the same order; files written before it existed lack the latter.
     """
 
     hub: str
@@ -38,6 +40,7 @@ class Anchor:
     line: int
     variable: str
     permutation: tuple[int, ...] | None
+    source_permutation: tuple[int, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -51,16 +54,18 @@ class Anchor:
             "line": self.line,
             "variable": self.variable,
             "permutation": None if self.permutation is None else list(self.permutation),
+            "source_permutation": None if self.source_permutation is None else list(self.source_permutation),
         }
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Anchor:
-        permutation = record["permutation"]
+        permutation, source_permutation = record["permutation"], record.get("source_permutation")
         return cls(
             **{
                 **record,
                 "call": tuple(record["call"]),
                 "permutation": None if permutation is None else tuple(permutation),
+                "source_permutation": None if source_permutation is None else tuple(source_permutation),
             }
         )
 

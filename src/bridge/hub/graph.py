@@ -166,6 +166,7 @@ def replace_value(old: ir.Value, new: ir.Value) -> None:
         metadata.source_value(new) is None or new.is_graph_output() or old.is_graph_output()
     ):
         metadata.set_source_value(new, metadata.source_value(old))
+        metadata.set_source_permutation(new, metadata.source_permutation(old))
     old.replace_all_uses_with(new, replace_graph_outputs=True)
 
 
