@@ -282,6 +282,30 @@ class Side:
         seconds = time.perf_counter() - started
         return {"seconds": seconds, "trained": trained, "peak_bytes": peak_memory()}
 
+    def intermediates(self, inputs: str, values: str, cotangents: str | None = None) -> dict[str, Any]:
+        """Write every value that the float64 form computes; `records[i]` tells about the tensor `i`.
+
+        With `cotangents` the tensor `i:gradient` is the gradient, where there is one.
+        """
+        method = self._optional("intermediates", "show the values inside it")
+        feeds = read_tensors(inputs, writable=True)
+        if cotangents is None:
+            found = [(record, value, None) for record, value in method(feeds)]
+        else:
+            given = {int(position): array for position, array in read_tensors(cotangents).items()}
+            found = list(method(feeds, lambda outputs: _given_cotangents(outputs, given)))
+        tensors: dict[str, Any] = {}
+        records = []
+        for record, value, gradient in found:
+            if value.dtype.name not in _SAFETENSORS_DTYPES.values():
+                continue
+            tensors[str(len(records))] = value
+            if gradient is not None:
+                tensors[f"{len(records)}:gradient"] = gradient
+            records.append(record)
+        write_tensors(values, tensors)
+        return {"records": records, "peak_bytes": peak_memory()}
+
     def _optional(self, name: str, does: str) -> Any:
         method = getattr(self._model, name, None)
         if method is None:
@@ -375,7 +399,17 @@ def _descend(
     return losses, norms, sorted(velocities)
 
 
-_OPERATIONS = ("load", "describe", "weights", "run", "run_fp64", "run_noisy", "gradients", "train")
+_OPERATIONS = (
+    "load",
+    "describe",
+    "weights",
+    "run",
+    "run_fp64",
+    "run_noisy",
+    "intermediates",
+    "gradients",
+    "train",
+)
 
 
 def _answer(side: Side, line: str) -> tuple[Any | None, dict[str, Any]]:
