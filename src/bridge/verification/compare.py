@@ -2,13 +2,15 @@
 
 Every output is judged against a reference, the source computed in float64 by its own framework. The
 target may be as far from it as a small multiple of what the source itself is: that separates rounding
-from faults without a tolerance that somebody chose.
+from faults without a tolerance that somebody chose. Where that leaves a doubt, two further runs decide:
+the target in float64, which shows whether both versions are the same function, and the source in float64
+with noise at every operation, which shows how far rounding alone may carry.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -30,13 +32,21 @@ from bridge.verification.measure import (
 Verdict = Literal["equivalent", "different", "could not be checked"]
 
 SOURCE_FACTOR = 4.0
-"""How many times the source's own error the target may have."""
+"""How many times the source's own error the target may have; docs/calibration.md has the evidence."""
 EPSILONS = 64.0
 """How many units of the output's precision the target may be off in any case."""
+FUNCTION_EPSILONS = 8.0
+"""How many units of float32 the two functions may be apart, computed in float64.
+
+Constants that one side rounds to float32 and the other does not are all that may differ there.
+"""
 UNSTABLE = 1e-4
 """The error of a float32 source above which nothing can be concluded from its outputs."""
 _UNSTABLE_NARROW_EPSILONS = 16.0
 _NEAR_ZERO = 1e-3
+_FLOAT32_EPSILON = float(np.finfo(np.float32).eps)
+_REFERENCE_DTYPES = ("float64", "complex128")
+"""Here the target in float64 is the target itself, and its rounding is judged like that of any other."""
 
 ASSERT_CLOSE: Mapping[str, tuple[float, float]] = {
     "float16": (1e-3, 1e-5),
@@ -51,7 +61,11 @@ ASSERT_CLOSE: Mapping[str, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class Sample:
-    """One output of one draw. `batch` is the size of axis 0 of the inputs where that is dynamic."""
+    """One output of one draw. `batch` is the size of axis 0 of the inputs where that is dynamic.
+
+    A closer look adds `function`, the target in float64, and `noisy`, the source in float64 with noise of
+    one unit in the last place at every operation (for integer outputs: more), once for each seed.
+    """
 
     draw: str
     rule: Rule
@@ -59,6 +73,8 @@ class Sample:
     source: Array
     target: Array
     reference: Array | None
+    function: Array | None = None
+    noisy: tuple[Array, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +87,9 @@ class Errors:
     `*_l2` are Euclidean, `*_max` of the largest element. Without a reference the target's are its
     distances from the source, the source's and the tolerances are None. `stable` says whether the source
     is near enough to its own reference to judge by it.
+
+    A closer look adds `noise_*`, how far noise of the size of rounding carries the source, and
+    `function_*`, how far the two versions are apart in float64, with the limit of that.
     """
 
     rule: Rule
@@ -83,6 +102,24 @@ class Errors:
     tolerance_max: float | None
     stable: bool
     passed: bool
+    noise_l2: float | None = None
+    noise_max: float | None = None
+    function_l2: float | None = None
+    function_max: float | None = None
+    function_limit_l2: float | None = None
+    function_limit_max: float | None = None
+
+    @property
+    def same_function(self) -> bool:
+        """Whether the two versions agree in float64; true where that is not known."""
+        return not (
+            _beyond(self.function_l2, self.function_limit_l2)
+            or _beyond(self.function_max, self.function_limit_max)
+        )
+
+
+def _beyond(distance: float | None, limit: float | None) -> bool:
+    return distance is not None and limit is not None and not distance <= limit
 
 
 @dataclass(frozen=True)
@@ -98,7 +135,10 @@ class Worst:
 
 @dataclass(frozen=True)
 class OutputResult:
-    """What was found about one output. `varies` is None where too few comparable draws tell."""
+    """What was found about one output. `varies` is None where too few comparable draws tell.
+
+    `notes` are what the reader should know where nothing is wrong.
+    """
 
     name: str
     dtype: str
@@ -107,22 +147,36 @@ class OutputResult:
     errors: tuple[Errors, ...] = ()
     varies: bool | None = None
     worst: Worst | None = None
+    notes: tuple[str, ...] = ()
 
 
-def compare_output(name: str, samples: Sequence[Sample]) -> OutputResult:
-    """Judge one output over all draws (at least one)."""
+def compare_output(name: str, samples: Sequence[Sample], *, excused: Collection[str] = ()) -> OutputResult:
+    """Judge one output over all draws, at least one of which holds ordinary numbers.
+
+    Draws of special values (NaN, infinities) are judged by where the output has such values, and only for
+    floating-point outputs. `excused` are the draws for which that is a known convention of the frameworks.
+    """
     dtype = samples[0].source.dtype.name
     mismatch = _type_mismatches(samples)
     if mismatch:
         return OutputResult(name, dtype, "different", mismatch)
-    if is_inexact(samples[0].source):
-        return _compare_inexact(name, dtype, samples)
-    return _compare_exact(name, dtype, samples)
+    ordinary = [each for each in samples if each.rule != "special"]
+    if not is_inexact(samples[0].source):
+        return _compare_exact(name, dtype, ordinary)
+    misplaced = tuple(_special_mismatches(each for each in samples if each.draw not in excused))
+    if misplaced:
+        return OutputResult(name, dtype, "different", misplaced)
+    return _compare_inexact(name, dtype, ordinary)
 
 
 def is_inexact(array: Array) -> bool:
     """Whether an array holds floating-point or complex numbers."""
-    return array.dtype.kind in "fc" or array.dtype.name in ("bfloat16", "float8_e4m3fn", "float8_e5m2")
+    return is_inexact_name(array.dtype.name)
+
+
+def is_inexact_name(dtype: str) -> bool:
+    """Whether a dtype of this name holds floating-point or complex numbers."""
+    return dtype.startswith(("float", "complex", "bfloat"))
 
 
 def _type_mismatches(samples: Iterable[Sample]) -> tuple[str, ...]:
@@ -136,36 +190,57 @@ def _type_mismatches(samples: Iterable[Sample]) -> tuple[str, ...]:
 
 
 def _compare_exact(name: str, dtype: str, samples: Sequence[Sample]) -> OutputResult:
-    """Integers and booleans: equal, element by element, to the source or to its float64 reference."""
-    reasons = []
+    """Integers and booleans: equal, element by element, to the source or to its float64 reference.
+
+    An element that follows from a comparison of nearly equal numbers (an argmax, a threshold) is decided
+    by rounding. The closer look tells: in float64 both versions agree on it, and noise changes at least as
+    many elements as there are that differ.
+    """
+    reasons, notes = [], []
     worst = None
     for each in samples:
         right = each.target == each.source
         if each.reference is not None and each.reference.shape == each.source.shape:
             right |= each.target == each.reference
         wrong = int(right.size - np.count_nonzero(right))
-        if wrong:
-            reasons.append(f"{each.draw}: {wrong} of {right.size} elements differ")
-            first = np.unravel_index(int(np.argmin(right)), right.shape)
-            worst = worst or _worst(each, tuple(int(axis) for axis in first))
+        if not wrong:
+            continue
+        if _decided_by_rounding(each, right):
+            notes.append(f"{each.draw}: rounding decides {wrong} of {right.size} elements; they differ")
+            continue
+        reasons.append(f"{each.draw}: {wrong} of {right.size} elements differ")
+        first = np.unravel_index(int(np.argmin(right)), right.shape)
+        worst = worst or _worst(each, tuple(int(axis) for axis in first))
     varies = rows_differ([each.source for each in samples], [each.batch for each in samples])
-    return OutputResult(
-        name, dtype, "different" if reasons else "equivalent", tuple(reasons), varies=varies, worst=worst
-    )
+    verdict: Verdict = "different" if reasons else "equivalent"
+    return OutputResult(name, dtype, verdict, tuple(reasons), varies=varies, worst=worst, notes=tuple(notes))
+
+
+def _decided_by_rounding(sample: Sample, right: Array) -> bool:
+    if sample.reference is None or sample.function is None or not sample.noisy:
+        return False
+    if sample.function.shape != right.shape or np.any(sample.function[~right] != sample.reference[~right]):
+        return False
+    undecided = np.zeros(right.shape, bool)
+    for each in sample.noisy:
+        undecided |= each != sample.reference
+    return int(np.count_nonzero(~right)) <= int(np.count_nonzero(undecided))
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """A sample and its distances; from the source where it has no reference."""
+    """A sample and its distances; from the source where it has no reference.
+
+    `function` and `noise` are the distances of a closer look from the reference; None without one.
+    """
 
     sample: Sample
     distance: Distance
+    function: Size | None = None
+    noise: Size | None = None
 
 
 def _compare_inexact(name: str, dtype: str, samples: Sequence[Sample]) -> OutputResult:
-    reasons = tuple(_special_mismatches(samples))
-    if reasons:
-        return OutputResult(name, dtype, "different", reasons)
     if all(each.reference is None for each in samples):
         return _compare_without_reference(name, dtype, samples)
     measured = []
@@ -176,7 +251,7 @@ def _compare_inexact(name: str, dtype: str, samples: Sequence[Sample]) -> Output
                 f"{each.draw}: the source in float64 gives other shapes or special values than in {dtype}"
             )
             return OutputResult(name, dtype, "could not be checked", (reason,))
-        measured.append(_Measured(each, found))
+        measured.append(_Measured(each, found, _function(each), _noise(each)))
     variation = _variation(samples)
     epsilon = float(ml_dtypes.finfo(samples[0].source.dtype).eps)
     exact = _by_rule(each for each in measured if each.sample.reference is not None)
@@ -191,7 +266,7 @@ def _compare_inexact(name: str, dtype: str, samples: Sequence[Sample]) -> Output
         varies = variation.relative > max(each.tolerance_l2 or 0.0 for each in judged)
     worst = None
     if verdict == "different":
-        failed = {each.rule for each in judged if each.stable and not each.passed}
+        failed = {each.rule for each in judged if not each.passed}
         worst = _farthest(each for each in measured if each.sample.rule in failed)
     return OutputResult(name, dtype, verdict, why, tuple(judged), varies, worst)
 
@@ -200,15 +275,37 @@ def _held_against(sample: Sample) -> Array:
     return sample.source if sample.reference is None else sample.reference
 
 
+def _function(sample: Sample) -> Size | None:
+    return None if sample.function is None else _off_reference(sample, sample.function)
+
+
+def _noise(sample: Sample) -> Size | None:
+    if not sample.noisy:
+        return None
+    sizes = [_off_reference(sample, each) for each in sample.noisy]
+    return Size(max(each.norm for each in sizes), max(each.largest for each in sizes))
+
+
+def _off_reference(sample: Sample, output: Array) -> Size:
+    """How far an output computed in float64 is from the reference; infinitely if it is not comparable."""
+    nowhere = Size(math.inf, math.inf)
+    if sample.reference is None or output.shape != sample.reference.shape:
+        return nowhere
+    if not np.all(np.isfinite(output[np.isfinite(sample.source)])):
+        return nowhere
+    found = distance(sample.source, output, sample.reference)
+    return nowhere if found is None else found.target
+
+
 def _variation(samples: Sequence[Sample]) -> Spread | None:
     outputs = [(_held_against(each), each.source) for each in samples]
     return spread(outputs, [each.batch for each in samples])
 
 
-def _by_rule(measured: Iterable[_Measured]) -> dict[Rule, list[Distance]]:
-    groups: dict[Rule, list[Distance]] = {}
+def _by_rule(measured: Iterable[_Measured]) -> dict[Rule, list[_Measured]]:
+    groups: dict[Rule, list[_Measured]] = {}
     for each in measured:
-        groups.setdefault(each.sample.rule, []).append(each.distance)
+        groups.setdefault(each.sample.rule, []).append(each)
     return groups
 
 
@@ -224,50 +321,88 @@ _WORDS = {"reference": "error", "source": "distance from the source"}
 
 
 def _judge(errors: Sequence[Errors]) -> tuple[Verdict, tuple[str, ...]]:
-    failed = [each for each in errors if each.stable and not each.passed]
+    failed = [each for each in errors if not each.passed and (each.stable or not each.same_function)]
     if failed:
-        return "different", tuple(
-            f"{each.rule} inputs: the {_WORDS[each.held_against]} is {each.target_l2:.2g} (largest element "
-            f"{each.target_max:.2g}), the tolerance {each.tolerance_l2:.2g} ({each.tolerance_max:.2g})"
-            for each in failed
-        )
+        return "different", tuple(_failure(each) for each in failed)
     deciding: Rule = "user" if any(each.rule == "user" for each in errors) else "typical"
     unstable = [each for each in errors if not each.stable and each.rule == deciding]
     if unstable:
-        return "could not be checked", tuple(
-            f"{each.rule} inputs: the source itself is {each.source_l2:.2g} (largest element "
-            f"{each.source_max:.2g}) off its float64 reference, too much to judge by"
-            for each in unstable
-        )
+        return "could not be checked", tuple(_instability(each) for each in unstable)
     return "equivalent", ()
 
 
+def _failure(errors: Errors) -> str:
+    if not errors.same_function:
+        return (
+            f"{errors.rule} inputs: computed in float64, the versions are {errors.function_l2:.2g} apart "
+            f"(largest element {errors.function_max:.2g}), where at most {errors.function_limit_l2:.2g} "
+            f"({errors.function_limit_max:.2g}) can be rounding"
+        )
+    return (
+        f"{errors.rule} inputs: the {_WORDS[errors.held_against]} is {errors.target_l2:.2g} (largest element "
+        f"{errors.target_max:.2g}), the tolerance {errors.tolerance_l2:.2g} ({errors.tolerance_max:.2g})"
+    )
+
+
+def _instability(errors: Errors) -> str:
+    if errors.function_l2 is not None and errors.noise_l2 is not None:
+        return (
+            f"{errors.rule} inputs: rounding alone carries the source {errors.noise_l2:.2g} off (largest "
+            f"element {errors.noise_max:.2g}), too much to judge by; in float64 the versions are "
+            f"{errors.function_l2:.2g} apart"
+        )
+    return (
+        f"{errors.rule} inputs: the source itself is {errors.source_l2:.2g} (largest element "
+        f"{errors.source_max:.2g}) off its float64 reference, too much to judge by"
+    )
+
+
 def _errors(
-    rule: Rule, group: Sequence[Distance], variation: Spread | None, epsilon: float, dtype: str
+    rule: Rule, group: Sequence[_Measured], variation: Spread | None, epsilon: float, dtype: str
 ) -> Errors:
-    count = sum(each.count for each in group)
-    scale = Size.total(each.reference for each in group)
+    count = sum(each.distance.count for each in group)
+    scale = Size.total(each.distance.reference for each in group)
     if variation is not None:
         near_zero = _NEAR_ZERO * variation.rms * math.sqrt(count)
         scale = Size(max(scale.norm, near_zero), max(scale.largest, _NEAR_ZERO * variation.largest))
-    source = Size.total(each.source for each in group)
-    target = Size.total(each.target for each in group)
-    source_l2, source_max = _ratio(source.norm, scale.norm), _ratio(source.largest, scale.largest)
-    target_l2, target_max = _ratio(target.norm, scale.norm), _ratio(target.largest, scale.largest)
-    tolerance_l2 = SOURCE_FACTOR * source_l2 + EPSILONS * epsilon
-    tolerance_max = SOURCE_FACTOR * source_max + EPSILONS * epsilon
-    return Errors(
+    source = _relative(Size.total(each.distance.source for each in group), scale)
+    target = _relative(Size.total(each.distance.target for each in group), scale)
+    noise = _relative_total([each.noise for each in group], scale)
+    function = _relative_total([each.function for each in group], scale)
+    rounding = source if noise is None else source.larger(noise)
+    tolerance = rounding.map(lambda size: SOURCE_FACTOR * size + EPSILONS * epsilon)
+    limit = None
+    if function is not None and dtype not in _REFERENCE_DTYPES:
+        limit = source.map(lambda size: size + FUNCTION_EPSILONS * _FLOAT32_EPSILON)
+    found = Errors(
         rule,
         "reference",
-        source_l2,
-        source_max,
-        target_l2,
-        target_max,
-        tolerance_l2,
-        tolerance_max,
-        stable=max(source_l2, source_max) <= _unstable_limit(dtype, epsilon),
-        passed=target_l2 <= tolerance_l2 and target_max <= tolerance_max,
+        source.norm,
+        source.largest,
+        target.norm,
+        target.largest,
+        tolerance.norm,
+        tolerance.largest,
+        stable=max(rounding.norm, rounding.largest) <= _unstable_limit(dtype, epsilon),
+        passed=target.within(tolerance),
+        noise_l2=None if noise is None else noise.norm,
+        noise_max=None if noise is None else noise.largest,
+        function_l2=None if function is None else function.norm,
+        function_max=None if function is None else function.largest,
+        function_limit_l2=None if limit is None else limit.norm,
+        function_limit_max=None if limit is None else limit.largest,
     )
+    return found if found.same_function else replace(found, passed=False)
+
+
+def _relative(size: Size, scale: Size) -> Size:
+    return Size(_ratio(size.norm, scale.norm), _ratio(size.largest, scale.largest))
+
+
+def _relative_total(sizes: Sequence[Size | None], scale: Size) -> Size | None:
+    """The size of all parts together relative to the scale; None where a part is not known."""
+    known = [each for each in sizes if each is not None]
+    return _relative(Size.total(known), scale) if known and len(known) == len(sizes) else None
 
 
 def _distances(found: Errors, measured: Errors, epsilon: float) -> Errors:
@@ -277,8 +412,10 @@ def _distances(found: Errors, measured: Errors, epsilon: float) -> Errors:
     """
     assert measured.source_l2 is not None
     assert measured.source_max is not None
-    tolerance_l2 = (SOURCE_FACTOR + 1) * measured.source_l2 + EPSILONS * epsilon
-    tolerance_max = (SOURCE_FACTOR + 1) * measured.source_max + EPSILONS * epsilon
+    rounding_l2 = max(measured.source_l2, measured.noise_l2 or 0.0)
+    rounding_max = max(measured.source_max, measured.noise_max or 0.0)
+    tolerance_l2 = (SOURCE_FACTOR + 1) * rounding_l2 + EPSILONS * epsilon
+    tolerance_max = (SOURCE_FACTOR + 1) * rounding_max + EPSILONS * epsilon
     return replace(
         found,
         held_against="source",
@@ -288,6 +425,30 @@ def _distances(found: Errors, measured: Errors, epsilon: float) -> Errors:
         tolerance_max=tolerance_max,
         stable=measured.stable,
         passed=found.target_l2 <= tolerance_l2 and found.target_max <= tolerance_max,
+    )
+
+
+def doubtful(result: OutputResult) -> bool:
+    """Whether an output needs the closer look: its errors are not plainly those of rounding.
+
+    They are where the target is as near to the reference as the source, give or take the factor, and so
+    near that no fault of more than EPSILONS units can hide behind an inexact source. An integer output is
+    in doubt if any element differs.
+    """
+    if not is_inexact_name(result.dtype):
+        return result.worst is not None
+    narrow = min(float(ml_dtypes.finfo(result.dtype).eps), _FLOAT32_EPSILON)
+    return any(_is_doubtful(each, narrow) for each in result.errors)
+
+
+def _is_doubtful(errors: Errors, epsilon: float) -> bool:
+    pairs = ((errors.source_l2, errors.target_l2), (errors.source_max, errors.target_max))
+    if errors.held_against == "source" or errors.noise_l2 is not None:
+        return False
+    return any(
+        ours is not None
+        and theirs > min(SOURCE_FACTOR * ours + FUNCTION_EPSILONS * epsilon, EPSILONS * epsilon)
+        for ours, theirs in pairs
     )
 
 
@@ -318,7 +479,7 @@ def _compare_without_reference(name: str, dtype: str, samples: Sequence[Sample])
     beyond = False
     for rule, group in _by_rule(measured).items():
         found_errors = _errors(rule, group, variation, epsilon, dtype)
-        outside = sum(each.outside for each in group)
+        outside = sum(each.distance.outside for each in group)
         far = max(found_errors.target_l2, found_errors.target_max) > limit
         errors.append(
             replace(

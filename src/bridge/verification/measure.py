@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,18 @@ class Size:
             return cls(0.0, 0.0)
         scaled = np.abs(vector) / largest
         return cls(largest * math.sqrt(float(np.dot(scaled, scaled))), largest)
+
+    def larger(self, other: Size) -> Size:
+        """The larger of both, each measure by itself."""
+        return Size(max(self.norm, other.norm), max(self.largest, other.largest))
+
+    def map(self, function: Callable[[float], float]) -> Size:
+        """A function of each measure."""
+        return Size(function(self.norm), function(self.largest))
+
+    def within(self, limit: Size) -> bool:
+        """Whether neither measure is beyond the limit's."""
+        return self.norm <= limit.norm and self.largest <= limit.largest
 
     @classmethod
     def total(cls, parts: Iterable[Size]) -> Size:

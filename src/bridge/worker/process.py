@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from bridge.errors import EnvironmentFailure
+from bridge.worker.failures import WorkerFailure
 
 _LONGEST_MESSAGE = 64 * 2**20
 _POLL_SECONDS = 0.5
@@ -86,7 +87,7 @@ class WorkerProcess:
         self.close()
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Write one JSON line to the worker's stdin. Raises EnvironmentFailure where it has died."""
+        """Write one JSON line to the worker's stdin. Raises WorkerFailure where it has died."""
         assert self._process.stdin is not None
         self._asked = time.monotonic()
         try:
@@ -98,7 +99,7 @@ class WorkerProcess:
     def receive(self, *, deadline: float | None = None) -> dict[str, Any]:
         """The worker's next message.
 
-        Raises EnvironmentFailure where it dies, sends none before `deadline` (of `time.monotonic`), or
+        Raises WorkerFailure where it dies, sends none before `deadline` (of `time.monotonic`), or
         sends what is not a JSON object; the worker is ended in each case.
         """
         line = self._line(deadline)
@@ -108,7 +109,7 @@ class WorkerProcess:
             message = None
         if not isinstance(message, dict):
             self.kill()
-            raise EnvironmentFailure(
+            raise WorkerFailure(
                 f"the {self.label} sent {bytes(line[:60])!r}, which is not a message", hint=self._last_words()
             )
         return message
@@ -117,14 +118,14 @@ class WorkerProcess:
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) > _LONGEST_MESSAGE:
                 self.kill()
-                raise EnvironmentFailure(
+                raise WorkerFailure(
                     f"the {self.label} sent a message of more than {_LONGEST_MESSAGE >> 20} MiB",
                     hint=self._last_words(),
                 )
             remaining = _POLL_SECONDS if deadline is None else deadline - time.monotonic()
             if remaining <= 0:
                 self.kill()
-                raise EnvironmentFailure(
+                raise WorkerFailure(
                     f"the {self.label} had not answered after {time.monotonic() - self._asked:.0f} seconds",
                     hint=self._last_words(),
                 )
@@ -140,7 +141,7 @@ class WorkerProcess:
         del self._buffer[: end + 1]
         return line
 
-    def _death(self) -> EnvironmentFailure:
+    def _death(self) -> WorkerFailure:
         try:
             status = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -155,7 +156,7 @@ class WorkerProcess:
         hint = self._last_words()
         if status == -signal.SIGKILL:
             hint = f"the system kills a process this way when memory runs out; {hint}"
-        return EnvironmentFailure(f"the {self.label} {how} before it answered", hint=hint)
+        return WorkerFailure(f"the {self.label} {how} before it answered", hint=hint)
 
     def _last_words(self) -> str:
         """The end of what the worker printed, for the hint of an error."""

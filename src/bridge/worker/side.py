@@ -9,20 +9,20 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from bridge.errors import EnvironmentFailure
 from bridge.worker import standalone
 from bridge.worker.failures import WorkerFailure, from_record
 from bridge.worker.process import WorkerProcess
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Side:
     `label` names it in messages. `threads` is how many threads its framework computes with, on the CPU:
     float32 on a GPU may be rounded to fewer bits, and differs from run to run.
     `python` is another interpreter, with numpy and the framework that the loader needs.
-    Every method that waits raises EnvironmentFailure where the worker dies or `timeout` seconds pass,
+    Every method that waits raises WorkerFailure where the worker dies or `timeout` seconds pass,
     counted from the creation of the side.
     """
 
@@ -165,7 +165,7 @@ class Side:
             elif isinstance(message.get("id"), int) and ("ok" in message or "error" in message):
                 self._replies[message["id"]] = message
             else:
-                raise EnvironmentFailure(f"the {self.label} answered a request that was not made")
+                raise WorkerFailure(f"the {self.label} answered a request that was not made")
         reply = self._replies.pop(number)
         if "error" in reply:
             raise from_record(reply["error"], label=self.label)
@@ -174,10 +174,25 @@ class Side:
     def _check_greeting(self, message: Mapping[str, Any]) -> None:
         protocol = message.get("hello", {}).get("protocol")
         if protocol != standalone.PROTOCOL:
-            raise EnvironmentFailure(
+            raise WorkerFailure(
                 f"the {self.label} speaks version {protocol} of the protocol, not {standalone.PROTOCOL}"
             )
         self._greeted = True
+
+    def restart_clock(self, timeout: float | None) -> None:
+        """Count `timeout` seconds from now on."""
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+
+    def _answer(self, number: int, parse: Callable[[Any], Answer]) -> Answer:
+        """What `parse` makes of an answer; an answer that it cannot read is the worker's failure."""
+        reply = self.result(number)
+        try:
+            return parse(reply)
+        except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+            raise WorkerFailure(
+                f"the {self.label} gave an answer that cannot be read ({type(error).__name__}: {error})",
+                hint="look at the model's code and at what its environment has installed",
+            ) from error
 
     def submit_load(self, loader: str, request: Any) -> int:
         """Queue loading a model with `loader` (`package.module:function`); the answer is a Description."""
@@ -188,7 +203,7 @@ class Side:
 
     def description(self, number: int) -> Description:
         """Wait for the answer to a `load`."""
-        return Description.from_json(self.result(number))
+        return self._answer(number, Description.from_json)
 
     def submit_run(self, inputs: Path, name: str, *, fp64: bool = False) -> int:
         """Queue a run with the tensors of the file `inputs`; `name` tells the runs of a side apart."""
@@ -197,12 +212,15 @@ class Side:
 
     def outputs(self, number: int, name: str, *, fp64: bool = False) -> Run:
         """Wait for the answer to a run."""
-        return self._outputs(self.result(number), self._output_file(name, fp64))
+        return self._run(number, self._output_file(name, fp64))
 
-    def _outputs(self, reply: Mapping[str, Any], file: Path) -> Run:
-        tensors = standalone.read_tensors(str(file))
-        arrays = [tensors[str(position)] for position in range(reply["count"])]
-        return Run(arrays, reply["seconds"], reply["peak_bytes"])
+    def _run(self, number: int, file: Path) -> Run:
+        def parse(reply: Mapping[str, Any]) -> Run:
+            tensors = standalone.read_tensors(str(file))
+            arrays = [tensors[str(position)] for position in range(reply["count"])]
+            return Run(arrays, float(reply["seconds"]), int(reply["peak_bytes"]))
+
+        return self._answer(number, parse)
 
     def _output_file(self, name: str, fp64: bool) -> Path:
         return self.scratch / f"{name}.{'fp64' if fp64 else 'out'}.safetensors"
@@ -214,7 +232,7 @@ class Side:
 
     def noisy(self, number: int, name: str) -> Run:
         """Wait for the answer to a `submit_noisy`. Raises Unavailable where the side cannot do it."""
-        return self._outputs(self.result(number), self.scratch / f"{name}.noisy.safetensors")
+        return self._run(number, self.scratch / f"{name}.noisy.safetensors")
 
     def submit_gradients(self, inputs: Path, cotangents: Path, name: str, *, training: bool = False) -> int:
         """Queue the gradients of all floating inputs and trainable weights, in float64.
@@ -232,14 +250,17 @@ class Side:
 
     def gradients(self, number: int, name: str) -> Gradients:
         """Wait for gradients. Raises Unavailable where the side cannot compute them."""
-        reply = self.result(number)
-        tensors = standalone.read_tensors(str(self.scratch / f"{name}.gradients.safetensors"))
-        return Gradients(
-            [tensors[f"output:{position}"] for position in range(reply["count"])],
-            _with_prefix(tensors, "input:"),
-            _with_prefix(tensors, "weight:"),
-            reply["seconds"],
-        )
+
+        def parse(reply: Mapping[str, Any]) -> Gradients:
+            tensors = standalone.read_tensors(str(self.scratch / f"{name}.gradients.safetensors"))
+            return Gradients(
+                [tensors[f"output:{position}"] for position in range(reply["count"])],
+                _with_prefix(tensors, "input:"),
+                _with_prefix(tensors, "weight:"),
+                reply["seconds"],
+            )
+
+        return self._answer(number, parse)
 
     def submit_train(
         self,
@@ -268,15 +289,18 @@ class Side:
 
     def trained(self, number: int, name: str) -> Trained:
         """Wait for the answer to a training. Raises Unavailable where the side cannot train."""
-        reply = self.result(number)
-        tensors = standalone.read_tensors(str(self.scratch / f"{name}.train.safetensors"))
-        return Trained(
-            tensors["losses"],
-            tensors["gradient_norms"],
-            _with_prefix(tensors, "weight:"),
-            tuple(reply["trained"]),
-            reply["seconds"],
-        )
+
+        def parse(reply: Mapping[str, Any]) -> Trained:
+            tensors = standalone.read_tensors(str(self.scratch / f"{name}.train.safetensors"))
+            return Trained(
+                tensors["losses"],
+                tensors["gradient_norms"],
+                _with_prefix(tensors, "weight:"),
+                tuple(reply["trained"]),
+                reply["seconds"],
+            )
+
+        return self._answer(number, parse)
 
     def submit_weights(self) -> int:
         """Queue writing the model's trained tensors to a file."""
@@ -284,9 +308,13 @@ class Side:
 
     def weights(self, number: int) -> dict[str, Array] | None:
         """Wait for the tensors, by the framework's own names; None where the side has no names for them."""
-        if not self.result(number)["available"]:
-            return None
-        return standalone.read_tensors(str(self.scratch / "weights.safetensors"))
+
+        def parse(reply: Mapping[str, Any]) -> dict[str, Array] | None:
+            if not reply["available"]:
+                return None
+            return standalone.read_tensors(str(self.scratch / "weights.safetensors"))
+
+        return self._answer(number, parse)
 
 
 def _with_prefix(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:
