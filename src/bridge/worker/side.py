@@ -29,13 +29,14 @@ Answer = TypeVar("Answer")
 class TensorSpec:
     """An input as its model declares it: a dynamic axis is a name or None, an unknown rank `shape=None`.
 
-    `limit` is the exclusive upper bound of ids, where the graph shows one.
+    `limit` is the exclusive upper bound of ids, where the graph shows one; an `optional` input has a default.
     """
 
     name: str
     dtype: str | None
     shape: tuple[int | str | None, ...] | None
     limit: int | None = None
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Description:
                 each["dtype"],
                 None if each["shape"] is None else tuple(each["shape"]),
                 each.get("limit"),
+                each.get("optional", False),
             )
             for each in record["inputs"]
         )
