@@ -81,7 +81,7 @@ def read(request: ReadRequest) -> ir.Model:
     notes = [*_check_inputs(model, request, path)]
     _name_weights(model)
     for node in all_nodes(model):
-        _recover_scope(node)
+        recover_scope(node)
         for value in node.outputs:
             if value.name:
                 metadata.set_source_value(value, value.name)
@@ -342,7 +342,7 @@ def _weight_kind(value: ir.Value, tensor: ir.TensorProtocol) -> metadata.WeightK
     return "parameter"
 
 
-def _recover_scope(node: ir.Node) -> None:
+def recover_scope(node: ir.Node) -> None:
     """PyTorch's exporter writes the module path and classes of each node into the file, as Python lists."""
     names, types = (_texts(node.metadata_props.get(key, "")) for key in (_SCOPE_NAMES, _SCOPE_TYPES))
     if not names or len(names) != len(types):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,21 +26,65 @@ _IMPLICIT_FLOAT = {
 class DoubleModel:
     """The float64 counterpart of an ONNX model: every narrower floating-point tensor and type is double.
 
-    `run` takes the inputs of the original model by name. Raises NotImplementedError, or whatever the
-    reference evaluator raises, for an operator that it cannot compute.
+    Every method takes the inputs of the original model by name, and raises NotImplementedError, or whatever
+    the reference evaluator raises, for an operator that it cannot compute.
     """
 
     def __init__(self, model: ModelProto) -> None:
-        double = ModelProto()
-        double.CopyFrom(model)
-        widen(double)
-        self._evaluator = ReferenceEvaluator(double)
+        self._model = ModelProto()
+        self._model.CopyFrom(model)
+        widen(self._model)
+        self._evaluator = ReferenceEvaluator(self._model)
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
-        wide = {
-            name: array.astype(np.float64) if _is_float(array) else array for name, array in feeds.items()
-        }
-        return [np.asarray(output) for output in self._evaluator.run(None, wide)]
+        return [np.asarray(output) for output in self._evaluator.run(None, _widened(feeds))]
+
+    def run_noisy(self, feeds: Mapping[str, Array], unit: float, seed: int) -> list[Array]:
+        """The outputs where each floating result of each node is multiplied by 1 + `unit` * r.
+
+        r is uniform in [-1, 1], drawn anew for each element, the same for the same seed.
+        """
+        evaluator = ReferenceEvaluator(self._model)
+        generator = np.random.default_rng(seed)
+
+        def perturb(array: Any) -> Any:
+            if not _is_array(array) or not _is_float(np.asarray(array)):
+                return array
+            factors: Array = 1.0 + unit * generator.uniform(-1.0, 1.0, np.shape(array))
+            return np.asarray(np.asarray(array) * factors)
+
+        _perturb_results(evaluator, perturb)
+        return [np.asarray(output) for output in evaluator.run(None, _widened(feeds))]
+
+    def intermediates(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """The tensors that the nodes of the main graph compute, by name."""
+        found = self._evaluator.run(None, _widened(feeds), intermediate=True)
+        assert isinstance(found, dict)
+        names = (name for node in self._model.graph.node for name in node.output if name)
+        computed = ((name, found.get(name)) for name in names)
+        return {name: np.asarray(value) for name, value in computed if _is_array(value)}
+
+
+def _is_array(value: object) -> bool:
+    return isinstance(value, (np.ndarray, np.generic))
+
+
+def _widened(feeds: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: array.astype(np.float64) if _is_float(array) else array for name, array in feeds.items()}
+
+
+def _perturb_results(evaluator: ReferenceEvaluator, perturb: Callable[[Any], Any]) -> None:
+    """Let every node of an evaluator, those in subgraphs and functions included, change its results."""
+
+    def changed(run: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
+        return lambda *inputs, **context: tuple(perturb(result) for result in run(*inputs, **context))
+
+    for node in evaluator.rt_nodes_:
+        inner = [each for each in vars(node).values() if isinstance(each, ReferenceEvaluator)]
+        for each in inner:
+            _perturb_results(each, perturb)
+        if not inner:
+            node.run = changed(node.run)
 
 
 def _is_float(array: Array) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 from onnx import numpy_helper
 from onnxruntime.capi.onnxruntime_pybind11_state import (
@@ -19,10 +20,15 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 )
 
 from bridge.errors import InputError
+from bridge.formats.onnx_reader import recover_scope
 from bridge.formats.request import ReadRequest
+from bridge.hub import metadata
 from bridge.worker.sides.onnx_double import DoubleModel
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+_MOVES = ("Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+"""Operators whose result has the elements of their first input."""
 
 _REFUSALS = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NotImplemented)
 
@@ -50,7 +56,12 @@ class OnnxSide:
             raise InputError(f"onnxruntime refuses the model: {error}", where=path) from error
         self._double: DoubleModel | None = None
         weights = {tensor.name for tensor in self._model.graph.initializer}
-        self.inputs = [_spec(value) for value in self._model.graph.input if value.name not in weights]
+        limits = _limits(self._model.graph)
+        self.inputs = [
+            {**_spec(value), "limit": limits.get(value.name)}
+            for value in self._model.graph.input
+            if value.name not in weights
+        ]
         self.outputs = [value.name for value in self._model.graph.output]
         self.what = f"ONNX model under onnxruntime {onnxruntime.__version__}"
         self.notes: list[str] = []
@@ -63,9 +74,69 @@ class OnnxSide:
         return results
 
     def run_fp64(self, feeds: Mapping[str, Array]) -> list[Array]:
+        return self._in_double().run(feeds)
+
+    def run_noisy(self, feeds: Mapping[str, Array], unit: float, seed: int) -> list[Array]:
+        return self._in_double().run_noisy(feeds, unit, seed)
+
+    def intermediates(
+        self, feeds: Mapping[str, Array], cotangents: object = None
+    ) -> list[tuple[dict[str, Any], Array]]:
+        """Every value of the main graph, under its name. Raises NotImplementedError with cotangents."""
+        if cotangents is not None:
+            raise NotImplementedError("ONNX's reference evaluator computes no gradients")
+        values = self._in_double().intermediates(feeds)
+        return [
+            (_record(node, name), values[name])
+            for node in self._model.graph.node
+            for name in node.output
+            if name in values
+        ]
+
+    def vjp(self, feeds: Mapping[str, Array], cotangents: object, training: bool) -> None:
+        raise NotImplementedError("onnxruntime and ONNX's reference evaluator compute no gradients")
+
+    def _in_double(self) -> DoubleModel:
         if self._double is None:
             self._double = DoubleModel(self._model)
-        return self._double.run(feeds)
+        return self._double
+
+
+def _record(node: onnx.NodeProto, name: str) -> dict[str, Any]:
+    scope, location = _place(node)
+    inputs = [read for read in node.input if read]
+    return {"name": name, "operator": node.op_type, "scope": scope, "location": location, "inputs": inputs}
+
+
+def _place(node: onnx.NodeProto) -> tuple[str | None, str | None]:
+    """The module path and the source line of a node; the path in its name if there is no record."""
+    holder = ir.Node("", node.op_type, [])
+    holder.metadata_props.update({entry.key: entry.value for entry in node.metadata_props})
+    if metadata.scope_of(holder) is None:
+        recover_scope(holder)
+    scope = metadata.scope_of(holder)
+    path = node.name.rpartition("/")[0].strip("/") or None if scope is None else metadata.scope_path(scope)
+    return path, metadata.location_of(holder)
+
+
+def _limits(graph: onnx.GraphProto) -> dict[str, int]:
+    """For each input that indexes a constant table, directly or moved, the number of its rows."""
+    sizes = {tensor.name: tensor.dims for tensor in graph.initializer}
+    origins = {value.name: value.name for value in graph.input if value.name not in sizes}
+    limits: dict[str, int] = {}
+    for node in graph.node:
+        if node.op_type in _MOVES and node.input[0] in origins:
+            origins[node.output[0]] = origins[node.input[0]]
+        elif node.op_type == "Gather" and node.input[0] in sizes and node.input[1] in origins:
+            rows = _axis_size(sizes[node.input[0]], node)
+            name = origins[node.input[1]]
+            limits[name] = min(limits.get(name, rows), rows)
+    return limits
+
+
+def _axis_size(dims: Sequence[int], node: onnx.NodeProto) -> int:
+    axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+    return int(dims[axis])
 
 
 def _spec(value: onnx.ValueInfoProto) -> dict[str, Any]:
