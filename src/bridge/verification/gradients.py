@@ -1,0 +1,389 @@
+"""Whether both versions have the same gradients, in float64, as docs/verdict.md defines it.
+
+The gradients of weights are held against each other on the source's tensors: those of the target are
+pulled back through the recipes of the weight map. That is exact whether a recipe moves elements or
+computes, and where several tensors of the target come from one of the source.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from bridge.hub import recipe as recipes
+from bridge.hub.adjoint import pull_back
+from bridge.hub.weights import TensorMap, WeightMap
+from bridge.verification.answers import Refusal, answer
+from bridge.verification.compare import Verdict
+from bridge.worker.side import Gradients, Side
+from bridge.worker.standalone import write_tensors
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Kind = Literal["input", "weight"]
+Finding = Literal["equal", "different", "not comparable"]
+
+TOLERANCE = 1e-6
+"""The relative Euclidean distance that two gradients of one tensor may have."""
+NEAR_ZERO = 1e-6
+"""A gradient is held against at least this fraction of the largest one, element for element."""
+ROUNDED_CONSTANTS = 64 * 2.0**-23
+"""How far the functions may be apart in float64 because one side keeps its constants in float32."""
+AMPLIFICATION = 16.0
+"""How many times farther the gradients may be apart for that reason than the functions."""
+_NUDGE = 1e-3
+
+
+@dataclass(frozen=True)
+class TensorGradient:
+    """One tensor of the source; `targets` are the tensors of the target that it goes into."""
+
+    name: str
+    kind: Kind
+    targets: tuple[str, ...]
+    verdict: Finding
+    error: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class GradientsResult:
+    """What was found: every tensor that has a gradient on either side is in `tensors`.
+
+    `function_error` is how far the outputs of both sides are apart in float64.
+    """
+
+    verdict: Verdict
+    tensors: tuple[TensorGradient, ...] = ()
+    tolerance: float = TOLERANCE
+    function_error: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict == "equivalent"
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it is not equivalent, a sentence for each tensor that differs."""
+        if self.verdict == "could not be checked":
+            return self.notes
+        return tuple(
+            f"the gradient of the {each.kind} {each.name}: {each.reason}"
+            for each in self.tensors
+            if each.verdict == "different"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "passed": self.passed}
+
+
+def check_gradients(
+    source: Side,
+    target: Side,
+    *,
+    feeds: Mapping[str, Array],
+    names: Mapping[str, str],
+    order: Sequence[int],
+    outputs: Sequence[Array],
+    weights: WeightMap | None,
+    source_weights: Mapping[str, Array],
+    complete: bool = True,
+    seed: int = 0,
+) -> GradientsResult:
+    """Compare the gradients of all floating inputs and trainable weights, in inference mode.
+
+    `feeds` are inputs by the source's names, `names` the target's name for each, `order` the
+    position among the target's outputs for each of the source's, `outputs` the source's outputs for the
+    `feeds`, of which only the shapes and kinds are used. What is differentiated is the sum of the
+    outputs weighted with numbers drawn from the `seed`. Without `weights` only those of inputs are compared.
+    `source_weights` are the source's tensors, which recipes that compute are differentiated at. A map that is
+    not `complete` may leave tensors out, which are then not comparable.
+
+    A difference counts only if it is there again at inputs nearby and with other cotangents: where a
+    function has a kink, its gradient is a matter of convention.
+    """
+    check = _Check(source, target, names, order, outputs, weights, source_weights, complete)
+    first = check.at(feeds, seed, "gradients")
+    if first.verdict != "different":
+        return first
+    second = check.at(_nudged(feeds, seed), seed + 1, "gradients.nearby")
+    if second.verdict == "could not be checked":
+        return first
+    lasting = {each.name for each in second.tensors if each.verdict == "different"}
+    passing = [each for each in first.tensors if each.verdict == "different" and each.name not in lasting]
+    if not passing:
+        return first
+    note = (
+        f"{len(passing)} gradients differ at the given inputs and not nearby ({passing[0].name}, …): the "
+        "function has a kink there, where its gradient is a matter of convention"
+    )
+    return replace(second, notes=(*second.notes, note))
+
+
+def _nudged(feeds: Mapping[str, Array], seed: int) -> dict[str, Array]:
+    rng = np.random.default_rng(seed)
+    return {
+        name: (array * (1 + _NUDGE * rng.uniform(-1, 1, array.shape))).astype(array.dtype)
+        if array.dtype.kind == "f"
+        else array
+        for name, array in feeds.items()
+    }
+
+
+@dataclass(frozen=True)
+class _Check:
+    source: Side
+    target: Side
+    names: Mapping[str, str]
+    order: Sequence[int]
+    outputs: Sequence[Array]
+    weights: WeightMap | None
+    source_weights: Mapping[str, Array]
+    complete: bool
+
+    def at(self, feeds: Mapping[str, Array], seed: int, name: str) -> GradientsResult:
+        rng = np.random.default_rng(seed)
+        drawn = {
+            position: np.asarray(rng.standard_normal(output.shape))
+            for position, output in enumerate(self.outputs)
+            if output.dtype.kind in "fV"
+        }
+        if not drawn:
+            return GradientsResult("could not be checked", notes=("no output is of floating-point numbers",))
+        ours = self._submit(self.source, name, feeds, drawn)
+        theirs = self._submit(
+            self.target,
+            name,
+            {self.names[key]: array for key, array in feeds.items()},
+            {self.order[position]: array for position, array in drawn.items()},
+        )
+        source = answer(self.source.gradients, ours, name)
+        target = answer(self.target.gradients, theirs, name)
+        for side, found in (("source", source), ("target", target)):
+            if isinstance(found, Refusal):
+                note = f"the {side} gives no gradients: {found.reason}"
+                return GradientsResult("could not be checked", notes=(note,))
+        assert isinstance(source, Gradients)
+        assert isinstance(target, Gradients)
+        return self._compare(source, target)
+
+    def _submit(
+        self, side: Side, name: str, feeds: Mapping[str, Array], cotangents: Mapping[int, Array]
+    ) -> int:
+        inputs, drawn = (side.scratch / f"{name}.{each}.safetensors" for each in ("in", "cotangents"))
+        write_tensors(str(inputs), feeds)
+        write_tensors(str(drawn), {str(position): array for position, array in cotangents.items()})
+        return side.submit_gradients(inputs, drawn, name)
+
+    def _compare(self, source: Gradients, target: Gradients) -> GradientsResult:
+        apart = function_error(source.outputs, [target.outputs[position] for position in self.order])
+        tolerance = TOLERANCE + AMPLIFICATION * min(apart, ROUNDED_CONSTANTS)
+        scale = largest_rms([*source.inputs.values(), *source.weights.values()])
+        tensors = [
+            _compared(
+                name,
+                "input",
+                (self.names[name],),
+                source.inputs.get(name),
+                target.inputs.get(self.names[name]),
+                scale,
+                tolerance,
+            )
+            for name in self.names
+            if name in source.inputs or self.names[name] in target.inputs
+        ]
+        notes = []
+        if self.weights is None:
+            notes.append("gradients of weights are not compared: it is not known which weight is which")
+        else:
+            tensors += compare_weight_gradients(
+                self.weights,
+                source.weights,
+                target.weights,
+                self.source_weights,
+                complete=self.complete,
+                scale=scale,
+                tolerance=tolerance,
+            )
+        verdict: Verdict = "equivalent"
+        if any(each.verdict == "different" for each in tensors):
+            verdict = "different"
+        elif not any(each.verdict == "equal" for each in tensors):
+            verdict = "could not be checked"
+            notes.append("neither side has a gradient that could be compared")
+        return GradientsResult(verdict, tuple(tensors), tolerance, apart, tuple(notes))
+
+
+def compare_weight_gradients(
+    weight_map: WeightMap,
+    source: Mapping[str, Array],
+    target: Mapping[str, Array],
+    source_weights: Mapping[str, Array],
+    *,
+    complete: bool,
+    scale: float,
+    tolerance: float,
+) -> list[TensorGradient]:
+    """Hold the source's gradients against the target's, pulled back to the source's tensors.
+
+    `source_weights` are the source's tensors, which recipes that compute are differentiated at.
+    """
+    ours = _by_first_name(source, weight_map)
+    known = _by_first_name(source_weights, weight_map)
+    pulled: dict[str, Array] = {}
+    readers: dict[str, list[TensorMap]] = {}
+    results: list[TensorGradient] = []
+    seen: list[tuple[TensorMap, Array]] = []
+    for each in weight_map.tensors:
+        gradient = target.get(each.target)
+        if each.recipe is None:
+            if gradient is not None and np.any(gradient):
+                reason = "the target trains it, the source holds it as a constant"
+                results.append(
+                    TensorGradient(each.target, "weight", (each.target,), "different", None, reason)
+                )
+            continue
+        for name in dict.fromkeys(recipes.sources(each.recipe)):
+            readers.setdefault(name, []).append(each)
+        if gradient is None or _is_tied(each, gradient, seen):
+            continue
+        seen.append((each, gradient))
+        try:
+            parts = pull_back(each.recipe, known, gradient)
+        except KeyError as error:
+            reason = f"the source does not tell its tensor {error.args[0]!r}"
+            results.append(
+                TensorGradient(each.target, "weight", (each.target,), "not comparable", None, reason)
+            )
+            continue
+        for name, part in parts.items():
+            pulled[name] = pulled[name] + part if name in pulled else part
+    broken = {each.name for each in results}
+    for name in dict.fromkeys((*ours, *pulled)):
+        reading = readers.get(name, [])
+        targets = tuple(each.target for each in reading)
+        if not broken.isdisjoint(targets):
+            continue
+        why_not = _not_comparable(name, reading, ours.get(name), pulled.get(name), complete)
+        if why_not is None:
+            results.append(
+                _compared(name, "weight", targets, ours.get(name), pulled.get(name), scale, tolerance)
+            )
+        elif why_not:
+            results.append(TensorGradient(name, "weight", targets, "not comparable", None, why_not))
+    mapped = {each.target for each in weight_map.tensors}
+    for name in sorted(set(target) - mapped):
+        if np.any(target[name]):
+            reason = "no tensor of the source is known to go into it"
+            finding: Finding = "different" if complete else "not comparable"
+            results.append(TensorGradient(name, "weight", (name,), finding, None, reason))
+    return results
+
+
+def _by_first_name(tensors: Mapping[str, Array], weight_map: WeightMap) -> dict[str, Array]:
+    """Tensors by the names that recipes use, where a tied tensor is there under any of its names.
+
+    The gradient of a tied tensor is given in whole under one or all of its names, or in parts.
+    """
+    found = dict(tensors)
+    for name, aliases in weight_map.aliases.items():
+        held = [found.pop(each) for each in (name, *aliases) if each in found]
+        if held:
+            alike = all(np.array_equal(each, held[0], equal_nan=True) for each in held)
+            found[name] = held[0] if alike else np.sum(held, axis=0)
+    return found
+
+
+def _is_tied(tensor: TensorMap, gradient: Array, seen: Sequence[tuple[TensorMap, Array]]) -> bool:
+    """Whether this is another name of a tensor that has been counted: the same recipe and gradient."""
+    return any(
+        each.recipe == tensor.recipe and each.target != tensor.target and np.array_equal(other, gradient)
+        for each, other in seen
+    )
+
+
+def _not_comparable(
+    name: str, reading: Sequence[TensorMap], ours: Array | None, theirs: Array | None, complete: bool
+) -> str | None:
+    """Why the gradients of a source tensor say nothing, "" where neither side has any; None where they do."""
+    if not reading:
+        if ours is None or not np.any(ours):
+            return ""
+        return None if complete else "no tensor of the target is known to come from it"
+    computed = all(each.recipe is not None and not recipes.only_moves(each.recipe) for each in reading)
+    if theirs is None and computed and not any(each.trainable for each in reading):
+        return "the target holds constants computed from it, which it does not train"
+    if ours is None and computed:
+        return ""
+    return None
+
+
+def _compared(
+    name: str,
+    kind: Kind,
+    targets: tuple[str, ...],
+    source: Array | None,
+    target: Array | None,
+    scale: float,
+    tolerance: float,
+) -> TensorGradient:
+    def found(verdict: Finding, error: float | None, reason: str = "") -> TensorGradient:
+        return TensorGradient(name, kind, targets, verdict, error, reason)
+
+    if source is not None and target is not None and source.shape != target.shape:
+        return found("different", None, f"its shape is {target.shape}, not {source.shape}")
+    given = source if source is not None else target
+    assert given is not None
+    ours, theirs = (np.zeros(given.shape) if each is None else each for each in (source, target))
+    error = relative_error(ours, theirs, scale)
+    if error <= tolerance:
+        return found("equal", error)
+    if not np.any(theirs):
+        return found("different", error, "the target has none: it is frozen or detached there")
+    if not np.any(ours):
+        return found(
+            "different", error, "the source has none, the target has: it is frozen or detached there"
+        )
+    if math.isinf(error):
+        return found("different", error, "it is NaN or infinite in other places")
+    return found("different", error, f"it is off by {error:.2g}, the tolerance is {tolerance:.2g}")
+
+
+def relative_error(source: Array, target: Array, scale: float) -> float:
+    """The Euclidean distance of two arrays over the size of the source's.
+
+    Its root mean square counts as at least NEAR_ZERO times `scale`. Infinite where NaN or infinities are in
+    other places.
+    """
+    finite = np.isfinite(source)
+    if not np.array_equal(finite, np.isfinite(target)):
+        return math.inf
+    if not np.array_equal(source[~finite], target[~finite], equal_nan=True):
+        return math.inf
+    ours, theirs = source[finite], target[finite]
+    distance = float(np.linalg.norm((theirs - ours).reshape(-1)))
+    if distance == 0.0:
+        return 0.0
+    size = max(float(np.linalg.norm(ours.reshape(-1))), NEAR_ZERO * scale * math.sqrt(ours.size))
+    return distance / size if size else math.inf
+
+
+def largest_rms(arrays: Sequence[Array]) -> float:
+    """The largest root mean square of any of the arrays, NaN and infinities left out."""
+    finite = [each[np.isfinite(each)] for each in arrays]
+    return max((float(np.sqrt(np.mean(np.square(each)))) for each in finite if each.size), default=0.0)
+
+
+def function_error(source: Sequence[Array], target: Sequence[Array]) -> float:
+    """The largest relative Euclidean distance of two outputs; infinite where their shapes differ."""
+    errors = [0.0]
+    for ours, theirs in zip(source, target, strict=True):
+        if ours.shape != theirs.shape:
+            return math.inf
+        if ours.dtype.kind == "f" and ours.size:
+            errors.append(relative_error(ours, np.asarray(theirs, np.float64), largest_rms([ours])))
+    return max(errors)
