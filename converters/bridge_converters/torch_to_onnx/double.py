@@ -1,4 +1,4 @@
-"""A program in double precision: the reference that both versions of a model are measured against."""
+"""A program in another precision; in float64 it is the reference that others are held against."""
 
 from __future__ import annotations
 
@@ -12,58 +12,105 @@ from torch.export import ExportedProgram
 from torch.fx.node import map_aggregate
 from torch.utils import _pytree as pytree
 
-_WIDER: Mapping[torch.dtype, torch.dtype] = {
-    torch.float32: torch.float64,
-    torch.float16: torch.float64,
-    torch.bfloat16: torch.float64,
-    torch.complex64: torch.complex128,
-}
+from bridge_converters.torch_to_onnx.batch_statistics import BatchStatistics
+
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _DTYPE_CHECK = torch.ops.aten._assert_tensor_metadata.default
 
+Substitutes = Mapping[torch.dtype, torch.dtype]
+"""Which dtype stands for which, weights, constants, inputs and dtypes in the graph alike."""
 
-class DoubleModule(nn.Module):
-    """A program's module that computes in float64: floating-point inputs are converted, outputs are float64.
 
-    Parameters and buffers have the program's names, so gradients and optimizer steps work as on the
-    original.
+class CastModule(nn.Module):
+    """A program's module that computes in another precision: floating-point inputs are converted.
+
+    Parameters and buffers have the program's names below `module`, so gradients and optimizer steps work
+    as on the original. `train()` switches batch normalization to the statistics of the batch, and has it
+    update its running ones; dropout stays as it is in the program, inactive.
     """
 
-    def __init__(self, module: fx.GraphModule) -> None:
+    def __init__(self, module: fx.GraphModule, substitutes: Substitutes, default: torch.dtype) -> None:
         super().__init__()
         self.module = module
+        self._substitutes = substitutes
+        self._default = default
+        self._statistics: BatchStatistics | None = None
+        self.training = False
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run on arguments of the program's structure."""
-        args, kwargs = pytree.tree_map_only(torch.Tensor, _widen, (args, kwargs))
-        with _default_dtype(torch.float64):
+        args, kwargs = pytree.tree_map_only(torch.Tensor, self._convert, (args, kwargs))
+        with default_dtype(self._default):
             return self.module(*args, **kwargs)
 
+    def train(self, mode: bool = True) -> CastModule:
+        """Raises NotImplementedError where the program does not say how running statistics are updated."""
+        if mode != self.training:
+            self._statistics = self._statistics or BatchStatistics(self.module)
+            self._statistics.use(batch=mode)
+            self.training = mode
+        return self
 
-def fp64_program(program: ExportedProgram) -> DoubleModule:
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Parameters and buffers by the program's paths, tied ones under every path."""
+        return {
+            **dict(self.module.named_buffers(remove_duplicate=False)),
+            **dict(self.module.named_parameters(remove_duplicate=False)),
+        }
+
+    def _convert(self, tensor: torch.Tensor) -> torch.Tensor:
+        return convert(tensor, self._substitutes)
+
+
+def fp64_program(program: ExportedProgram) -> CastModule:
     """The same computation in float64: weights, constants and every dtype written in the graph.
 
     `nn.Module.double()` alone breaks where a forward creates float32 tensors itself; in an exported
     program each such dtype is an argument of a node. The program is left as it is.
     """
+    return cast_program(program, torch.float64)
+
+
+def cast_program(program: ExportedProgram, dtype: torch.dtype) -> CastModule:
+    """The same computation in `dtype` throughout; complex numbers stay as they are unless it is float64."""
     module = program.module(check_guards=False)
     assert isinstance(module, fx.GraphModule)
-    copies: dict[object, torch.Tensor] = {}
+    substitutes = substitutes_by(dtype)
+    cast_graphs(module, substitutes, {})
+    return CastModule(module, substitutes, dtype)
+
+
+def substitutes_by(dtype: torch.dtype) -> Substitutes:
+    """What `dtype` stands for: every floating-point type, and complex64 becomes complex128 for float64."""
+    found = {each: dtype for each in _FLOATS if each is not dtype}
+    if dtype is torch.float64:
+        found[torch.complex64] = torch.complex128
+    return found
+
+
+def cast_graphs(module: fx.GraphModule, substitutes: Substitutes, copies: dict[object, torch.Tensor]) -> None:
+    """Convert the tensors that a graph's modules own and the dtypes that their nodes name, in place.
+
+    Tensors are replaced by copies, tied ones by the same copy; `copies` are those made so far.
+    """
     for each in module.modules():
-        _widen_tensors(each, copies)
+        _cast_tensors(each, substitutes, copies)
         if isinstance(each, fx.GraphModule):
-            _widen_dtypes(each)
-    return DoubleModule(module)
+            _cast_dtypes(each, substitutes)
 
 
-def _widen_tensors(module: nn.Module, copies: dict[object, torch.Tensor]) -> None:
-    """Replace a module's own parameters, buffers and other tensors by copies; tied tensors stay tied."""
+def convert(tensor: torch.Tensor, substitutes: Substitutes) -> torch.Tensor:
+    """A tensor in the dtype that stands for its own."""
+    return tensor.to(substitutes.get(tensor.dtype, tensor.dtype))
 
+
+def _cast_tensors(module: nn.Module, substitutes: Substitutes, copies: dict[object, torch.Tensor]) -> None:
     def copy(tensor: torch.Tensor) -> torch.Tensor:
         key = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tuple(tensor.stride()))
         if key not in copies:
-            wide = _widen(tensor.detach()).clone()
+            cast = convert(tensor.detach(), substitutes).clone()
             copies[key] = (
-                nn.Parameter(wide, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else wide
+                nn.Parameter(cast, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else cast
             )
         return copies[key]
 
@@ -74,26 +121,22 @@ def _widen_tensors(module: nn.Module, copies: dict[object, torch.Tensor]) -> Non
                 tensors[name] = copy(tensor)
 
 
-def _widen_dtypes(module: fx.GraphModule) -> None:
+def _cast_dtypes(module: fx.GraphModule, substitutes: Substitutes) -> None:
+    def cast(value: Any) -> Any:
+        return substitutes.get(value, value) if isinstance(value, torch.dtype) else value
+
     for node in list(module.graph.nodes):
         if node.target is _DTYPE_CHECK:
             module.graph.erase_node(node)
             continue
-        node.args = map_aggregate(node.args, _widen_dtype)
-        node.kwargs = map_aggregate(node.kwargs, _widen_dtype)
+        node.args = map_aggregate(node.args, cast)
+        node.kwargs = map_aggregate(node.kwargs, cast)
     module.recompile()
 
 
-def _widen_dtype(value: Any) -> Any:
-    return _WIDER.get(value, value) if isinstance(value, torch.dtype) else value
-
-
-def _widen(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.to(_WIDER.get(tensor.dtype, tensor.dtype))
-
-
 @contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Let floating-point tensors that are made without a dtype have this one."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

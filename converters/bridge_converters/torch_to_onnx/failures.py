@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import fx
 from torch.export import ExportedProgram
-from torch.onnx._internal.exporter._dispatching import dispatch
-from torch.onnx._internal.exporter._errors import DispatchError
-from torch.onnx._internal.exporter._fx_passes import decompose_with_registry, remove_assertion_nodes
-from torch.onnx._internal.exporter._registration import ONNXRegistry
-from torch.onnx.errors import OnnxExporterError
 
 from bridge.errors import BridgeError, InputError, UnsupportedOp, UnsupportedOps
 from bridge_converters.torch_to_onnx.program import dropout_marker
 from bridge_converters.torch_to_onnx.scopes import module_path
 from bridge_converters.torch_to_onnx.user_code import first_line, location_of_node, source_line
+
+if TYPE_CHECKING:
+    from torch.onnx.errors import OnnxExporterError
 
 _HINTS = (
     (
@@ -100,6 +99,12 @@ def translation_failure(error: OnnxExporterError, program: ExportedProgram) -> B
 
 def _untranslatable(error: BaseException, program: ExportedProgram) -> list[UnsupportedOp]:
     """Every operator of the decomposed program without a translation, if that is what failed."""
+    # A second to import, and only what was exported to ONNX fails this way.
+    from torch.onnx._internal.exporter._dispatching import dispatch
+    from torch.onnx._internal.exporter._errors import DispatchError
+    from torch.onnx._internal.exporter._fx_passes import decompose_with_registry, remove_assertion_nodes
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, DispatchError):
         cause = cause.__cause__

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import fx
 from torch.export import ExportedProgram
-from torch.export.graph_signature import ConstantArgument, InputKind
+from torch.export.graph_signature import ConstantArgument
 from torch.utils import _pytree as pytree
 
 from bridge.formats.request import ReadRequest
 from bridge_converters.torch_to_onnx import names
-from bridge_converters.torch_to_onnx import program as program_rewrites
-from bridge_converters.torch_to_onnx.double import fp64_program
+from bridge_converters.torch_to_onnx.double import cast_program
 from bridge_converters.torch_to_onnx.source import load
-from bridge_converters.torch_to_onnx.translate import translate
-from bridge_converters.torch_to_onnx.weights import tensor_of
 
 
 @dataclass(frozen=True)
@@ -51,27 +47,17 @@ class Runnable:
 
     def double(self) -> Runnable:
         """The same in float64; floating-point inputs are converted."""
-        return Runnable(self.program, fp64_program(self.program), self.input_names, self.output_names)
+        return self.cast(torch.float64)
 
-    def intermediates(self, *tensors: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Every tensor that the program computes, by the name that the hub's `source_value` gives."""
-        program = program_rewrites.copy_graph(self.program)
-        program_rewrites.spell_global_pooling(program)
-        program_rewrites.mark_dropouts(program)
-        program_rewrites.drop_constant_outputs(program)
-        decomposed = translate(program).program
-        recorder = _Recorder(decomposed.graph_module)
-        weights = [_weight(decomposed, spec) for spec in decomposed.graph_signature.input_specs]
-        leaves = iter(self._leaves(tensors))
-        with torch.no_grad():
-            recorder.run(*(next(leaves) if weight is None else weight for weight in weights))
-        return recorder.values
+    def cast(self, dtype: torch.dtype) -> Runnable:
+        """The same in another precision (see `double.cast_program`); floating-point inputs are converted."""
+        return replace(self, module=cast_program(self.program, dtype))
 
-    def _arguments(self, tensors: tuple[torch.Tensor, ...]) -> tuple[Any, Any]:
-        args, kwargs = pytree.tree_unflatten(self._leaves(tensors), self.program.call_spec.in_spec)
-        return args, kwargs
+    def leaves(self, tensors: Sequence[torch.Tensor]) -> list[Any]:
+        """The program's arguments, flat: the tensors given and the constants that it was exported with.
 
-    def _leaves(self, tensors: tuple[torch.Tensor, ...]) -> list[Any]:
+        Raises ValueError for a wrong number of tensors.
+        """
         if len(tensors) != len(self.input_names):
             raise ValueError(f"{len(tensors)} inputs were given for {', '.join(self.input_names)}")
         rest = iter(tensors)
@@ -79,6 +65,10 @@ class Runnable:
             leaf.value if isinstance(leaf, ConstantArgument) else next(rest)
             for leaf in names.input_leaves(self.program)
         ]
+
+    def _arguments(self, tensors: tuple[torch.Tensor, ...]) -> tuple[Any, Any]:
+        args, kwargs = pytree.tree_unflatten(self.leaves(tensors), self.program.call_spec.in_spec)
+        return args, kwargs
 
 
 def load_runnable(request: ReadRequest) -> Runnable:
@@ -90,22 +80,3 @@ def load_runnable(request: ReadRequest) -> Runnable:
         names.input_names(loaded.program),
         names.output_names(loaded.program),
     )
-
-
-class _Recorder(fx.Interpreter):
-    """Interprets a graph and keeps every tensor."""
-
-    def __init__(self, module: fx.GraphModule) -> None:
-        super().__init__(module, garbage_collect_values=False)
-        self.values: dict[str, torch.Tensor] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        if isinstance(result, torch.Tensor):
-            self.values[n.name] = result
-        return result
-
-
-def _weight(program: ExportedProgram, spec: Any) -> torch.Tensor | None:
-    """The tensor of a parameter, buffer or constant input of a program's graph; None for an input."""
-    return None if spec.kind is InputKind.USER_INPUT else tensor_of(program, spec.target)

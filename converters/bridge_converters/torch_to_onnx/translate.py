@@ -12,6 +12,7 @@ import torch
 from onnxscript import opset23 as op
 from onnxscript.function_libs.torch_lib.ops.core import aten_convolution
 from torch.export import ExportedProgram
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 from torch.onnx.errors import OnnxExporterError
 
 from bridge_converters.torch_to_onnx.failures import translation_failure
@@ -53,6 +54,14 @@ def translate(program: ExportedProgram) -> Translation:
     assert result is not None
     assert result.exported_program is not None
     return Translation(result.model, result.exported_program, time.perf_counter() - start)
+
+
+def registry() -> ONNXRegistry:
+    """The operators that `translate` has a translation for; which decides what it decomposes."""
+    known = ONNXRegistry.from_torchlib(opset_version=OPSET)
+    for target, function in _translations().items():
+        known.register_op(target, function, is_complex=False)
+    return known
 
 
 def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:

@@ -36,7 +36,7 @@ def weight_records(
         tensor = tensor_of(program, spec.target)
         own = (kinds or {}).get(spec.target)
         record = own or WeightInfo(spec.target, kind, kind == "parameter" and tensor.requires_grad)
-        key = _identity(tensor)
+        key = identity(tensor)
         if key in first:
             owner = records[first[key]]
             tied = replace(
@@ -65,7 +65,7 @@ def is_batch_counter(path: str) -> bool:
     return path.rsplit(".", 1)[-1] == _BATCH_COUNTER
 
 
-def _identity(tensor: torch.Tensor) -> object:
+def identity(tensor: torch.Tensor) -> object:
     """Equal for two names of the same memory seen in the same way; None for tensors without memory."""
     if tensor.numel() == 0 or tensor.data_ptr() == 0:
         return None

@@ -9,8 +9,10 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
+from bridge_converters.torch_to_onnx.decompose import as_the_hub_names_it
 from bridge_converters.torch_to_onnx.double import fp64_program
 from bridge_converters.torch_to_onnx.export import export_module
+from bridge_converters.torch_to_onnx.interpret import Interpreted
 from bridge_converters.torch_to_onnx.load import load_runnable
 from bridge_converters.torch_to_onnx.reader import read
 from bridge_converters.torch_to_onnx.translate import translate
@@ -96,7 +98,10 @@ def test_intermediate_values_have_the_hubs_source_names(nets: ModuleType) -> Non
             strict=True,
         )
     )
-    traced = runnable.intermediates(image)
+    interpreted = Interpreted(
+        as_the_hub_names_it(runnable.program), runnable.input_names, {}, {}, torch.float32
+    )
+    traced = {each.name: each.value.detach() for each in interpreted.recorded([image])[1]}
     assert len(named) > 20
     for source, value in named.items():
         np.testing.assert_allclose(found[value.name], traced[source].numpy(), rtol=1e-4, atol=1e-5)

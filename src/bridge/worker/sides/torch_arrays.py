@@ -18,6 +18,8 @@ _BY_BITS = {
 }
 """Types that numpy lacks: they cross as integers of the same bits."""
 
+_RUN_IN = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
 
 def to_tensor(array: Array) -> torch.Tensor:
     """The tensor of an array, in the array's memory where its type allows."""
@@ -58,3 +60,12 @@ def _leaves(outputs: Any) -> Iterator[torch.Tensor]:
         yield torch.tensor(outputs)
     elif outputs is not None:
         raise TypeError(f"the model returns a {type(outputs).__name__}, which is not a tensor")
+
+
+def dtype_asked(name: str | None) -> torch.dtype | None:
+    """The dtype that a request names to run in. Raises ValueError for one that models are not run in."""
+    if name is None or name == "float32":
+        return None
+    if name not in _RUN_IN:
+        raise ValueError(f"models are not run in {name!r}, only in {', '.join(_RUN_IN)}")
+    return _RUN_IN[name]

@@ -2,62 +2,198 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from bridge_converters.torch_to_onnx.double import CastModule, substitutes_by
+from bridge_converters.torch_to_onnx.interpret import Computed, Interpreted
+from bridge_converters.torch_to_onnx.limits import id_limits
 from bridge_converters.torch_to_onnx.load import Runnable, load_runnable
 from bridge_converters.torch_to_onnx.shapes import input_values
+from bridge_converters.torch_to_onnx.weights import identity
 from torch import fx, nn
 
 from bridge.formats.request import ReadRequest
-from bridge.worker.sides.torch_arrays import to_array, to_tensor
+from bridge.worker.sides import torch_gradients
+from bridge.worker.sides.torch_arrays import dtype_asked, to_array, to_tensor
+from bridge.worker.sides.torch_gradients import Cotangents
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def load(request: Mapping[str, Any]) -> TorchSide:
-    """Load the model of a ReadRequest (as JSON). Raises what the PyTorch reader raises while loading."""
-    return TorchSide(load_runnable(ReadRequest.from_json(request)))
+    """Load the model of a ReadRequest (as JSON). Raises what the PyTorch reader raises while loading.
+
+    A `dtype` in the request ("float16", "bfloat16") is the precision that `run` computes in.
+    """
+    rest = dict(request)
+    dtype = dtype_asked(rest.pop("dtype", None))
+    return TorchSide(load_runnable(ReadRequest.from_json(rest)), dtype)
 
 
 class TorchSide:
-    """See docs/worker-protocol.md for what a loaded model answers."""
+    """See docs/worker-protocol.md for what a loaded model answers.
 
-    def __init__(self, runnable: Runnable) -> None:
+    Everything but `run` computes on the exported program in float64.
+    """
+
+    def __init__(self, runnable: Runnable, dtype: torch.dtype | None = None) -> None:
         self._runnable = runnable
+        self._dtype = dtype
+        self._narrow: Runnable | None = None
         self._double: Runnable | None = None
+        self._trained: Runnable | None = None
+        self._noisy: Interpreted | None = None
+        limits = id_limits(runnable.program)
         self.inputs = [
             {
                 "name": name,
                 "dtype": str(value.dtype).removeprefix("torch."),
                 "shape": [size if isinstance(size, int) else str(size) for size in value.shape],
+                "limit": limits.get(position),
             }
-            for name, value in zip(runnable.input_names, input_values(runnable.program), strict=True)
+            for position, (name, value) in enumerate(
+                zip(runnable.input_names, input_values(runnable.program), strict=True)
+            )
         ]
         self.outputs = list(runnable.output_names)
         ran = "exported program" if isinstance(runnable.module, fx.GraphModule) else "module"
         self.what = f"{ran} under PyTorch {torch.__version__}"
+        if dtype is not None:
+            self.what = f"exported program in {_name(dtype)} under PyTorch {torch.__version__}"
         self.notes: list[str] = []
 
     def weights(self) -> dict[str, Array]:
         """Parameters and buffers, tied ones under every name, and a program's constants."""
+        return {path: to_array(each) for path, each in self._tensors().items()}
+
+    def run(self, feeds: Mapping[str, Array]) -> list[Array]:
+        if self._dtype is None:
+            return self._run(self._runnable, feeds)
+        if self._narrow is None:
+            self._narrow = self._runnable.cast(self._dtype)
+        return self._run(self._narrow, feeds)
+
+    def run_fp64(self, feeds: Mapping[str, Array]) -> list[Array]:
+        return self._run(self._in_double(), feeds)
+
+    def run_noisy(self, feeds: Mapping[str, Array], unit: float, seed: int) -> list[Array]:
+        if self._noisy is None:
+            from bridge_converters.torch_to_onnx.decompose import into_single_roundings
+
+            self._noisy = self._interpreted(into_single_roundings(self._runnable.program))
+        with torch.no_grad():
+            return [to_array(each) for each in self._noisy.rounded(self._leaves(feeds), unit, seed)]
+
+    def intermediates(
+        self, feeds: Mapping[str, Array], cotangents: Cotangents | None = None
+    ) -> list[tuple[Any, ...]]:
+        """Every tensor that the program computes, by the name that the hub's `source_value` gives."""
+        from bridge_converters.torch_to_onnx.decompose import as_the_hub_names_it
+
+        program = as_the_hub_names_it(self._runnable.program)
+        interpreted = self._interpreted(program)
+        if cotangents is None:
+            with torch.no_grad():
+                _, computed = interpreted.recorded(self._leaves(feeds))
+            return [(_record(each), to_array(each.value)) for each in computed]
+        with torch.enable_grad():
+            leaves = torch_gradients.differentiable(feeds)
+            outputs, computed = interpreted.recorded(
+                self._runnable.leaves([leaves[name] for name in self._runnable.input_names])
+            )
+            _, gradients = torch_gradients.pull_back(outputs, cotangents, [each.value for each in computed])
+        return [
+            (_record(each), to_array(each.value), gradient)
+            for each, gradient in zip(computed, gradients, strict=True)
+        ]
+
+    def vjp(
+        self, feeds: Mapping[str, Array], cotangents: Cotangents, training: bool
+    ) -> tuple[list[Array], dict[str, Array], dict[str, Array]]:
+        runnable = self._in_training()
+        module = _cast_module(runnable)
+        module.train(training)
+        try:
+            return torch_gradients.vjp(
+                lambda leaves: runnable.run(*(leaves[name] for name in runnable.input_names)),
+                {name: feeds[name] for name in runnable.input_names},
+                self._state(),
+                cotangents,
+            )
+        finally:
+            module.train(False)
+
+    def state(self) -> dict[str, Array]:
+        return {path: to_array(each).copy() for path, each in self._state().items()}
+
+    def assign(self, tensors: Mapping[str, Array]) -> None:
+        torch_gradients.assign(self._state(), tensors)
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
         program = self._runnable.program
         tensors: dict[str, Any] = {**program.constants, **program.state_dict}
         if isinstance(self._runnable.module, nn.Module):
             tensors.update(self._runnable.module.named_buffers(remove_duplicate=False))
             tensors.update(self._runnable.module.named_parameters(remove_duplicate=False))
-        return {name: to_array(each) for name, each in tensors.items() if isinstance(each, torch.Tensor)}
+        return {path: each for path, each in tensors.items() if isinstance(each, torch.Tensor)}
 
-    def run(self, feeds: Mapping[str, Array]) -> list[Array]:
-        return self._run(self._runnable, feeds)
-
-    def run_fp64(self, feeds: Mapping[str, Array]) -> list[Array]:
+    def _in_double(self) -> Runnable:
         if self._double is None:
             self._double = self._runnable.double()
-        return self._run(self._double, feeds)
+        return self._double
+
+    def _in_training(self) -> Runnable:
+        """A float64 form of its own, which training may change."""
+        if self._trained is None:
+            self._trained = self._runnable.double()
+        return self._trained
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        """The tensors of the trained form, also under paths that only the source's module has for them."""
+        own = _cast_module(self._in_training()).tensors()
+        originals = self._tensors()
+        by_memory = {identity(each): path for path, each in originals.items() if path in own}
+        state = {}
+        for path, tensor in originals.items():
+            twin = path if path in own else by_memory.get(identity(tensor))
+            if twin is not None:
+                state[path] = own[twin]
+        return state
+
+    def _interpreted(self, program: Any) -> Interpreted:
+        return Interpreted(
+            program,
+            self._runnable.input_names,
+            _cast_module(self._in_double()).tensors(),
+            substitutes_by(torch.float64),
+            torch.float64,
+        )
+
+    def _leaves(self, feeds: Mapping[str, Array]) -> Sequence[Any]:
+        return self._runnable.leaves([to_tensor(feeds[name]) for name in self._runnable.input_names])
 
     def _run(self, runnable: Runnable, feeds: Mapping[str, Array]) -> list[Array]:
         results = runnable(*(to_tensor(feeds[name]) for name in runnable.input_names))
         return [to_array(each if isinstance(each, torch.Tensor) else torch.tensor(each)) for each in results]
+
+
+def _cast_module(runnable: Runnable) -> CastModule:
+    assert isinstance(runnable.module, CastModule)
+    return runnable.module
+
+
+def _record(computed: Computed) -> dict[str, Any]:
+    return {
+        "name": computed.name,
+        "operator": computed.operator,
+        "scope": computed.scope,
+        "location": computed.location,
+        "inputs": list(computed.inputs),
+    }
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,94 @@
+"""Programs in terms of simpler operators, without mutation."""
+
+from __future__ import annotations
+
+import torch
+from torch import fx
+from torch._decomp import get_decompositions
+from torch.export import ExportedProgram
+
+from bridge_converters.torch_to_onnx import program as program_rewrites
+from bridge_converters.torch_to_onnx.quiet import quiet
+
+_aten = torch.ops.aten
+
+DETACHED = "bridge_detached"
+
+_ROUNDED_INSIDE = (
+    _aten.native_layer_norm.default,
+    _aten.native_group_norm.default,
+    _aten._native_batch_norm_legit.no_stats,
+    _aten._softmax.default,
+    _aten._log_softmax.default,
+    _aten.gelu.default,
+)
+"""Operators that PyTorch keeps whole, made of several steps that each round."""
+
+
+def as_the_hub_names_it(program: ExportedProgram) -> ExportedProgram:
+    """The program whose nodes the hub's `source_value` names: as the ONNX exporter sees it.
+
+    The rewrites are those of the reader, the decomposition that of torch.onnx. Nodes that
+    autograd does not record in the source carry the annotation `DETACHED`. The program is left as it is.
+    """
+    from torch.onnx._internal.exporter._core import _prepare_exported_program_for_export
+
+    from bridge_converters.torch_to_onnx.translate import registry
+
+    program = program_rewrites.copy_graph(program)
+    _annotate_detached(program)
+    program_rewrites.spell_global_pooling(program)
+    program_rewrites.mark_dropouts(program)
+    program_rewrites.drop_constant_outputs(program)
+    with quiet():
+        decomposed: ExportedProgram = _prepare_exported_program_for_export(program, registry=registry())
+    return decomposed
+
+
+def into_single_roundings(program: ExportedProgram) -> ExportedProgram:
+    """The program in operators that round about once for each element of their result."""
+    table = {
+        **torch.export.default_decompositions(),
+        **get_decompositions(_ROUNDED_INSIDE),
+        _aten._native_batch_norm_legit_no_training.default: _normalize,
+    }
+    with quiet():
+        return program.run_decompositions(table)
+
+
+def _normalize(
+    input: torch.Tensor,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    running_mean: torch.Tensor,
+    running_var: torch.Tensor,
+    momentum: float,
+    eps: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Batch normalization in inference, along axis 1; the further results are empty, as PyTorch's are."""
+
+    def along(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.reshape(1, -1, *[1] * (input.ndim - 2))
+
+    result = (input - along(running_mean)) * along(torch.rsqrt(running_var + eps))
+    if weight is not None:
+        result = result * along(weight)
+    if bias is not None:
+        result = result + along(bias)
+    return result, input.new_empty((0,)), input.new_empty((0,))
+
+
+def _annotate_detached(program: ExportedProgram) -> None:
+    """Note in a program what autograd does not record: a decomposition inlines and renames it."""
+    for module in program.graph_module.modules():
+        if not isinstance(module, fx.GraphModule):
+            continue
+        for node in module.graph.nodes:
+            if _detaches(node):
+                node.meta["custom"] = {**(node.meta.get("custom") or {}), DETACHED: True}
+
+
+def _detaches(node: fx.Node) -> bool:
+    if node.target is torch.ops.higher_order.wrap_with_set_grad_enabled:
+        return not node.args[0]
+    return node.target in (_aten.detach.default, _aten.detach_.default)
