@@ -112,6 +112,16 @@ def test_weights_to_start_from_are_assigned(worker: Side) -> None:
     assert np.allclose(a.state["norm.mean"] - b.state["norm.mean"], 0.9**4 * weights["norm.mean"])
 
 
+def test_fixed_weights_are_not_trained(worker: Side) -> None:
+    loaded(worker)
+    number = worker.submit_train(batches(worker), "a", rate=0.1, fixed=["first.bias", "second.bias"])
+    found = worker.trained(number, "a")
+    assert found.trained == ("first.kernel", "norm.beta", "norm.gamma", "second.kernel")
+    weights = worker.weights(worker.submit_weights())
+    assert weights is not None
+    assert np.array_equal(found.state["second.bias"], weights["second.bias"])
+
+
 def test_noise_is_a_function_of_its_seed(worker: Side) -> None:
     loaded(worker)
     x = write(worker, "x", x=X)

@@ -142,7 +142,16 @@ class Side:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the worker, whatever it is doing, and remove its files."""
         self._worker.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the worker's process is running."""
+        return self._worker.alive
 
     @property
     def scratch(self) -> Path:
@@ -273,11 +282,12 @@ class Side:
         momentum: float = 0.9,
         training: bool = True,
         start: Path | None = None,
+        fixed: Sequence[str] = (),
     ) -> int:
         """Queue a training in float64 from the model's weights; the model has them again afterwards.
 
         `batches` is a file of arrays `input:STEP:NAME` and `target:STEP:POSITION`, `start` one of weights
-        to assign first.
+        to assign first, `fixed` the weights that are not trained.
         """
         return self.submit(
             "train",
@@ -287,6 +297,7 @@ class Side:
             momentum=momentum,
             training=training,
             start=None if start is None else str(start),
+            fixed=list(fixed),
         )
 
     def trained(self, number: int, name: str) -> Trained:

@@ -252,6 +252,7 @@ class Side:
         momentum: float,
         training: bool,
         start: str | None = None,
+        fixed: list[str] | None = None,
     ) -> dict[str, Any]:
         """Stochastic gradient descent on the float64 form, which is left with the weights it had."""
         import numpy as np
@@ -266,12 +267,13 @@ class Side:
                 assign(read_tensors(start, writable=True))
             losses, norms, trained = _descend(
                 vjp,
-                read_state,
+                {name: np.array(array) for name, array in read_state().items()},
                 assign,
                 _batches(read_tensors(batches, writable=True)),
                 rate,
                 momentum,
                 training,
+                set(fixed or ()),
             )
             tensors = {f"weight:{name}": np.array(array) for name, array in read_state().items()}
         finally:
@@ -360,21 +362,21 @@ def _half_mean_squares(outputs: list[Any], targets: Mapping[int, Any]) -> tuple[
 
 def _descend(
     vjp: Any,
-    read_state: Any,
+    weights: dict[str, Any],
     assign: Any,
     batches: list[tuple[dict[str, Any], dict[int, Any]]],
     rate: float,
     momentum: float,
     training: bool,
+    fixed: set[str],
 ) -> tuple[list[float], list[float], list[str]]:
-    """v = momentum * v + gradient; w = w - rate * v, once a batch, on every weight that has a gradient.
+    """v = momentum * v + gradient; w = w - rate * v, once a batch, on the weights with a gradient.
 
     Returns the loss and the norm of the whole gradient before every step, and the names of the trained
     weights. A gradient that is absent is zero.
     """
     import numpy as np
 
-    weights = {name: np.array(array) for name, array in read_state().items()}
     velocities: dict[str, Any] = {}
     losses = []
     norms = []
@@ -385,7 +387,8 @@ def _descend(
             losses.append(loss)
             return gradients
 
-        _, _, gradients = vjp(feeds, cotangents, training)
+        _, _, found = vjp(feeds, cotangents, training)
+        gradients = {name: gradient for name, gradient in found.items() if name not in fixed}
         norms.append(float(np.sqrt(sum(float(np.sum(np.square(each))) for each in gradients.values()))))
         for name in set(gradients) - set(velocities):
             velocities[name] = np.zeros_like(weights[name])
