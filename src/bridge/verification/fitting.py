@@ -2,58 +2,151 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from bridge.verification.inputs import TOKEN_LIMITS, InputPlan, Role, with_limit
+from bridge.verification.layouts import Shape, first_to_last, inverse, last_to_first
+from bridge.verification.pairing import Correspondence, PairedInput
 from bridge.worker.side import Description, TensorSpec
 
 Runs = Callable[[Sequence[InputPlan], str], bool]
 
 
 def common_sizes(
-    specs: Sequence[TensorSpec], target: Description, names: Mapping[str, str]
+    specs: Sequence[TensorSpec], target: Description, names: Mapping[str, str] | Correspondence
 ) -> tuple[list[TensorSpec], list[str]]:
     """The source's inputs with what only the target knows or fixes about them, and notes about that.
 
-    `names` are the target's names by the source's. A type or rank that the source does not state is the
-    target's; a size that the source leaves open and the target fixes is fixed.
+    `names` are the target's names by the source's, or all that is known about what belongs together. A
+    type, rank or limit of ids that the source does not state is the target's; a size that the source
+    leaves open and the target fixes is fixed.
     """
+    if not isinstance(names, Correspondence):
+        names = Correspondence({ours: PairedInput(theirs) for ours, theirs in names.items()})
     others = {each.name: each for each in target.inputs}
     fitted, notes = [], []
     for spec in specs:
-        other = others[names[spec.name]]
-        known = replace(spec, dtype=spec.dtype or other.dtype, shape=spec.shape or other.shape)
-        fixed = _fix(known, other)
+        if spec.name not in names.inputs:
+            continue
+        paired = names.inputs[spec.name]
+        other = others[paired.target]
+        back = inverse(paired.permutation)
+        theirs = other.shape if back is None or other.shape is None else tuple(other.shape[i] for i in back)
+        known = replace(
+            spec,
+            dtype=spec.dtype or other.dtype,
+            shape=spec.shape if spec.shape is not None else theirs,
+            limit=spec.limit if spec.limit is not None else other.limit,
+        )
+        fixed = replace(known, shape=_fixed(known.shape, theirs))
         if fixed != known:
             notes.append(f"the target takes the input {spec.name!r} with fixed sizes only: {fixed.shape}")
         fitted.append(fixed)
     return fitted, notes
 
 
-def _fix(spec: TensorSpec, other: TensorSpec) -> TensorSpec:
-    if spec.shape is None or other.shape is None or len(spec.shape) != len(other.shape):
-        return spec
-    shape = tuple(
-        theirs if isinstance(theirs, int) and not isinstance(ours, int) else ours
-        for ours, theirs in zip(spec.shape, other.shape, strict=True)
+def _fixed(ours: Shape | None, theirs: Shape | None) -> tuple[int | str | None, ...] | None:
+    if ours is None or theirs is None or len(ours) != len(theirs):
+        return None if ours is None else tuple(ours)
+    return tuple(
+        other if isinstance(other, int) and not isinstance(one, int) else one
+        for one, other in zip(ours, theirs, strict=True)
     )
-    return replace(spec, shape=shape)
+
+
+def unknown_layouts(
+    source: Sequence[TensorSpec], target: Sequence[TensorSpec], found: Correspondence
+) -> list[str]:
+    """The source's inputs of images or volumes of which one side alone states the shape.
+
+    Whether the other side takes them channels first or last, only trying can tell: `other_layout`.
+    """
+    others = {each.name: each for each in target}
+    result = []
+    for spec in source:
+        paired = found.inputs.get(spec.name)
+        if paired is None or paired.permutation is not None:
+            continue
+        shapes = (spec.shape, others[paired.target].shape)
+        known = [shape for shape in shapes if shape is not None]
+        if len(known) == 1 and len(known[0]) in (4, 5):
+            result.append(spec.name)
+    return result
+
+
+def other_layout(
+    source: Sequence[TensorSpec], target: Sequence[TensorSpec], found: Correspondence, name: str
+) -> tuple[list[TensorSpec], Correspondence]:
+    """The source's inputs and the correspondence if the two sides take an input in different layouts.
+
+    `name` is one of `unknown_layouts`. Channels are where fewer of them are than the axis at the other end
+    has, or, if sizes do not tell, first in the source. The shape stays that of the side that states it.
+    """
+    spec = next(each for each in source if each.name == name)
+    paired = found.inputs[name]
+    theirs = next(each.shape for each in target if each.name == paired.target)
+    stated = spec.shape if spec.shape is not None else theirs
+    assert stated is not None
+    rank = len(stated)
+    last = _channels_are_last(stated, default=spec.shape is None)
+    if spec.shape is None:
+        permutation = first_to_last(rank) if last else last_to_first(rank)
+        back = inverse(permutation)
+        assert back is not None
+        spec = replace(spec, shape=tuple(stated[axis] for axis in back))
+    else:
+        permutation = last_to_first(rank) if last else first_to_last(rank)
+    note = f"the input {name!r} is transposed for the target: {list(permutation)}"
+    inputs = {**found.inputs, name: paired._replace(permutation=permutation)}
+    specs = [spec if each.name == name else each for each in source]
+    return specs, replace(found, inputs=inputs, notes=(*found.notes, note))
+
+
+def _channels_are_last(shape: Shape, *, default: bool) -> bool:
+    first, last = shape[1], shape[-1]
+    if isinstance(first, int) and isinstance(last, int) and first != last:
+        return last < first
+    if isinstance(first, int) != isinstance(last, int):
+        return isinstance(last, int)
+    return default
+
+
+_IDS = re.compile(r"(^|[^a-z])(ids?|idx|ind(ex|ices)|tokens?|words?|labels?|class(es)?|categor\w*)([^a-z]|$)")
 
 
 def vocabularies(plans: Sequence[InputPlan], runs: Runs) -> tuple[list[InputPlan], list[str]]:
-    """The plans with the largest of a few vocabularies that the source runs, and notes about that.
+    """The plans with the range of every integer input, and notes about ranges that had to be tried.
 
+    Where the graph does not show the limit of ids, the largest of a few that the source runs is taken; if
+    it also runs negative ones and the name does not speak of ids, they are drawn as boundary values.
     `runs` tries plans on the source; its second argument names the trial.
     """
     fitted, notes = list(plans), []
     for number, each in enumerate(plans):
-        if each.role is not Role.TOKENS:
+        if each.role not in (Role.TOKENS, Role.TOKEN_TYPES) or each.bounded:
             continue
-        for limit in TOKEN_LIMITS:
+        limits = TOKEN_LIMITS if each.role is Role.TOKENS else TOKEN_LIMITS[-1:]
+        for limit in limits:
             trial = with_limit(fitted, each.name, limit)
-            if limit == TOKEN_LIMITS[-1] or runs(trial, f"trial-{number}-{limit}"):
+            if limit == limits[-1] or runs(trial, f"trial-{number}-{limit}"):
                 fitted = trial
                 notes.append(f"the values of the input {each.name!r} are drawn from 0 to {limit - 1}")
                 break
+        if each.role is Role.TOKENS and _may_be_negative(each):
+            negative = _replaced(fitted, replace(fitted[number], role=Role.INTEGERS))
+            if runs(negative, f"trial-{number}-signed"):
+                fitted = _replaced(fitted, replace(fitted[number], signed=True))
+                notes[-1] += ", and negative ones among the boundary values"
     return fitted, notes
+
+
+def _may_be_negative(each: InputPlan) -> bool:
+    return bool(np.iinfo(each.dtype).min < 0) and _IDS.search(each.name.lower()) is None
+
+
+def _replaced(plans: Sequence[InputPlan], changed: InputPlan) -> list[InputPlan]:
+    return [changed if each.name == changed.name else each for each in plans]

@@ -1,4 +1,4 @@
-"""Which worker runs a version of a model: from a path or request to the loader that knows it."""
+"""Which worker runs a version of a model: from a path, request or factory to the loader that knows it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bridge.formats.detect import FORMATS, is_converted, locate
+from bridge.errors import InputError
+from bridge.formats.detect import FORMATS, Framework, is_converted, locate
 from bridge.formats.request import InputSpec, ReadRequest
+from bridge.worker.references import is_reference
 
-_SOURCE_LOADERS = {
-    "onnx": "bridge.worker.sides.onnx_file:load",
-    "tf": "bridge.worker.sides.tf_source:load",
-    "torch": "bridge.worker.sides.torch_source:load",
+FACTORY = "factory"
+"""The `format` of a request whose `path` is a Python factory, `pkg.mod:build`."""
+
+_SIDES = "bridge.worker.sides"
+_LOADERS: Mapping[str, str] = {
+    "onnx": f"{_SIDES}.onnx_file:load",
+    "tf": f"{_SIDES}.tf_source:load",
+    "torch": f"{_SIDES}.torch_source:load",
 }
 
 
@@ -21,13 +27,17 @@ _SOURCE_LOADERS = {
 class Party:
     """One version of the model: the loader of its worker, what that is asked, and what to call it.
 
-    `converted` is the directory that `bridge convert` wrote, where it is one.
+    `converted` is the directory that `bridge convert` wrote, where it is one. `framework` is None where
+    only loading tells. `sorts_names`: its inputs and outputs are listed by name, so that their order says
+    nothing about the model.
     """
 
     path: str
     loader: str
     request: Mapping[str, Any]
     converted: Path | None = None
+    framework: Framework | None = None
+    sorts_names: bool = False
 
 
 def resolve(
@@ -39,28 +49,71 @@ def resolve(
     custom_objects: str | None = None,
     inputs: Sequence[InputSpec] = (),
 ) -> Party:
-    """The worker for a path or a request.
+    """The worker for a path, a request, or a factory `pkg.mod:build`.
 
     As a target, a directory that bridge wrote is run as what it is for: the reloaded SavedModel of a
-    TensorFlow directory, `load()` of `model.py` for PyTorch. As a source it is read as any other model.
+    TensorFlow directory, `load()` of `model.py` for PyTorch. As a source it is read as any other model, by
+    its SavedModel or `model.pt2`; without a `model.pt2` its `model.py` is run.
     Raises InputError for a path that holds no model.
     """
     if isinstance(version, Party):
         return version
     if isinstance(version, ReadRequest):
-        loader = _SOURCE_LOADERS[FORMATS[version.format].framework]
-        return Party(version.path, loader, version.to_json())
+        return _of_request(version, version.path)
+    if isinstance(version, str) and is_reference(version):
+        request = ReadRequest(
+            version, FACTORY, inputs=tuple(inputs), trust=True, custom_objects=custom_objects
+        )
+        return _of_request(request, version)
     path = Path(version)
-    if as_target and path.is_dir() and is_converted(path):
-        kind = "saved_model" if (path / "saved_model.pb").is_file() else "torch_directory"
-        return Party(str(path), f"bridge.worker.sides.{kind}:load", {"path": str(path)}, path)
-    location = locate(path)
-    request = ReadRequest(
-        str(location.path),
-        location.format,
-        model=model,
-        inputs=tuple(inputs),
-        trust=trust,
-        custom_objects=custom_objects,
+    converted = path if path.is_dir() and is_converted(path) else None
+    if converted is not None:
+        is_saved_model = (path / "saved_model.pb").is_file()
+        if as_target and is_saved_model:
+            return Party(
+                str(path), f"{_SIDES}.saved_model:load", {"path": str(path)}, path, "tf", sorts_names=True
+            )
+        if not is_saved_model and (as_target or not (path / "model.pt2").is_file()):
+            return Party(str(path), f"{_SIDES}.torch_directory:load", {"path": str(path)}, path, "torch")
+    try:
+        location = locate(path)
+    except InputError as error:
+        raise _with_factory_hint(error, str(version)) from None
+    return _of_request(
+        ReadRequest(
+            str(location.path),
+            location.format,
+            model=model,
+            inputs=tuple(inputs),
+            trust=trust,
+            custom_objects=custom_objects,
+        ),
+        str(path),
+        converted,
     )
-    return Party(str(path), _SOURCE_LOADERS[location.framework], request.to_json())
+
+
+def _of_request(request: ReadRequest, path: str, converted: Path | None = None) -> Party:
+    if request.format == FACTORY:
+        return Party(path, f"{_SIDES}.factory:load", request.to_json())
+    framework = FORMATS[request.format].framework
+    return Party(
+        path,
+        _LOADERS[framework],
+        request.to_json(),
+        converted,
+        framework,
+        sorts_names=request.format in ("saved_model", "saved_model_v1", "tf_bundle"),
+    )
+
+
+def _with_factory_hint(error: InputError, text: str) -> InputError:
+    """For a text with a colon that is neither a path nor a factory, say how a factory is written."""
+    module, colon, _ = text.rpartition(":")
+    if not colon or "/" in text or not module:
+        return error
+    return InputError(
+        error.message,
+        hint=f"{error.hint}; a Python factory is written package.module:function",
+        where=error.where,
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,46 +15,122 @@ import numpy as np
 from bridge.errors import InputError
 from bridge.formats.request import InputSpec
 from bridge.verification.inputs import Draw
+from bridge.worker.references import failed, is_reference, resolve_reference
 from bridge.worker.side import TensorSpec
-from bridge.worker.standalone import read_tensors
+from bridge.worker.standalone import dtype_named, read_tensors
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Arrays = Mapping[str, Array] | Sequence[Array]
+"""One set of inputs: by name, or by position."""
 UserInputs = str | Path | Mapping[str, Any] | Sequence[Any]
 
+GENERATED_SETS = 16
+"""How many sets of inputs are taken from a generator, which may have no end."""
 
-def split(
-    inputs: UserInputs | None,
-) -> tuple[list[InputSpec], list[Mapping[str, Array] | Sequence[Array]]]:
+
+def split(inputs: UserInputs | None, seed: int = 0) -> tuple[list[InputSpec], list[Arrays]]:
     """Sort what the user gave into specifications and sets of arrays.
 
     A path is an `.npz` or `.safetensors` file; a mapping is one set of arrays by name; an array is the
-    only input; a sequence is one set of arrays by position, or several paths, or specifications
-    (`InputSpec`, or text such as `1x3x224x224`).
+    only input; a sequence is one set of arrays by position, or several paths, specifications (`InputSpec`,
+    or text such as `1x3x224x224`) or generators (`package.module:function`, see `generated_sets`).
     Raises InputError on anything else.
     """
     if inputs is None:
         return [], []
     if isinstance(inputs, str | Path):
-        return _split_one(inputs)
+        return _split_one(inputs, seed)
     if isinstance(inputs, Mapping):
         return [], [{str(name): _array(value) for name, value in inputs.items()}]
     if hasattr(inputs, "__array__"):
         return [], [[_array(inputs)]]
     if all(isinstance(each, str | Path | InputSpec) for each in inputs):
         specs: list[InputSpec] = []
-        sets: list[Mapping[str, Array] | Sequence[Array]] = []
+        sets: list[Arrays] = []
         for each in inputs:
-            more_specs, more_sets = ([each], []) if isinstance(each, InputSpec) else _split_one(each)
+            more_specs, more_sets = ([each], []) if isinstance(each, InputSpec) else _split_one(each, seed)
             specs += more_specs
             sets += more_sets
         return specs, sets
     return [], [[_array(each) for each in inputs]]
 
 
-def _split_one(text: str | Path) -> tuple[list[InputSpec], list[Mapping[str, Array] | Sequence[Array]]]:
+def _split_one(text: str | Path, seed: int) -> tuple[list[InputSpec], list[Arrays]]:
     if Path(text).suffix in (".npz", ".safetensors"):
         return [], [_read(Path(text))]
+    if isinstance(text, str) and is_reference(text) and not _is_dtype(text.rpartition(":")[2]):
+        return [], generated_sets(text, seed)
     return [InputSpec.parse(str(text))], []
+
+
+def _is_dtype(name: str) -> bool:
+    """Whether `N:int64` is a specification, not the function `int64` of the module `N`."""
+    try:
+        dtype_named(name)
+    except (TypeError, AttributeError):
+        return False
+    return True
+
+
+def generated_sets(reference: str, seed: int) -> list[Arrays]:
+    """Sets of inputs from a function of the user's, `package.module:function`; this runs its code.
+
+    The function is called with the seed if it takes an argument, which may be called `seed` or anything.
+    It returns or yields sets: dicts of arrays by name, tuples of arrays by position, or single arrays;
+    of a generator the first GENERATED_SETS are taken. A list of arrays is one set, a list of sets several.
+    Raises InputError where there is no such function, where it raises, and where it gives something else.
+    """
+    function = resolve_reference(reference)
+    if not callable(function):
+        raise InputError(
+            f"{reference} is not a function", hint="name a function that returns or yields inputs"
+        )
+    try:
+        made = _call(function, seed)
+        found = list(itertools.islice(made, GENERATED_SETS)) if isinstance(made, Iterator) else made
+    except Exception as error:  # the function is the user's and may raise anything
+        raise failed(f"calling {reference}", error, reference) from error
+    several = isinstance(made, Iterator) or (isinstance(found, list) and any(map(_is_set, found)))
+    sets = found if several else [found]
+    if not sets:
+        raise InputError(f"{reference} gives no inputs", hint="return or yield at least one set of arrays")
+    return [_one_set(each, reference) for each in sets]
+
+
+def _call(function: Callable[..., Any], seed: int) -> Any:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:
+        return function()
+    named = [each for each in parameters if each.name == "seed" and each.kind is not each.POSITIONAL_ONLY]
+    if named:
+        return function(seed=seed)
+    needed = [each for each in parameters if each.default is each.empty and each.kind in _POSITIONAL]
+    return function(seed) if len(needed) == 1 else function()
+
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def _is_set(value: Any) -> bool:
+    return isinstance(value, Mapping | tuple | list)
+
+
+def _one_set(value: Any, reference: str) -> Arrays:
+    if isinstance(value, Mapping):
+        return {str(name): _numeric(each, reference) for name, each in value.items()}
+    if isinstance(value, tuple | list):
+        return [_numeric(each, reference) for each in value]
+    return [_numeric(value, reference)]
+
+
+def _numeric(value: Any, reference: str) -> Array:
+    if not hasattr(value, "__array__") and not isinstance(value, int | float | complex | list | tuple):
+        raise InputError(
+            f"{reference} gives a {type(value).__name__}, which is not an array",
+            hint="return or yield dicts of numpy arrays by the names of the inputs, or tuples in their order",
+        )
+    return _array(value)
 
 
 def _read(path: Path) -> dict[str, Array]:
@@ -106,9 +184,7 @@ def apply_specs(specs: Sequence[TensorSpec], given: Sequence[InputSpec]) -> list
     return result
 
 
-def user_draws(
-    sets: Sequence[Mapping[str, Array] | Sequence[Array]], specs: Sequence[TensorSpec]
-) -> list[Draw]:
+def user_draws(sets: Sequence[Arrays], specs: Sequence[TensorSpec]) -> list[Draw]:
     """The user's arrays by the names of the model's inputs.
 
     Raises InputError where names or number do not fit. `arr_0`, `arr_1`, ... (numpy's names for arrays

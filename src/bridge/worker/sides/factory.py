@@ -1,0 +1,114 @@
+"""The side of a Python factory, `pkg.mod:build`: the model that it returns, in the framework it is of.
+
+Neither framework is imported here: the user's module imports its own, and that one is looked for.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bridge.errors import InputError
+from bridge.formats.request import ReadRequest
+from bridge.worker.references import failed, resolve_reference
+
+
+def load(request: Mapping[str, Any]) -> Any:
+    """Call the factory that the `path` of a ReadRequest (as JSON) names and wrap what it returns.
+
+    The factory takes no arguments. Raises InputError where there is none, where it raises, and where it
+    returns no model.
+    """
+    read = ReadRequest.from_json(request)
+    factory = resolve_reference(read.path)
+    if not callable(factory) or _is_model(factory):
+        return _side(factory, read)
+    try:
+        model = factory()
+    except Exception as error:  # the factory is the user's and may raise anything
+        raise failed(f"calling {read.path}()", error, read.path) from error
+    return _side(model, read)
+
+
+def _is_model(value: Any) -> bool:
+    """Whether an object is a model itself, not a function or class that makes one."""
+    return not isinstance(value, type) and (
+        _is_torch(value) or _is_tensorflow(value) or _is_onnx(value) or _is_program(value)
+    )
+
+
+def _is_torch(value: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.nn.Module)
+
+
+def _is_program(value: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.export.ExportedProgram)
+
+
+def _is_tensorflow(value: Any) -> bool:
+    keras, tf = sys.modules.get("keras"), sys.modules.get("tensorflow")
+    return (
+        (keras is not None and isinstance(value, keras.Model))
+        or (tf is not None and isinstance(value, tf.Module))
+        or (tf is not None and hasattr(value, "get_concrete_function"))
+    )
+
+
+def _is_onnx(value: Any) -> bool:
+    onnx = sys.modules.get("onnx")
+    return onnx is not None and isinstance(value, onnx.ModelProto)
+
+
+def _side(model: Any, request: ReadRequest) -> Any:
+    if _is_torch(model):
+        from bridge.worker.sides.torch_module import TorchModuleSide
+
+        return TorchModuleSide(model, request)
+    if _is_program(model):
+        return _program_side(model)
+    if _is_tensorflow(model):
+        from bridge.worker.sides.tf_object import TensorFlowObjectSide
+
+        return TensorFlowObjectSide(model, request)
+    if _is_onnx(model):
+        return _onnx_side(model)
+    raise InputError(
+        f"{request.path} returns {_kind(model)}, which is not a model",
+        hint="return an nn.Module, an ExportedProgram, a keras.Model, a tf.Module, a tf.function or an "
+        "onnx.ModelProto",
+    )
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "None"
+    if isinstance(value, type):
+        return f"the class {value.__name__} instead of an object of it"
+    return f"a {type(value).__module__.partition('.')[0]} {type(value).__name__}"
+
+
+def _program_side(program: Any) -> Any:
+    import torch
+
+    from bridge.worker.sides.torch_source import load as load_torch
+
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "program.pt2"
+        torch.export.save(program, path)
+        return load_torch(ReadRequest(str(path), "pt2").to_json())
+
+
+def _onnx_side(model: Any) -> Any:
+    import onnx
+
+    from bridge.worker.sides.onnx_file import load as load_onnx
+
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "model.onnx"
+        onnx.save(model, str(path), save_as_external_data=model.ByteSize() > 1_900_000_000)
+        return load_onnx(ReadRequest(str(path), "onnx").to_json())
