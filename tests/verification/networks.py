@@ -37,10 +37,11 @@ def network_map() -> WeightMap:
 
 @contextmanager
 def sides(source: dict[str, Any], target: dict[str, Any]) -> Iterator[tuple[Side, Side]]:
+    """Workers with the network as the requests ask for it, the target's renamed and transposed."""
     with ExitStack() as stack:
         both = [
             stack.enter_context(Side(label=label, threads=1, timeout=60)) for label in ("source", "target")
         ]
-        for side, request in zip(both, (source, target), strict=True):
+        for side, request in zip(both, (source, {**RENAMED, **target}), strict=True):
             side.submit_load(LOADER, request)
         yield both[0], both[1]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from networks import LOADER, RENAMED, network_map, sides
+from networks import LOADER, network_map, sides
 
 from bridge.hub.recipe import Recipe, Source, step
 from bridge.hub.weights import TensorMap, WeightMap
@@ -30,7 +30,7 @@ def check(
     *,
     complete: bool = True,
 ) -> GradientsResult:
-    with sides(source, {**RENAMED, **target}) as (ours, theirs):
+    with sides(source, target) as (ours, theirs):
         return check_gradients(
             ours,
             theirs,

@@ -1,0 +1,539 @@
+"""Whether both versions train alike: the same losses and the same weights after the same steps, in float64.
+
+The loss and the optimizer are the workers' (docs/worker-protocol.md), so that no framework's own rule
+takes part. Conventions in which the frameworks are known to differ are recognised by what they compute, and
+listed instead of judged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from bridge.hub import recipe as recipes
+from bridge.hub.recipe import Recipe
+from bridge.hub.weights import WeightMap
+from bridge.verification.answers import Refusal, answer
+from bridge.verification.compare import Verdict
+from bridge.verification.gradients import AMPLIFICATION, Finding, largest_rms, relative_error
+from bridge.worker.side import Side, Trained
+from bridge.worker.standalone import write_tensors
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+STEPS = 20
+MOMENTUM = 0.9
+LOSS_TOLERANCE = 1e-8
+"""The relative difference that the losses of a step may have."""
+CHANGE_TOLERANCE = 1e-6
+"""The relative Euclidean distance that the changes of one tensor may have."""
+STATISTIC_TOLERANCE = 1e-4
+"""The same for what one step adds to a statistic: 1 - momentum may come from a momentum in float32."""
+ROUNDED_CONSTANTS = 2.0**-20
+"""How far the first losses may be apart because one side keeps its constants in float32."""
+FRACTION = 0.01
+"""The fraction of the first loss that the first step takes away, if the loss were linear."""
+_TRIALS = 4
+_DIVERGED = 10.0
+_KEPT_TOLERANCE = 1e-6
+_PROPORTIONAL = 1e-9
+
+
+@dataclass(frozen=True)
+class TrainedTensor:
+    """One tensor of the target, after the last step, or a statistic after one step."""
+
+    name: str
+    kind: Literal["parameter", "statistic"]
+    verdict: Finding
+    error: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What was found. `training` says whether BatchNormalization used the statistics of each batch.
+
+    `loss_error` is the largest relative difference of the losses of one step. `conventions` are
+    differences that are known and were found to be exactly that. `fixed` are the source's tensors that were
+    not trained on either side, because the target stores them computed or they have no known counterpart.
+    """
+
+    verdict: Verdict
+    steps: int = 0
+    rate: float = 0.0
+    momentum: float = MOMENTUM
+    training: bool = True
+    source_losses: tuple[float, ...] = ()
+    target_losses: tuple[float, ...] = ()
+    loss_error: float | None = None
+    loss_tolerance: float = LOSS_TOLERANCE
+    tensors: tuple[TrainedTensor, ...] = ()
+    conventions: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict == "equivalent"
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it is not equivalent."""
+        if self.verdict == "could not be checked":
+            return self.notes
+        found = [
+            f"{each.kind} {each.name}: {each.reason}" for each in self.tensors if each.verdict == "different"
+        ]
+        if self.loss_error is not None and self.verdict == "different" and not _within(self):
+            found.insert(
+                0,
+                f"the losses of {self.steps} training steps are up to {self.loss_error:.2g} apart, the "
+                f"tolerance is {self.loss_tolerance:.2g}",
+            )
+        return tuple(found)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "passed": self.passed}
+
+
+def _within(result: TrainingResult) -> bool:
+    return result.loss_error is not None and result.loss_error <= result.loss_tolerance
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Which tensors are the same on both sides, and which are to be left as they are.
+
+    `recipes` are those that only move elements, by the target's tensor. `fixed` are the source's
+    names of everything else that enters a target's tensor, `fixed_target` the target's.
+    """
+
+    recipes: Mapping[str, Recipe]
+    fixed: frozenset[str]
+    fixed_target: frozenset[str]
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def source_names(self, name: str) -> tuple[str, ...]:
+        return (name, *self.aliases.get(name, ()))
+
+    def expected(self, target: str, state: Mapping[str, Array]) -> Array | None:
+        """The target's tensor that the source's state makes; None where the source does not tell."""
+        held = {}
+        for name in recipes.sources(self.recipes[target]):
+            known = next((each for each in self.source_names(name) if each in state), None)
+            if known is None:
+                return None
+            held[name] = state[known]
+        return recipes.run(self.recipes[target], held)
+
+
+def pair_tensors(weight_map: WeightMap) -> _Pairs:
+    """Split a map into tensors that train alike and those that do not.
+
+    What the target computes from the source's tensors (a folded BatchNormalization, a sum of two biases)
+    follows another path under the same rule; so does a tensor of which one side has a copy more. Where one
+    recipe is of that kind, every tensor that its tensors go into or come from is.
+    """
+    apart = {
+        each.target for each in weight_map.tensors if each.recipe and not recipes.only_moves(each.recipe)
+    }
+    readers: dict[str, list[str]] = {}
+    plain = {each.target: each.recipe for each in weight_map.tensors if each.recipe is not None}
+    for target, recipe in plain.items():
+        for name in set(recipes.sources(recipe)):
+            readers.setdefault(name, []).append(target)
+    for targets in readers.values():
+        whole = [each for each in targets if not _takes_parts(plain[each])]
+        if whole and len(targets) > 1:
+            apart.update(targets)
+    fixed: set[str] = set()
+    waiting = list(apart)
+    while waiting:
+        for name in set(recipes.sources(plain[waiting.pop()])) - fixed:
+            fixed.add(name)
+            more = set(readers[name]) - apart
+            apart |= more
+            waiting += more
+    return _Pairs(
+        {target: recipe for target, recipe in plain.items() if target not in apart},
+        frozenset(fixed),
+        frozenset(apart),
+        dict(weight_map.aliases),
+    )
+
+
+def _takes_parts(recipe: Recipe) -> bool:
+    match recipe:
+        case recipes.Step(op, inputs, _):
+            return op in ("slice", "take") or any(_takes_parts(each) for each in inputs)
+    return False
+
+
+def check_training(
+    source: Side,
+    target: Side,
+    *,
+    batches: Sequence[Mapping[str, Array]],
+    names: Mapping[str, str],
+    order: Sequence[int],
+    outputs: Sequence[Array],
+    weights: WeightMap | None,
+    complete: bool = True,
+    seed: int = 0,
+) -> TrainingResult:
+    """Train both versions on the same `batches` (inputs by the source's names, equal shapes) and compare.
+
+    The arguments are those of `gradients.check_gradients`; `outputs` are the source's for the first batch,
+    from whose shapes and sizes the targets of the loss are drawn. Without `weights` only the losses are
+    compared, and a difference of those decides nothing.
+
+    The learning rate is the one whose first step would take away FRACTION of the source's first loss if the
+    loss were linear, divided by 10 while the source diverges; both sides use the same.
+    """
+    floating = [position for position, output in enumerate(outputs) if output.dtype.kind in "fV"]
+    if not floating:
+        return _unchecked("no output is of floating-point numbers")
+    targets = _targets(batches, outputs, floating, seed)
+    pairs = _Pairs({}, frozenset(), frozenset()) if weights is None else pair_tensors(weights)
+    return _Training(source, target, batches, targets, names, order, weights, pairs, complete).run()
+
+
+def _unchecked(*notes: str, **found: Any) -> TrainingResult:
+    return TrainingResult("could not be checked", notes=notes, **found)
+
+
+def _targets(
+    batches: Sequence[Mapping[str, Array]], outputs: Sequence[Array], floating: Sequence[int], seed: int
+) -> list[dict[int, Array]]:
+    """Normal numbers of the outputs' own size, for every step."""
+    rng = np.random.default_rng(seed)
+    sizes = {position: largest_rms([outputs[position].astype(np.float64)]) or 1.0 for position in floating}
+    return [
+        {
+            position: np.asarray(sizes[position] * rng.standard_normal(outputs[position].shape))
+            for position in floating
+        }
+        for _ in batches
+    ]
+
+
+@dataclass
+class _Training:
+    source: Side
+    target: Side
+    batches: Sequence[Mapping[str, Array]]
+    targets: Sequence[Mapping[int, Array]]
+    names: Mapping[str, str]
+    order: Sequence[int]
+    weights: WeightMap | None
+    pairs: _Pairs
+    complete: bool
+    notes: list[str] = field(default_factory=list)
+    conventions: dict[str, str] = field(default_factory=dict)
+    statistics: list[TrainedTensor] = field(default_factory=list)
+
+    def run(self) -> TrainingResult:
+        files = self._write(self.batches, "training.in")
+        first = self._write(self.batches[:1], "training.first")
+        still = self._both("still", first, rate=0.0, training=False)
+        trial = self._both("statistics", first, rate=0.0, training=True)
+        before = self._settled(still)
+        if isinstance(before, Refusal):
+            return _unchecked(before.reason)
+        self._fix(before)
+        after = self._settled(trial)
+        training = not isinstance(after, Refusal)
+        if isinstance(after, Refusal):
+            self.notes.append(f"both versions are trained in inference mode: {after.reason}")
+        elif self._folded(before, after):
+            training = False
+            self.notes.append(
+                "both versions are trained in inference mode: the target has no statistics of its own for "
+                "BatchNormalization"
+            )
+        else:
+            self._check_statistics(before, after, first)
+        return self._descend(before, files, training=training)
+
+    def _write(self, batches: Sequence[Mapping[str, Array]], name: str) -> tuple[Path, Path]:
+        files = []
+        for side, names, order in (
+            (self.source, {name: name for name in self.names}, range(len(self.order))),
+            (self.target, self.names, self.order),
+        ):
+            tensors = {}
+            for step, feeds in enumerate(batches):
+                tensors.update({f"input:{step}:{names[key]}": array for key, array in feeds.items()})
+                targets = self.targets[step].items()
+                tensors.update({f"target:{step}:{order[position]}": array for position, array in targets})
+            file = side.scratch / f"{name}.safetensors"
+            write_tensors(str(file), tensors)
+            files.append(file)
+        return files[0], files[1]
+
+    def _both(
+        self,
+        name: str,
+        files: tuple[Path, Path],
+        *,
+        rate: float,
+        training: bool,
+        starts: tuple[Path | None, Path | None] = (None, None),
+    ) -> tuple[int, int, str]:
+        """Queue one training on both sides."""
+        fixed = (
+            sorted(each for name in self.pairs.fixed for each in self.pairs.source_names(name)),
+            sorted(self.pairs.fixed_target),
+        )
+        numbers = [
+            side.submit_train(
+                files[which],
+                name,
+                rate=rate,
+                momentum=MOMENTUM,
+                training=training,
+                start=starts[which],
+                fixed=fixed[which],
+            )
+            for which, side in enumerate((self.source, self.target))
+        ]
+        return numbers[0], numbers[1], name
+
+    def _settled(self, request: tuple[int, int, str]) -> tuple[Trained, Trained] | Refusal:
+        ours, theirs, name = request
+        source = answer(self.source.trained, ours, name)
+        target = answer(self.target.trained, theirs, name)
+        if isinstance(source, Refusal):
+            return Refusal(f"the source cannot be trained: {source.reason}")
+        if isinstance(target, Refusal):
+            return Refusal(f"the target cannot be trained: {target.reason}")
+        return source, target
+
+    def _fix(self, before: tuple[Trained, Trained]) -> None:
+        """Leave what only one side is known to have as it is, where the map may have gaps."""
+        if self.weights is None or self.complete:
+            return
+        paired = set(self.pairs.recipes)
+        read = {name for recipe in self.pairs.recipes.values() for name in recipes.sources(recipe)}
+        known = {each for name in read for each in self.pairs.source_names(name)}
+        source, target = before
+        self.pairs = _Pairs(
+            self.pairs.recipes,
+            self.pairs.fixed | frozenset(set(source.trained) - known),
+            self.pairs.fixed_target | frozenset(set(target.trained) - paired),
+            self.pairs.aliases,
+        )
+
+    def _folded(self, before: tuple[Trained, Trained], after: tuple[Trained, Trained]) -> bool:
+        """Whether a statistic that the source updates is part of what the target only holds computed."""
+        held = {each for name in self.pairs.fixed for each in self.pairs.source_names(name)}
+        changed = _changed(before[0].state, after[0].state)
+        return not held.isdisjoint(changed)
+
+    def _check_statistics(
+        self, before: tuple[Trained, Trained], after: tuple[Trained, Trained], first: tuple[Path, Path]
+    ) -> None:
+        """Hold what one step without learning leaves on both sides against each other."""
+        unequal = []
+        for name in self.pairs.recipes:
+            old, new = (self.pairs.expected(name, each[0].state) for each in (before, after))
+            if old is None or new is None or name not in after[1].state:
+                continue
+            found_old, found = before[1].state[name], after[1].state[name]
+            if np.array_equal(old, new) and np.array_equal(found_old, found):
+                continue
+            error = _change_error(old, new, found, 0.0)
+            if error <= STATISTIC_TOLERANCE:
+                self.statistics.append(TrainedTensor(name, "statistic", "equal", error))
+            elif np.array_equal(found_old, found):
+                reason = "the source updates it in training, the target does not"
+                self.statistics.append(TrainedTensor(name, "statistic", "different", error, reason))
+            elif np.array_equal(old, new):
+                reason = "the target updates it in training, the source does not"
+                self.statistics.append(TrainedTensor(name, "statistic", "different", error, reason))
+            else:
+                unequal.append(name)
+        if unequal:
+            self._recognise(unequal, after, first)
+
+    def _recognise(
+        self, unequal: Sequence[str], after: tuple[Trained, Trained], first: tuple[Path, Path]
+    ) -> None:
+        """Tell the variance with n - 1 from anything else, by a step from statistics that are zero.
+
+        An update is keep * old + contribution. From zero, the contribution is what is left; what is then
+        missing is keep * old. The second must be equal, the first up to one factor n / (n - 1).
+        """
+        sources = {name for each in unequal for name in recipes.sources(self.pairs.recipes[each])}
+        zeros = (self.source.scratch / "zeros.safetensors", self.target.scratch / "zeros.safetensors")
+        held = [each for name in sources for each in self.pairs.source_names(name) if each in after[0].state]
+        write_tensors(str(zeros[0]), {name: np.zeros_like(after[0].state[name]) for name in held})
+        write_tensors(str(zeros[1]), {name: np.zeros_like(after[1].state[name]) for name in unequal})
+        settled = self._settled(self._both("zeros", first, rate=0.0, training=True, starts=zeros))
+        sizes = {array.shape[0] for array in self.batches[0].values() if array.ndim}
+        for name in unequal:
+            reason = "the frameworks update it differently"
+            if isinstance(settled, Refusal):
+                self.statistics.append(TrainedTensor(name, "statistic", "different", None, settled.reason))
+                continue
+            ours, theirs = self.pairs.expected(name, settled[0].state), settled[1].state[name]
+            whole = self.pairs.expected(name, after[0].state)
+            assert ours is not None
+            assert whole is not None
+            kept_error = relative_error(whole - ours, after[1].state[name] - theirs, 0.0)
+            count = _sample_count(ours, theirs)
+            if kept_error > _KEPT_TOLERANCE:
+                reason = f"the share of the old value that is kept is off by {kept_error:.2g} (momentum)"
+            elif count is not None and any(abs(count) % size == 0 for size in sizes):
+                one, other = ("source", "target") if count > 0 else ("target", "source")
+                self.conventions[name] = (
+                    f"{name}: the {one} divides the variance by n - 1, the {other} by n = {abs(count)}"
+                )
+                continue
+            self.statistics.append(TrainedTensor(name, "statistic", "different", kept_error, reason))
+
+    def _descend(
+        self, before: tuple[Trained, Trained], files: tuple[Path, Path], *, training: bool
+    ) -> TrainingResult:
+        loss, norm = float(before[0].losses[0]), float(before[0].gradient_norms[0])
+        fixed = tuple(sorted(self.pairs.fixed))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            return self._result(_unchecked("the first loss of the source or its gradient is not finite"))
+        if norm == 0.0:
+            return self._result(_unchecked("no weight that both sides train has a gradient", fixed=fixed))
+        rate = FRACTION * loss / norm**2
+        for trial in range(_TRIALS):
+            settled = self._settled(self._both(f"steps{trial}", files, rate=rate, training=training))
+            if isinstance(settled, Refusal):
+                return self._result(_unchecked(settled.reason))
+            source, target = settled
+            if bool(np.all(np.abs(source.losses) <= _DIVERGED * max(loss, float(source.losses[0])))):
+                break
+            rate /= 10
+        else:
+            return self._result(_unchecked("the source diverges at every learning rate that was tried"))
+        return self._compare(before, source, target, rate, training=training)
+
+    def _result(self, result: TrainingResult) -> TrainingResult:
+        return TrainingResult(**{**vars(result), "notes": (*result.notes, *self.notes)})
+
+    def _compare(
+        self,
+        before: tuple[Trained, Trained],
+        source: Trained,
+        target: Trained,
+        rate: float,
+        *,
+        training: bool,
+    ) -> TrainingResult:
+        error = _loss_error(source.losses, target.losses)
+        apart = max(
+            _loss_error(source.losses[:1], target.losses[:1]),
+            _loss_error(source.gradient_norms[:1], target.gradient_norms[:1]),
+        )
+        margin = AMPLIFICATION * min(apart, ROUNDED_CONSTANTS)
+        tensors = [*self.statistics, *self._parameters(before, source, target, CHANGE_TOLERANCE + margin)]
+        notes = ["Dropout is disabled on both sides", *self.notes]
+        verdict: Verdict = "equivalent"
+        if any(each.verdict == "different" for each in tensors):
+            verdict = "different"
+        elif error > LOSS_TOLERANCE + margin:
+            verdict = "different" if self.weights is not None else "could not be checked"
+            if self.weights is None:
+                notes.insert(
+                    0,
+                    f"the losses are {error:.2g} apart, and it is not known which weight is which: they "
+                    "may be the same function of other weights",
+                )
+        return TrainingResult(
+            verdict,
+            len(self.batches),
+            rate,
+            MOMENTUM,
+            training,
+            tuple(float(each) for each in source.losses),
+            tuple(float(each) for each in target.losses),
+            error,
+            LOSS_TOLERANCE + margin,
+            tuple(tensors),
+            tuple(self.conventions.values()),
+            tuple(sorted(self.pairs.fixed)),
+            tuple(notes),
+        )
+
+    def _parameters(
+        self, before: tuple[Trained, Trained], source: Trained, target: Trained, tolerance: float
+    ) -> list[TrainedTensor]:
+        """The weights after the last step; statistics are judged by their first."""
+        statistics = {each.name for each in self.statistics}
+        statistics |= set(self.conventions)
+        changes: dict[str, tuple[Array, Array]] = {}
+        for name in self.pairs.recipes:
+            old, new = (self.pairs.expected(name, each.state) for each in (before[0], source))
+            if old is None or new is None or name not in target.state or name in statistics:
+                continue
+            if not (np.array_equal(old, new) and np.array_equal(before[1].state[name], target.state[name])):
+                changes[name] = (old, new)
+        scale = largest_rms([new - old for old, new in changes.values()])
+        results = []
+        for name, (old, new) in changes.items():
+            found = target.state[name]
+            error = _change_error(old, new, found, scale)
+            reason = ""
+            if error > tolerance:
+                reason = f"its change in training is off by {error:.2g}, the tolerance is {tolerance:.2g}"
+                if np.array_equal(before[1].state[name], found):
+                    reason = "the source trains it, the target does not"
+                elif np.array_equal(old, new):
+                    reason = "the target trains it, the source does not"
+            results.append(
+                TrainedTensor(name, "parameter", "different" if reason else "equal", error, reason)
+            )
+        return results
+
+
+def _changed(before: Mapping[str, Array], after: Mapping[str, Array]) -> set[str]:
+    return {name for name in after if name in before and not np.array_equal(before[name], after[name])}
+
+
+def _change_error(old: Array, new: Array, found: Array, scale: float) -> float:
+    """How far a tensor is from where it should be, relative to how far it should have moved."""
+    if new.shape != found.shape:
+        return math.inf
+    rounding = 1e-7 * largest_rms([old])
+    return relative_error(new - old, found - old, max(scale, rounding / 1e-6))
+
+
+def _loss_error(source: Array, target: Array) -> float:
+    """The largest relative difference of two series; infinite where either is not finite."""
+    if source.shape != target.shape or not (np.isfinite(source).all() and np.isfinite(target).all()):
+        return math.inf
+    size = np.maximum(np.abs(source), 1e-3 * np.max(np.abs(source), initial=0.0))
+    return float(np.max(np.divide(np.abs(target - source), size, out=np.zeros_like(size), where=size > 0)))
+
+
+def _sample_count(source: Array, target: Array) -> int | None:
+    """n where the source is n / (n - 1) times the target, -n where the target is that times the source.
+
+    None where neither is so for all elements.
+    """
+    size = float(np.vdot(target, target))
+    if not size:
+        return None
+    factor = float(np.vdot(source, target)) / size
+    if factor <= 0 or relative_error(source, factor * target, 0.0) > _PROPORTIONAL:
+        return None
+    larger = max(factor, 1 / factor)
+    if larger - 1 < _PROPORTIONAL:
+        return None
+    count = larger / (larger - 1)
+    nearest = round(count)
+    if nearest < 2 or abs(count - nearest) > max(1e-3, 2e-6 * count**2):
+        return None
+    return nearest if factor > 1 else -nearest
