@@ -1,131 +1,226 @@
-"""A TensorFlow model in double precision, run by TensorFlow: the reference that errors are measured against.
+"""A TensorFlow model in double precision, computed by TensorFlow: what errors are measured against.
 
-A Keras model is built again from its configuration with every float32 replaced by float64. Any other
-graph is frozen by TensorFlow itself, its control flow lowered, and its types are rewritten.
+A Keras model is built again from its configuration with every float32 replaced by float64, so that its
+constants are exact as well. Any other model keeps its graph, which is evaluated in float64. A Keras
+model that cannot be built again is treated like any other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework import types_pb2
-from tensorflow.python.framework import op_def_registry
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from bridge.errors import BridgeError
-from bridge.formats.request import ReadRequest
-from bridge_converters.tf_to_onnx.functions import Signature
-from bridge_converters.tf_to_onnx.lift import dataflow, inline_functions
-from bridge_converters.tf_to_onnx.load import (
-    Array,
-    FunctionRunnable,
-    GraphRunnable,
-    Runnable,
-    restored_session,
-)
-from bridge_converters.tf_to_onnx.tf1 import open_graph
+from bridge.formats.request import InputSpec, ReadRequest
+from bridge_converters.tf_to_onnx.evaluate import Program, Resource
+from bridge_converters.tf_to_onnx.form import Form, Naming, Routine, function_routine
+from bridge_converters.tf_to_onnx.functions import Signature, capture_handles, trace_signature
+from bridge_converters.tf_to_onnx.lift import dataflow
+from bridge_converters.tf_to_onnx.load import restored_session
+from bridge_converters.tf_to_onnx.scopes import keras_scopes
+from bridge_converters.tf_to_onnx.tf1 import GraphModel, default_inputs, open_graph
 
-_SINGLE = frozenset({"float32", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16"})
-_SINGLE_TYPES = frozenset({types_pb2.DT_FLOAT, types_pb2.DT_HALF, types_pb2.DT_BFLOAT16})
+_NARROWER: Mapping[str, frozenset[str]] = {
+    "float64": frozenset({"float32", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16"}),
+    "float16": frozenset({"float32"}),
+    "bfloat16": frozenset({"float32"}),
+}
+"""The dtypes and policies that give way to a dtype."""
 _FAILURES = (ValueError, TypeError, NotImplementedError, KeyError, AttributeError, tf.errors.OpError)
+_DROPPING = ("rate", "stddev", "dropout", "recurrent_dropout", "_dropout")
+_UNTRAINED = "Keras cannot build this model in float64, so that only its inference function is at hand"
 
 
-def load_double(request: ReadRequest) -> Runnable:
+def load_double(request: ReadRequest) -> Form:
     """The model of a request in float64; its floating inputs are widened, and its outputs are float64.
 
-    Operators that TensorFlow has in float32 only (image resizing) stay in float32 between casts.
-    Raises BridgeError where TensorFlow cannot compute the model in double precision.
+    Operators that TensorFlow has in float32 only stay in float32 between casts: `Form.single` names them.
+    Raises what the reader raises while loading.
     """
     if request.format in ("keras", "h5", "h5_weights"):
-        return _double_keras(request)
+        from bridge_converters.tf_to_onnx.keras_source import load_keras
+
+        return keras_form(load_keras(request), request)
     if request.format == "saved_model":
         from bridge_converters.tf_to_onnx.saved_model import open_saved_model
 
-        return _double_function(open_saved_model(request))
+        return function_form(open_saved_model(request))
     if request.format == "tf_bundle":
-        from bridge_converters.tf_to_onnx.objects import open_exported
+        from bridge_converters.tf_to_onnx.objects import exported_naming, open_exported
 
-        return _double_function(open_exported(request.path))
+        signature = open_exported(request.path)
+        return function_form(signature, naming=lambda: exported_naming(request.path, signature))
     model = open_graph(request)
-    session = restored_session(model)
-    names = [tensor.split(":")[0] for tensor in model.outputs.values()]
-    with session.graph.as_default():
-        frozen = tf.compat.v1.graph_util.convert_variables_to_constants(
-            session, session.graph.as_graph_def(), names
+    return graph_form(model, restored_session(model), request)
+
+
+def function_form(
+    signature: Signature, *, naming: Callable[[], Naming] | None = None, dtype: str = "float64"
+) -> Form:
+    """The form of a concrete function. Without `naming` its weights are called what the reader calls them."""
+    routine = function_routine(signature, {})
+    return Form(routine, naming or (lambda: function_naming(signature)), dtype=dtype)
+
+
+def function_naming(signature: Signature) -> Naming:
+    """What the reader calls the captures of a concrete function."""
+    bundle = trace_signature(signature, format="saved_model", root_type="Model")
+    return Naming({weight.node: (weight.path, weight.trainable) for weight in bundle.weights}, bundle.scopes)
+
+
+def graph_form(
+    model: GraphModel, session: tf.compat.v1.Session, request: ReadRequest, *, dtype: str = "float64"
+) -> Form:
+    """The form of a TensorFlow 1 graph whose variables a session holds."""
+    needed = [name.partition(":")[0] for name in model.outputs.values()]
+    graph = dataflow(model.graph, needed, control=True)
+    default_inputs(graph, model.inputs.values())
+    values = _session_values(session, graph)
+    handles = {node.name for node in graph.node if node.op == "VarHandleOp"}
+
+    def naming() -> Naming:
+        from bridge_converters.tf_to_onnx.tf1 import trace_graph
+
+        bundle = trace_graph(request)
+        return Naming(
+            {weight.node: (weight.path, weight.trainable) for weight in bundle.weights}, bundle.scopes
         )
-    return _run_graph(frozen, model.inputs, model.outputs)
+
+    routine = Routine(
+        Program(graph, list(model.outputs.values())),
+        {name: tensor.partition(":")[0] for name, tensor in model.inputs.items()},
+        tuple(model.outputs),
+        {name: Resource(tf.constant(value)) for name, value in values.items()},
+        frozenset(set(values) - handles),
+    )
+    return Form(routine, naming, dtype=dtype)
 
 
-class _Widened:
-    """A model of float64 inputs that takes inputs of any floating type."""
+def _session_values(session: tf.compat.v1.Session, graph: tf.compat.v1.GraphDef) -> dict[str, Any]:
+    """The values of the variables of a graph, or of the constants that freezing made of them."""
+    from bridge_converters.tf_to_onnx.tf1 import weight_constants
 
-    def __init__(self, model: Runnable) -> None:
-        self.input_names = model.input_names
-        self.output_names = model.output_names
-        self._model = model
+    tensors = {}
+    with session.graph.as_default():
+        for node in graph.node:
+            if node.op in ("Variable", "VariableV2"):
+                tensors[node.name] = session.graph.get_tensor_by_name(f"{node.name}:0")
+            elif node.op == "VarHandleOp":
+                handle = session.graph.get_tensor_by_name(f"{node.name}:0")
+                tensors[node.name] = tf.raw_ops.ReadVariableOp(
+                    resource=handle, dtype=tf.as_dtype(node.attr["dtype"].type)
+                )
+    if tensors:
+        return dict(session.run(tensors))
+    constants = {node.name: node for node in graph.node if node.op == "Const"}
+    return {name: tf.make_ndarray(constants[name].attr["value"].tensor) for name in weight_constants(graph)}
 
-    def run(self, inputs: Mapping[str, Array]) -> list[Array]:
-        return self._model.run({name: _widen(inputs[name]) for name in self.input_names})
 
+def keras_form(
+    model: Any, request: ReadRequest, *, rebuild: Callable[[], Any] | None = None, dtype: str = "float64"
+) -> Form:
+    """The form of a Keras model: built again, traced again, and trainable; or else its inference graph.
 
-def _widen(value: Array) -> Array:
-    floating = value.dtype.kind == "f" or value.dtype.name == "bfloat16"
-    return value.astype(np.float64) if floating else value
+    `rebuild` makes the same architecture where the model cannot say how it is built.
+    """
+    from bridge_converters.tf_to_onnx.keras_source import plain_signature
 
-
-def _double_keras(request: ReadRequest) -> Runnable:
-    from bridge_converters.tf_to_onnx.keras_source import load_keras, plain_signature
-
-    model = load_keras(request)
     try:
-        with _default_dtype("float64"):
-            double = _rebuild(model, request)
-            signature = plain_signature(double, _double_specs(request), static_batch=request.static_batch)
+        with default_dtype(dtype):
+            double = _rebuilt(model, request, rebuild, dtype)
+            return traced_keras_form(
+                double, _specs(request.inputs, dtype), static_batch=request.static_batch, dtype=dtype
+            )
     except _FAILURES:
-        return _double_function(plain_signature(model, request.inputs, static_batch=request.static_batch))
-    return _Widened(FunctionRunnable(signature))
+        signature = plain_signature(model, request.inputs, static_batch=request.static_batch)
+        routine = function_routine(signature, {})
+        return Form(routine, lambda: keras_naming(model, signature), no_training=_UNTRAINED, dtype=dtype)
 
 
-def _rebuild(model: Any, request: ReadRequest) -> Any:
-    """The same Keras model in float64, with the same weights. Raises ValueError if a part stays narrower."""
+def traced_keras_form(
+    model: Any, inputs: Sequence[InputSpec], *, static_batch: bool = False, dtype: str = "float64"
+) -> Form:
+    """The form of a Keras model that is of the wanted dtype already."""
+    from bridge_converters.tf_to_onnx.keras_source import plain_signature
+
+    signature = plain_signature(model, inputs, static_batch=static_batch)
+    resources: dict[int, Resource] = {}
+
+    def training() -> Routine:
+        with default_dtype(dtype), without_dropout(model):
+            traced = plain_signature(model, inputs, static_batch=static_batch, training=True)
+        return function_routine(traced, resources, effects=True)
+
+    return Form(
+        function_routine(signature, resources),
+        lambda: keras_naming(model, signature),
+        training=training,
+        dtype=dtype,
+    )
+
+
+def keras_naming(model: Any, signature: Signature) -> Naming:
+    """What bridge calls the variables and layers of a Keras model, by the nodes of a function of it."""
+    from bridge_converters.tf_to_onnx.keras_tree import layer_paths, variables
+
+    known = {
+        id(each.variable.value.handle): (each.path, each.trainable)
+        for each in variables(model, layer_paths(model))
+    }
+    weights = {node: known[handle] for node, handle in capture_handles(signature).items() if handle in known}
+    graph = signature.function.graph.as_graph_def()
+    reads: dict[str, list[str]] = {}
+    for node in graph.node:
+        for name in node.input:
+            if name.partition(":")[0] in weights:
+                reads.setdefault(node.name, []).append(name.partition(":")[0])
+    return Naming(weights, keras_scopes((node.name for node in graph.node), reads=reads).scopes)
+
+
+def _rebuilt(model: Any, request: ReadRequest, rebuild: Callable[[], Any] | None, dtype: str) -> Any:
+    """The same Keras model in another precision, with the same weights.
+
+    Raises ValueError if a part stays narrower.
+    """
     import keras
 
     from bridge_converters.tf_to_onnx.keras_source import factory_model
 
-    if request.format == "h5_weights":
+    if rebuild is not None:
+        double = rebuild()
+    elif request.format == "h5_weights":
         double = factory_model(request)
     else:
-        config = _doubled(keras.saving.serialize_keras_object(model))
+        config = _retyped(keras.saving.serialize_keras_object(model), dtype)
         double = keras.saving.deserialize_keras_object(config, safe_mode=not request.trust)
     if not double.built:
         double.build(model.input_shape)
     double.set_weights(model.get_weights())
-    narrow = [each.path for each in double.weights if each.dtype in _SINGLE]
-    if narrow or any(each.compute_dtype in _SINGLE for each in double._flatten_layers()):
-        raise ValueError(f"{len(narrow)} variables stay in single precision")
+    narrow = [each.path for each in double.weights if each.dtype in _NARROWER[dtype]]
+    if narrow or any(each.compute_dtype in _NARROWER[dtype] for each in double._flatten_layers()):
+        raise ValueError(f"{len(narrow)} variables stay in their precision")
     return double
 
 
-def _doubled(config: Any) -> Any:
-    """A serialised configuration with every narrower floating dtype replaced by float64."""
+def _retyped(config: Any, dtype: str) -> Any:
+    """A serialised configuration with every dtype that gives way to `dtype` replaced by it."""
     if isinstance(config, dict):
-        return {key: _doubled(value) for key, value in config.items()}
+        return {key: _retyped(value, dtype) for key, value in config.items()}
     if isinstance(config, list | tuple):
-        return type(config)(_doubled(value) for value in config)
-    return "float64" if isinstance(config, str) and config in _SINGLE else config
+        return type(config)(_retyped(value, dtype) for value in config)
+    return dtype if isinstance(config, str) and config in _NARROWER[dtype] else config
 
 
-def _double_specs(request: ReadRequest) -> tuple[Any, ...]:
-    return tuple(replace(each, dtype="float64") if each.dtype in _SINGLE else each for each in request.inputs)
+def _specs(inputs: Sequence[InputSpec], dtype: str) -> tuple[InputSpec, ...]:
+    return tuple(replace(each, dtype=dtype) if each.dtype in _NARROWER[dtype] else each for each in inputs)
 
 
 @contextmanager
-def _default_dtype(dtype: str) -> Iterator[None]:
+def default_dtype(dtype: str) -> Iterator[None]:
+    """Let Keras build and compute in a dtype unless a layer says otherwise."""
     import keras
 
     floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
@@ -138,159 +233,18 @@ def _default_dtype(dtype: str) -> Iterator[None]:
         keras.config.set_dtype_policy(policy)
 
 
-def _double_function(signature: Signature) -> Runnable:
-    """A concrete function, frozen by TensorFlow and rewritten."""
-    frozen = convert_variables_to_constants_v2(
-        signature.function, lower_control_flow=True, aggressive_inlining=True
-    )
-    return _run_graph(
-        frozen.graph.as_graph_def(),
-        dict(zip(signature.inputs, [tensor.name for tensor in frozen.inputs], strict=True)),
-        dict(zip(signature.outputs, [tensor.name for tensor in frozen.outputs], strict=True)),
-    )
-
-
-def _run_graph(
-    frozen: tf.compat.v1.GraphDef, inputs: Mapping[str, str], outputs: Mapping[str, str]
-) -> Runnable:
-    needed = [tensor.split(":")[0] for tensor in (*inputs.values(), *outputs.values())]
-    kept = dataflow(frozen, needed, control=True)
-    if kept.library.function:
-        kept = inline_functions(kept, [*inputs.values(), *outputs.values()])
-    rewritten = widen_graph(kept)
-    with tf.Graph().as_default() as graph:
-        try:
-            tf.import_graph_def(rewritten, name="")
-        except (ValueError, tf.errors.OpError) as error:
-            raise BridgeError(
-                f"TensorFlow cannot compute this model in float64: {str(error).strip().splitlines()[0]}",
-                hint="compare in float32 with tolerances instead",
-            ) from error
-    return _Widened(GraphRunnable(tf.compat.v1.Session(graph=graph), inputs, outputs))
-
-
-def widen_graph(graph_def: tf.compat.v1.GraphDef) -> tf.compat.v1.GraphDef:
-    """A graph without functions in which every floating tensor is float64.
-
-    FusedBatchNorm, which exists in single precision only, is decomposed. Other operators whose
-    definition rules out float64 keep float32, with casts around them. Raises BridgeError for a
-    FusedBatchNorm in training mode.
-    """
-    result = tf.compat.v1.GraphDef(versions=graph_def.versions, library=graph_def.library)
-    for node in graph_def.node:
-        if node.op.startswith("FusedBatchNorm"):
-            _decompose_batch_norm(node, result)
-            continue
-        widened = result.node.add()
-        widened.CopyFrom(node)
-        for name in ("_output_shapes", "_class"):
-            widened.attr.pop(name, None)
-        definition = op_def_registry.get(node.op)
-        if definition is None or node.op == "Cast":
-            _widen_types(widened)
-            continue
-        if node.op == "Const":
-            _widen_constant(widened)
-            continue
-        single = {
-            attr.name
-            for attr in definition.attr
-            if attr.HasField("allowed_values")
-            and attr.allowed_values.list.type
-            and types_pb2.DT_DOUBLE not in attr.allowed_values.list.type
-        }
-        _widen_types(widened, keep=single)
-        _cast_borders(widened, definition, single, result)
-    return result
-
-
-def _widen_types(node: tf.compat.v1.NodeDef, keep: set[str] | frozenset[str] = frozenset()) -> None:
-    for name, attr in node.attr.items():
-        if name in keep:
-            continue
-        if attr.type in _SINGLE_TYPES:
-            attr.type = types_pb2.DT_DOUBLE
-        for position, each in enumerate(attr.list.type):
-            if each in _SINGLE_TYPES:
-                attr.list.type[position] = types_pb2.DT_DOUBLE
-
-
-def _widen_constant(node: tf.compat.v1.NodeDef) -> None:
-    if node.attr["dtype"].type in _SINGLE_TYPES:
-        value = tf.make_ndarray(node.attr["value"].tensor).astype(np.float64)
-        node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
-        node.attr["dtype"].type = types_pb2.DT_DOUBLE
-
-
-def _cast_borders(
-    node: tf.compat.v1.NodeDef, definition: Any, single: set[str], graph_def: tf.compat.v1.GraphDef
-) -> None:
-    """Casts where an operator takes or gives float32 whatever its attributes say."""
-
-    def is_single(argument: Any) -> bool:
-        if argument.type_attr:
-            return argument.type_attr in single and node.attr[argument.type_attr].type in _SINGLE_TYPES
-        return argument.type in _SINGLE_TYPES
-
-    if any(argument.number_attr or argument.type_list_attr for argument in definition.input_arg):
-        return
-    for position, argument in enumerate(definition.input_arg):
-        if is_single(argument):
-            dtype = node.attr[argument.type_attr].type if argument.type_attr else argument.type
-            name = f"{node.name}/bridge_narrow_{position}"
-            _cast(graph_def, name, node.input[position], types_pb2.DT_DOUBLE, dtype)
-            node.input[position] = name
-    outputs = [position for position, argument in enumerate(definition.output_arg) if is_single(argument)]
-    if outputs == [0] and len(definition.output_arg) == 1:
-        argument = definition.output_arg[0]
-        dtype = node.attr[argument.type_attr].type if argument.type_attr else argument.type
-        name = node.name
-        node.name = f"{name}/bridge_narrow"
-        _cast(graph_def, name, node.name, dtype, types_pb2.DT_DOUBLE)
-    elif outputs:
-        raise BridgeError(f"TensorFlow has {node.op} in single precision only", where=node.name)
-
-
-def _cast(graph_def: tf.compat.v1.GraphDef, name: str, source: str, before: int, after: int) -> None:
-    node = graph_def.node.add(name=name, op="Cast", input=[source])
-    node.attr["SrcT"].type = before
-    node.attr["DstT"].type = after
-
-
-def _decompose_batch_norm(node: tf.compat.v1.NodeDef, graph_def: tf.compat.v1.GraphDef) -> None:
-    """(x - mean) * rsqrt(variance + epsilon) * scale + offset, channels where `data_format` says."""
-    if node.attr["is_training"].b:
-        raise BridgeError("a FusedBatchNorm in training mode has no float64 kernel", where=node.name)
-    x, scale, offset, mean, variance = node.input[:5]
-    if node.attr["data_format"].s.startswith(b"NC"):
-        spatial = 3 if len(node.attr["data_format"].s) == 5 else 2
-        shape = tf.make_tensor_proto([-1] + [1] * spatial, tf.int32)
-        _constant(graph_def, f"{node.name}/shape", shape)
-        reshaped = []
-        for name, source in zip(
-            ("scale", "offset", "mean", "variance"), (scale, offset, mean, variance), strict=True
-        ):
-            made = _node(graph_def, f"{node.name}/{name}", "Reshape", source, f"{node.name}/shape")
-            reshaped.append(made)
-        scale, offset, mean, variance = reshaped
-    _constant(graph_def, f"{node.name}/epsilon", tf.make_tensor_proto(node.attr["epsilon"].f, tf.float64))
-    shifted = _node(graph_def, f"{node.name}/shifted", "AddV2", variance, f"{node.name}/epsilon")
-    inverse = _node(graph_def, f"{node.name}/inverse", "Rsqrt", shifted)
-    factor = _node(graph_def, f"{node.name}/factor", "Mul", inverse, scale)
-    centred = _node(graph_def, f"{node.name}/centred", "Sub", x, mean)
-    scaled = _node(graph_def, f"{node.name}/scaled", "Mul", centred, factor)
-    _node(graph_def, node.name, "AddV2", scaled, offset)
-
-
-def _node(graph_def: tf.compat.v1.GraphDef, name: str, op: str, *inputs: str) -> str:
-    node = graph_def.node.add(name=name, op=op, input=list(inputs))
-    node.attr["T"].type = types_pb2.DT_DOUBLE
-    if op == "Reshape":
-        node.attr["Tshape"].type = types_pb2.DT_INT32
-    return name
-
-
-def _constant(graph_def: tf.compat.v1.GraphDef, name: str, value: Any) -> None:
-    node = graph_def.node.add(name=name, op="Const")
-    node.attr["dtype"].type = value.dtype
-    node.attr["value"].tensor.CopyFrom(value)
+@contextmanager
+def without_dropout(model: Any) -> Iterator[None]:
+    """Let no layer of a Keras model drop or disturb anything in training."""
+    changed = []
+    for layer in model._flatten_layers():
+        for name in _DROPPING:
+            value = vars(layer).get(name)
+            if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+                changed.append((layer, name, value))
+                object.__setattr__(layer, name, 0.0)
+    try:
+        yield
+    finally:
+        for layer, name, value in changed:
+            object.__setattr__(layer, name, value)

@@ -174,6 +174,13 @@ def concrete(
     return traced[0]
 
 
+def capture_handles(signature: Signature) -> dict[str, int]:
+    """The identity of what a function captured, by the node that stands for it."""
+    function = signature.function
+    pairs = zip(function.graph.captures, function.captured_inputs, strict=True)
+    return {inner.op.name: id(outer) for (_, inner), outer in pairs}
+
+
 def scope_of(node: str, scopes: dict[str, Scope]) -> tuple[str, ...]:
     """The names of the modules a node belongs to."""
     prefix = node

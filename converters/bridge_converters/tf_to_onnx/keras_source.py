@@ -160,9 +160,14 @@ def _root_type(model: keras.Model) -> str:
 
 
 def trace_function(
-    model: keras.Model, inputs: Sequence[InputSpec], *, static_batch: bool, hooks: bool
+    model: keras.Model,
+    inputs: Sequence[InputSpec],
+    *,
+    static_batch: bool,
+    hooks: bool,
+    training: bool = False,
 ) -> tuple[tf.types.experimental.ConcreteFunction, list[str], Recorder]:
-    """The inference function of a model over flat inputs, their names, and what the trace recorded.
+    """The function of a model over flat inputs, their names, and what the trace recorded.
 
     With `hooks` the function contains markers and cannot be run.
     """
@@ -171,7 +176,7 @@ def trace_function(
     structure, names, specs = _signature(model, inputs, static_batch)
 
     def call(*tensors: tf.Tensor) -> Any:
-        return model(keras.tree.pack_sequence_as(structure, list(tensors)), training=False)
+        return model(keras.tree.pack_sequence_as(structure, list(tensors)), training=training)
 
     traced = tf.function(call, input_signature=specs, autograph=False)
     if not hooks:
@@ -181,10 +186,16 @@ def trace_function(
 
 
 def plain_signature(
-    model: keras.Model, inputs: Sequence[InputSpec] = (), *, static_batch: bool = False
+    model: keras.Model,
+    inputs: Sequence[InputSpec] = (),
+    *,
+    static_batch: bool = False,
+    training: bool = False,
 ) -> Signature:
-    """The inference function of a model as Keras computes it, without hooks; it can be run."""
-    function, names, _ = trace_function(model, inputs, static_batch=static_batch, hooks=False)
+    """The function of a model as Keras computes it, without hooks; it can be run."""
+    function, names, _ = trace_function(
+        model, inputs, static_batch=static_batch, hooks=False, training=training
+    )
     return Signature(function, tuple(names), _output_names(model, function), model)
 
 

@@ -6,6 +6,7 @@ the same function as TensorFlow itself computes it, for verification.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,9 +18,11 @@ import tensorflow as tf
 from bridge.errors import InputError
 from bridge.formats.request import InputSpec
 from bridge_converters.tf_to_onnx.bundle import Bundle
+from bridge_converters.tf_to_onnx.form import Naming
 from bridge_converters.tf_to_onnx.functions import (
     Signature,
     call_flat,
+    capture_handles,
     concrete,
     signature_of,
     trace_signature,
@@ -29,6 +32,8 @@ from bridge_converters.tf_to_onnx.saved_model import load_saved_model
 
 FORMAT = "tf_bundle"
 _RUNNABLE = "runnable"
+_NAMES = "variables.json"
+"""The path and trainability of every variable that the SavedModel holds, in its order."""
 _SIGNATURE = "serving_default"
 
 
@@ -38,11 +43,11 @@ def trace_object(source: Any, inputs: Sequence[InputSpec] = (), *, static_batch:
     `inputs` say shapes and dtypes where the object does not. Raises InputError for any other object and
     where the inputs are not known.
     """
-    if _is_keras(source):
+    if is_keras(source):
         from bridge_converters.tf_to_onnx.keras_source import trace_keras
 
         return trace_keras(source, format="keras_model", inputs=inputs, static_batch=static_batch)
-    return trace_signature(_open(source, inputs), format="tf_function", root_type=_class_name(source))
+    return trace_signature(open_object(source, inputs), format="tf_function", root_type=_class_name(source))
 
 
 def export_object(
@@ -52,14 +57,20 @@ def export_object(
 
     Raises the errors of `trace_object`.
     """
-    trace_object(source, inputs, static_batch=static_batch).save(directory)
-    if _is_keras(source):
+    if is_keras(source):
+        from bridge_converters.tf_to_onnx.double import keras_naming
         from bridge_converters.tf_to_onnx.keras_source import plain_signature
 
+        trace_object(source, inputs, static_batch=static_batch).save(directory)
         signature = plain_signature(source, inputs, static_batch=static_batch)
+        naming = keras_naming(source, signature)
     else:
-        signature = _open(source, inputs)
+        signature = open_object(source, inputs)
+        bundle = trace_signature(signature, format="tf_function", root_type=_class_name(source))
+        bundle.save(directory)
+        naming = Naming({each.node: (each.path, each.trainable) for each in bundle.weights})
     _save_runnable(signature, Path(directory) / _RUNNABLE)
+    _save_naming(signature, naming, Path(directory) / _NAMES)
 
 
 def open_exported(directory: str | Path) -> Signature:
@@ -74,7 +85,20 @@ def open_exported(directory: str | Path) -> Signature:
     )
 
 
-def _is_keras(source: Any) -> bool:
+def exported_naming(directory: str | Path, signature: Signature) -> Naming:
+    """What the variables of `open_exported(directory)` were called before they were exported."""
+    names = json.loads((Path(directory) / _NAMES).read_text(encoding="utf-8"))
+    held = {
+        id(variable.handle): (str(path), bool(trainable))
+        for variable, (path, trainable) in zip(signature.owner.held, names, strict=True)  # type: ignore[union-attr]
+    }
+    return Naming(
+        {node: held[handle] for node, handle in capture_handles(signature).items() if handle in held}
+    )
+
+
+def is_keras(source: Any) -> bool:
+    """Whether an object is a Keras model; Keras is not imported to find out."""
     keras = sys.modules.get("keras")
     return keras is not None and isinstance(source, keras.Model)
 
@@ -83,7 +107,8 @@ def _class_name(source: Any) -> str:
     return type(source).__name__ if isinstance(source, tf.Module) else "Model"
 
 
-def _open(source: Any, inputs: Sequence[InputSpec]) -> Signature:
+def open_object(source: Any, inputs: Sequence[InputSpec] = ()) -> Signature:
+    """The concrete function of a live object that is no Keras model, see `trace_object`."""
     if isinstance(source, tf.types.experimental.ConcreteFunction):
         return signature_of(source, None)
     if isinstance(source, tf.types.experimental.GenericFunction):
@@ -114,3 +139,13 @@ def _save_runnable(signature: Signature, directory: Path) -> None:
     holder.held = list(signature.function.graph.variables)
     holder.serve = tf.function(serve, input_signature=specs, autograph=False)
     tf.saved_model.save(holder, str(directory), signatures={_SIGNATURE: holder.serve})
+
+
+def _save_naming(signature: Signature, naming: Naming, path: Path) -> None:
+    handles = capture_handles(signature)
+    known = {handles[node]: name for node, name in naming.weights.items()}
+    held = [
+        known.get(id(variable.handle), (variable.name.split(":")[0], False))
+        for variable in signature.function.graph.variables
+    ]
+    path.write_text(json.dumps(held), encoding="utf-8")

@@ -1,0 +1,693 @@
+"""Compute a TensorFlow graph operator by operator, in another precision than it was built for.
+
+TensorFlow's own eager kernels do the arithmetic; only the walk through the graph is here: calls, `While`,
+`If`, variables, and the control flow of TensorFlow 1. A walk can be observed (every result of every
+operator), differentiated (a `tf.GradientTape` around it sees eager operators), and disturbed by rounding
+noise, and it changes nothing but the types: float32, float16 and bfloat16 become the precision that is asked
+for. No part of the reader takes part in it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import attr_value_pb2, function_pb2, types_pb2
+from tensorflow.python.eager import context, execute
+from tensorflow.python.framework import op_def_registry
+
+from bridge.errors import BridgeError
+from bridge_converters.tf_to_onnx.exact import COMPOSITIONS
+from bridge_converters.tf_to_onnx.rounding import MOVES, Noise
+
+_SINGLE = frozenset({types_pb2.DT_FLOAT, types_pb2.DT_HALF, types_pb2.DT_BFLOAT16})
+_TYPES: Mapping[str, Mapping[int, int]] = {
+    "float64": {
+        **dict.fromkeys(_SINGLE, types_pb2.DT_DOUBLE),
+        types_pb2.DT_COMPLEX64: types_pb2.DT_COMPLEX128,
+    },
+    "float16": {types_pb2.DT_FLOAT: types_pb2.DT_HALF},
+    "bfloat16": {types_pb2.DT_FLOAT: types_pb2.DT_BFLOAT16},
+}
+_CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall", "RemoteCall"})
+_LOOPS = frozenset({"While", "StatelessWhile"})
+_BRANCHES = frozenset({"If", "StatelessIf"})
+_CASES = frozenset({"Case", "StatelessCase"})
+_VARIABLES = frozenset({"Variable", "VariableV2", "VarHandleOp"})
+_PASSES = frozenset(
+    {
+        "Identity",
+        "IdentityN",
+        "LoopCond",
+        "Snapshot",
+        "PlaceholderWithDefault",
+        "PreventGradient",
+        "Enter",
+        "RefEnter",
+        "Exit",
+        "RefExit",
+        "NextIteration",
+        "RefNextIteration",
+        "ReadVariableOp",
+    }
+)
+_FRAMES = frozenset({"Switch", "RefSwitch", "Merge", "RefMerge", "Enter", "RefEnter"})
+_REINTERPRETS = frozenset({"Bitcast"})
+"""Operators that read the bits of a number: they must see the type that the model gave it."""
+_FIXED = ""
+"""Stands for inputs and outputs of a floating type that no attribute changes."""
+_NO_KERNEL = (tf.errors.NotFoundError, tf.errors.UnimplementedError)
+
+
+class Resource:
+    """The stand-in of a variable.
+
+    `value` is an eager tensor in the precision of the walk, `stored` what the variable held at first.
+    """
+
+    __slots__ = ("stored", "value")
+
+    def __init__(self, value: tf.Tensor) -> None:
+        self.stored = self.value = value
+
+
+@dataclass(frozen=True)
+class Result:
+    """A tensor that a walk computed: its name (`node:0`), its operator, and the tensors it was made from."""
+
+    name: str
+    operator: str
+    inputs: tuple[str, ...]
+    value: tf.Tensor
+
+
+Observer = Callable[[Result], None]
+
+
+@dataclass
+class _Step:
+    name: str
+    op: str
+    node: tf.compat.v1.NodeDef
+    inputs: tuple[tuple[str, int], ...]
+    controls: tuple[str, ...]
+    last: list[tuple[str, int]] = field(default_factory=list)
+    attributes: dict[frozenset[str], tuple[Any, ...]] = field(default_factory=dict)
+    narrow: frozenset[str] | None = None
+    constant: tf.Tensor | None = None
+
+
+class Program:
+    """A graph as steps in the order of computation, with the functions that it calls.
+
+    `outputs` are tensors (`node:index`). With `effects` the assignments to variables are part of it, in
+    the order that control dependencies ask for; otherwise only what the outputs are computed from.
+    """
+
+    def __init__(
+        self, graph: tf.compat.v1.GraphDef, outputs: Sequence[str], *, effects: bool = False
+    ) -> None:
+        self._functions = {each.signature.name: each for each in graph.library.function}
+        self._effects = effects
+        self._assigning: dict[str, bool] = {}
+        self._bodies: dict[str, _Body] = {}
+        self.main = _Body(self, list(graph.node), (), [_graph_reference(name) for name in outputs], None)
+
+    def function(self, name: str) -> _Body:
+        """The body of a function of the library."""
+        if name not in self._bodies:
+            definition = self._functions[name]
+            arguments = [each.name for each in definition.signature.input_arg]
+            places = {node.name: self.places(node) for node in definition.node_def}
+            outputs = [
+                _function_reference(definition.ret[each.name], places)
+                for each in definition.signature.output_arg
+            ]
+            self._bodies[name] = _Body(self, list(definition.node_def), arguments, outputs, places)
+        return self._bodies[name]
+
+    def is_function(self, name: str) -> bool:
+        return name in self._functions
+
+    def places(self, node: tf.compat.v1.NodeDef) -> dict[str, int]:
+        """The number of the first output that belongs to each output argument of an operator."""
+        places, count = {}, 0
+        for argument in _definition(node.op, self._functions).output_arg:
+            places[argument.name] = count
+            count += _length(argument, node)
+        return places
+
+    def count(self, node: tf.compat.v1.NodeDef) -> int:
+        """How many tensors a node computes."""
+        return sum(_length(each, node) for each in _definition(node.op, self._functions).output_arg)
+
+    def assigns(self, node: tf.compat.v1.NodeDef) -> bool:
+        """Whether a node changes a variable, itself or in a function that it calls."""
+        if not self._effects:
+            return False
+        if node.op.startswith("Assign") or (node.op.startswith("Resource") and "Apply" in node.op):
+            return True
+        called = [each.func.name for each in node.attr.values() if each.HasField("func")]
+        called += [each.name for attr in node.attr.values() for each in attr.list.func]
+        return any(self._function_assigns(name) for name in called)
+
+    def _function_assigns(self, name: str) -> bool:
+        if name not in self._assigning:
+            self._assigning[name] = False
+            nodes = self._functions[name].node_def if name in self._functions else ()
+            self._assigning[name] = any(self.assigns(node) for node in nodes)
+        return self._assigning[name]
+
+    def operators(self) -> Iterator[tf.compat.v1.NodeDef]:
+        """Every node that an evaluation may reach."""
+        seen: set[str] = set()
+        pending = [self.main]
+        while pending:
+            body = pending.pop()
+            for step in body.steps:
+                yield step.node
+                for name in _called(step.node):
+                    if name in self._functions and name not in seen:
+                        seen.add(name)
+                        pending.append(self.function(name))
+
+
+def _called(node: tf.compat.v1.NodeDef) -> Iterator[str]:
+    yield node.op
+    for attr in node.attr.values():
+        if attr.HasField("func"):
+            yield attr.func.name
+        yield from (each.name for each in attr.list.func)
+
+
+class _Body:
+    """The nodes of a graph or function that its outputs need, sorted."""
+
+    def __init__(
+        self,
+        program: Program,
+        nodes: list[tf.compat.v1.NodeDef],
+        arguments: Sequence[str],
+        outputs: list[tuple[str, int]],
+        places: Mapping[str, Mapping[str, int]] | None,
+    ) -> None:
+        self.arguments = tuple(arguments)
+        self.outputs = outputs
+        known = {}
+        for node in nodes:
+            data = [each for each in node.input if not each.startswith("^")]
+            read = [
+                _graph_reference(each) if places is None else _function_reference(each, places)
+                for each in data
+            ]
+            controls = [each[1:].split(":")[0] for each in node.input if each.startswith("^")]
+            known[node.name] = _Step(node.name, node.op, node, tuple(read), tuple(controls))
+        for name, _ in outputs:
+            if name not in known and name not in self.arguments:
+                raise BridgeError(f"the graph has no node {name!r}")
+        self.frames = any(step.op in _FRAMES for step in known.values())
+        effects = [step.name for step in known.values() if program.assigns(step.node)]
+        ordered = bool(effects) or self.frames
+        wanted = _reached(known, [*(name for name, _ in outputs), *effects], ordered)
+        self.steps = [known[name] for name in _sorted(known, wanted, ordered and not self.frames)]
+        self._mark_last_uses()
+
+    def _mark_last_uses(self) -> None:
+        kept = set(self.outputs)
+        seen: set[tuple[str, int]] = set()
+        for step in reversed(self.steps):
+            for reference in step.inputs:
+                if reference not in seen and reference not in kept:
+                    step.last.append(reference)
+                seen.add(reference)
+
+    @cached_property
+    def consumers(self) -> dict[str, list[_Step]]:
+        consumers: dict[str, list[_Step]] = {}
+        for step in self.steps:
+            for name in dict.fromkeys([*(name for name, _ in step.inputs), *step.controls]):
+                consumers.setdefault(name, []).append(step)
+        return consumers
+
+
+def _reached(known: Mapping[str, _Step], roots: Iterable[str], controls: bool) -> set[str]:
+    reached: set[str] = set()
+    pending = [name for name in roots if name in known]
+    while pending:
+        name = pending.pop()
+        if name in reached or name not in known:
+            continue
+        reached.add(name)
+        pending.extend(source for source, _ in known[name].inputs)
+        if controls:
+            pending.extend(known[name].controls)
+    return reached
+
+
+def _sorted(known: Mapping[str, _Step], wanted: set[str], controls: bool) -> list[str]:
+    """The wanted nodes, sources first, in the graph's own order where that allows it.
+
+    Loops of TensorFlow 1 have no such order; there any will do.
+    """
+    result: dict[str, None] = {}
+    for root in known:
+        if root not in wanted or root in result:
+            continue
+        entered: set[str] = set()
+        pending = [(root, False)]
+        while pending:
+            name, leaving = pending.pop()
+            if name in result or name not in wanted:
+                continue
+            if leaving:
+                result[name] = None
+                continue
+            if name in entered:
+                continue
+            entered.add(name)
+            pending.append((name, True))
+            step = known[name]
+            sources = [source for source, _ in step.inputs]
+            sources += step.controls if controls else ()
+            pending.extend((source, False) for source in reversed(sources) if source not in result)
+    return list(result)
+
+
+def _graph_reference(name: str) -> tuple[str, int]:
+    node, _, index = name.partition(":")
+    return node, int(index or 0)
+
+
+def _function_reference(name: str, places: Mapping[str, Mapping[str, int]]) -> tuple[str, int]:
+    node, _, rest = name.partition(":")
+    if not rest:
+        return node, 0
+    argument, _, index = rest.partition(":")
+    return node, places[node][argument] + int(index or 0)
+
+
+def _definition(op: str, functions: Mapping[str, function_pb2.FunctionDef]) -> Any:
+    if op in functions:
+        return functions[op].signature
+    definition = op_def_registry.get(op)
+    if definition is None:
+        raise BridgeError(f"TensorFlow does not know the operator {op!r}")
+    return definition
+
+
+def _length(argument: Any, node: tf.compat.v1.NodeDef) -> int:
+    if argument.number_attr:
+        return int(node.attr[argument.number_attr].i)
+    if argument.type_list_attr:
+        return len(node.attr[argument.type_list_attr].list.type)
+    return 1
+
+
+class Evaluator:
+    """Walks through a program in one precision: `float64`, `float16`, `bfloat16`, or None for its own.
+
+    `single` collects the operators that TensorFlow computed in single precision all the same, because it
+    has no other kernel for them.
+    """
+
+    def __init__(self, program: Program, dtype: str | None) -> None:
+        self._program = program
+        self._dtype = dtype
+        self._types = {} if dtype is None else _TYPES[dtype]
+        self.single: set[str] = set()
+
+    def cast(self, value: Any) -> tf.Tensor:
+        """A tensor or array in the precision of the walk, if it is floating and narrower or wider."""
+        tensor = tf.convert_to_tensor(value)
+        wanted = self._types.get(tensor.dtype.as_datatype_enum)
+        return tensor if wanted is None else tf.cast(tensor, wanted)
+
+    def run(
+        self,
+        feeds: Mapping[str, Any],
+        *,
+        observe: Observer | None = None,
+        noise: Noise | None = None,
+    ) -> list[Any]:
+        """The outputs of the program.
+
+        `feeds` are what placeholders and variables stand for, tensors or Resources by node.
+        Raises BridgeError or NotImplementedError where TensorFlow cannot compute it.
+        """
+        with tf.device("/CPU:0"):
+            return _Walk(self._program, self, feeds, observe, noise).graph(self._program.main, [], "")
+
+    def execute(self, step: _Step, inputs: list[Any]) -> list[Any]:
+        """Compute one operator."""
+        if self._dtype == "float64" and step.op in COMPOSITIONS:
+            composed = COMPOSITIONS[step.op](_attributes(step.node, {}), inputs)
+            if composed is not None:
+                return list(composed)
+        if self._narrow(step):
+            return self._in_own_types(step, inputs, self._narrow(step))
+        try:
+            return self._call(step, inputs, frozenset())
+        except _NO_KERNEL:
+            typed = frozenset(name for name, attr in step.node.attr.items() if attr.type in self._types)
+            if not typed:
+                raise
+            return self._in_own_types(step, inputs, typed | {_FIXED})
+
+    def _narrow(self, step: _Step) -> frozenset[str]:
+        """The type attributes of an operator that must stay, and `_FIXED` if it has fixed types."""
+        if step.narrow is None:
+            step.narrow = frozenset(self._narrow_attributes(step.node))
+        return step.narrow
+
+    def _narrow_attributes(self, node: tf.compat.v1.NodeDef) -> Iterator[str]:
+        definition = op_def_registry.get(node.op)
+        arguments = [*definition.input_arg, *definition.output_arg]
+        typed = {each.type_attr for each in arguments if each.type_attr}
+        if any(each.type in self._types for each in arguments):
+            yield _FIXED
+        for attr in definition.attr:
+            dtype = node.attr[attr.name].type if attr.name in typed else 0
+            if dtype in self._types:
+                allowed = attr.allowed_values.list.type
+                if node.op in _REINTERPRETS or (allowed and self._types[dtype] not in allowed):
+                    yield attr.name
+
+    def _in_own_types(self, step: _Step, inputs: list[Any], kept: frozenset[str]) -> list[Any]:
+        """Compute an operator some of whose types cannot be changed, between casts."""
+        typed = {each for each, attr in step.node.attr.items() if attr.type in self._types}
+        if step.op not in _REINTERPRETS:
+            if self._dtype != "float64" and not typed - kept:
+                raise NotImplementedError(f"TensorFlow has no {step.op} in {self._dtype}")
+            self.single.add(step.op)
+        declared = _declared_inputs(step.node, self._types, kept)
+        fitting = [
+            tf.cast(each, dtype) if tf.is_tensor(each) and each.dtype.is_floating else each
+            for each, dtype in zip(inputs, declared, strict=True)
+        ]
+        return [self.cast(each) for each in self._call(step, fitting, kept)]
+
+    def _call(self, step: _Step, inputs: list[Any], kept: frozenset[str]) -> list[Any]:
+        if kept not in step.attributes:
+            pairs = _attributes(step.node, self._types, kept).items()
+            step.attributes[kept] = tuple(part for pair in pairs for part in pair)
+        attributes = step.attributes[kept]
+        ctx = context.context()
+        ctx.ensure_initialized()
+        results = execute.execute(
+            step.op, self._program.count(step.node), inputs=inputs, attrs=attributes, ctx=ctx, name=None
+        )
+        if execute.must_record_gradient():
+            execute.record_gradient(step.op, inputs, attributes, results)
+        return list(results)
+
+
+def _declared_inputs(node: tf.compat.v1.NodeDef, types: Mapping[int, int], kept: frozenset[str]) -> list[int]:
+    """The types of the inputs of a node whose type attributes other than the `kept` ones are replaced."""
+    declared: list[int] = []
+    for argument in op_def_registry.get(node.op).input_arg:
+        if argument.type_list_attr:
+            listed = node.attr[argument.type_list_attr].list.type
+            declared.extend(types.get(each, each) for each in listed)
+            continue
+        dtype = argument.type
+        if argument.type_attr:
+            dtype = node.attr[argument.type_attr].type
+            dtype = dtype if argument.type_attr in kept else types.get(dtype, dtype)
+        declared.extend([dtype] * _length(argument, node))
+    return declared
+
+
+def _attributes(
+    node: tf.compat.v1.NodeDef, types: Mapping[int, int], kept: frozenset[str] = frozenset()
+) -> dict[str, Any]:
+    """The attributes of a node as eager operators take them, defaults included, types replaced."""
+    result = {}
+    for attr in op_def_registry.get(node.op).attr:
+        value = node.attr.get(attr.name, attr.default_value)
+        result[attr.name] = _attribute(value, {} if attr.name in kept else types)
+    return result
+
+
+def _attribute(value: attr_value_pb2.AttrValue, types: Mapping[int, int]) -> Any:
+    kind = value.WhichOneof("value")
+    if kind == "type":
+        return types.get(value.type, value.type)
+    if kind == "shape":
+        return _shape(value.shape)
+    if kind == "func":
+        return value.func.name
+    if kind != "list":
+        return None if kind is None else getattr(value, kind)
+    for name in ("type", "shape", "s", "i", "f", "b", "func", "tensor"):
+        found = list(getattr(value.list, name))
+        if found and name == "type":
+            return [types.get(each, each) for each in found]
+        if found and name == "shape":
+            return [_shape(each) for each in found]
+        if found:
+            return [each.name for each in found] if name == "func" else found
+    return []
+
+
+def _shape(proto: Any) -> list[int | None] | None:
+    shape = tf.TensorShape(proto)
+    return None if shape.rank is None else shape.as_list()
+
+
+class _Walk:
+    """One evaluation."""
+
+    def __init__(
+        self,
+        program: Program,
+        evaluator: Evaluator,
+        feeds: Mapping[str, Any],
+        observe: Observer | None,
+        noise: Noise | None,
+    ) -> None:
+        self._program = program
+        self._evaluator = evaluator
+        self._feeds = feeds
+        self._observe = observe
+        self._noise = noise
+
+    def graph(self, body: _Body, arguments: Sequence[Any], prefix: str) -> list[Any]:
+        """The outputs of a body; `prefix` is what the names of its nodes start with."""
+        if body.frames:
+            return self._frames(body, arguments, prefix)
+        values: dict[tuple[str, int], Any] = {
+            (name, 0): value for name, value in zip(body.arguments, arguments, strict=True)
+        }
+        for step in body.steps:
+            for index, value in enumerate(self._step(step, [values[each] for each in step.inputs], prefix)):
+                values[step.name, index] = value
+            for reference in step.last:
+                values.pop(reference, None)
+        return [values[each] for each in body.outputs]
+
+    def _step(self, step: _Step, inputs: list[Any], prefix: str) -> list[Any]:
+        fed = not prefix and step.name in self._feeds
+        results = [self._feeds[step.name]] if fed else self._result(step, inputs, prefix)
+        if self._noise is not None and step.op not in MOVES and not self._is_call(step):
+            results = [self._noise.disturb(each) if tf.is_tensor(each) else each for each in results]
+        if self._observe is not None:
+            read = tuple(f"{prefix}{name}:{index}" for name, index in step.inputs)
+            for index, value in enumerate(results):
+                if tf.is_tensor(value) and value.dtype not in (tf.variant, tf.resource, tf.string):
+                    self._observe(Result(f"{prefix}{step.name}:{index}", step.op, read, value))
+        return results
+
+    def _is_call(self, step: _Step) -> bool:
+        return step.op in _CALLS | _LOOPS | _BRANCHES | _CASES or self._program.is_function(step.op)
+
+    def _result(self, step: _Step, inputs: list[Any], prefix: str) -> list[Any]:
+        op, node = step.op, step.node
+        if op in ("Placeholder", "PlaceholderV2") or op in _VARIABLES:
+            raise BridgeError(f"nothing is fed to {prefix}{node.name}")
+        if op == "Const":
+            if step.constant is None:
+                with tf.init_scope():
+                    step.constant = self._evaluator.cast(tf.make_ndarray(node.attr["value"].tensor))
+            return [step.constant]
+        if self._is_call(step):
+            return self._call(step, inputs, f"{prefix}{step.name}/")
+        if op in _PASSES:
+            first = inputs[0]
+            if op == "ReadVariableOp" and isinstance(first, Resource):
+                return [first.value]
+            if op != "ReadVariableOp":
+                return inputs
+        if inputs and isinstance(inputs[0], Resource):
+            return _with_variable(step, inputs[0], inputs[1:])
+        if op in _TENSOR_ARRAYS:
+            return _TENSOR_ARRAYS[op](node, inputs)
+        return self._evaluator.execute(step, inputs)
+
+    def _call(self, step: _Step, inputs: list[Any], prefix: str) -> list[Any]:
+        attr = step.node.attr
+        if self._program.is_function(step.op):
+            return self.graph(self._program.function(step.op), inputs, prefix)
+        if step.op in _CALLS:
+            return self.graph(self._program.function(attr["f"].func.name), inputs, prefix)
+        if step.op in _BRANCHES:
+            name = attr["then_branch" if bool(inputs[0]) else "else_branch"].func.name
+            return self.graph(self._program.function(name), inputs[1:], prefix)
+        if step.op in _CASES:
+            branches = attr["branches"].list.func
+            chosen = int(inputs[0])
+            chosen = chosen if 0 <= chosen < len(branches) else len(branches) - 1
+            return self.graph(self._program.function(branches[chosen].name), inputs[1:], prefix)
+        condition = self._program.function(attr["cond"].func.name)
+        body = self._program.function(attr["body"].func.name)
+        observe, self._observe = self._observe, None
+        try:
+            while bool(self.graph(condition, inputs, prefix)[0]):
+                inputs = self.graph(body, inputs, prefix)
+        finally:
+            self._observe = observe
+        return inputs
+
+    def _frames(self, body: _Body, arguments: Sequence[Any], prefix: str) -> list[Any]:
+        """The outputs of a graph with the control flow of TensorFlow 1.
+
+        A node computes once for each iteration of each loop it is in, as soon as its inputs are there. What a
+        Switch does not choose is never computed, so a Merge takes what comes first.
+        """
+        values: dict[tuple[str, _Tag], list[Any]] = {}
+        fired: set[tuple[str, _Tag]] = set()
+        loops = _Loops()
+        ready: deque[tuple[_Step, _Tag]] = deque()
+
+        def deliver(name: str, tag: _Tag, results: list[Any]) -> None:
+            values[name, tag] = results
+            for consumer in body.consumers.get(name, ()):
+                if (consumer.name, tag) not in fired and _may_compute(consumer, tag, values):
+                    fired.add((consumer.name, tag))
+                    ready.append((consumer, tag))
+
+        ready.extend((step, ()) for step in body.steps if not step.inputs and not step.controls)
+        for name, value in zip(body.arguments, arguments, strict=True):
+            deliver(name, (), [value])
+        while ready:
+            step, tag = ready.popleft()
+            found = [values.get((name, tag)) for name, _ in step.inputs]
+            read = [
+                None if each is None else each[index]
+                for each, (_, index) in zip(found, step.inputs, strict=True)
+            ]
+            if step.op in ("Switch", "RefSwitch"):
+                deliver(step.name, tag, [None, read[0]] if bool(read[1]) else [read[0], None])
+            elif step.op in ("Merge", "RefMerge"):
+                chosen = next(index for index, value in enumerate(read) if value is not None)
+                deliver(step.name, tag, [read[chosen], tf.constant(chosen)])
+            else:
+                results = self._step(step, read, prefix)
+                for place in loops.places(step, tag, results):
+                    deliver(place.name, place.tag, place.results)
+        return [values[name, ()][index] for name, index in body.outputs]
+
+
+_Tag = tuple[tuple[str, int], ...]
+"""Which iteration of which loops, from the outermost."""
+
+
+def _may_compute(step: _Step, tag: _Tag, values: Mapping[tuple[str, _Tag], list[Any]]) -> bool:
+    if any((name, tag) not in values for name in step.controls):
+        return False
+    live = [(name, tag) in values and values[name, tag][index] is not None for name, index in step.inputs]
+    return any(live) if step.op in ("Merge", "RefMerge") else all(live)
+
+
+@dataclass(frozen=True)
+class _Place:
+    name: str
+    tag: _Tag
+    results: list[Any]
+
+
+class _Loops:
+    """Where results go that enter, leave or continue a loop; invariants go to every iteration."""
+
+    def __init__(self) -> None:
+        self._iterations: dict[tuple[_Tag, str], int] = {}
+        self._invariants: dict[tuple[_Tag, str], dict[str, list[Any]]] = {}
+
+    def places(self, step: _Step, tag: _Tag, results: list[Any]) -> Iterator[_Place]:
+        if step.op in ("Enter", "RefEnter"):
+            frame = step.node.attr["frame_name"].s.decode()
+            last = self._iterations.setdefault((tag, frame), 0)
+            yield _Place(step.name, (*tag, (frame, 0)), results)
+            if step.node.attr["is_constant"].b:
+                self._invariants.setdefault((tag, frame), {})[step.name] = results
+                for iteration in range(1, last + 1):
+                    yield _Place(step.name, (*tag, (frame, iteration)), results)
+        elif step.op in ("Exit", "RefExit"):
+            yield _Place(step.name, tag[:-1], results)
+        elif step.op in ("NextIteration", "RefNextIteration"):
+            frame, iteration = tag[-1]
+            following = (*tag[:-1], (frame, iteration + 1))
+            if self._iterations[tag[:-1], frame] == iteration:
+                self._iterations[tag[:-1], frame] = iteration + 1
+                for name, value in self._invariants.get((tag[:-1], frame), {}).items():
+                    yield _Place(name, following, value)
+            yield _Place(step.name, following, results)
+        else:
+            yield _Place(step.name, tag, results)
+
+
+def _with_variable(step: _Step, variable: Resource, inputs: list[Any]) -> list[Any]:
+    """An operator on a variable, by what it does to the variable's value."""
+    op, value = step.op, variable.value
+    batch = step.node.attr["batch_dims"].i
+    if op == "ResourceGather":
+        return [tf.gather(value, inputs[0], axis=batch, batch_dims=batch)]
+    if op == "ResourceGatherNd":
+        return [tf.gather_nd(value, inputs[0])]
+    if op == "VariableShape":
+        return [tf.shape(value, out_type=step.node.attr["out_type"].type or tf.int32)]
+    if op == "VarIsInitializedOp":
+        return [tf.constant(True)]
+    if op in ("AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"):
+        change = tf.stop_gradient(inputs[0])
+        if op == "AssignVariableOp":
+            variable.value = change
+        else:
+            variable.value = value + change if op == "AssignAddVariableOp" else value - change
+        return []
+    raise BridgeError(f"bridge cannot evaluate {op} on a variable", where=step.name)
+
+
+def _array(node: tf.compat.v1.NodeDef, inputs: list[Any]) -> list[Any]:
+    return [[None] * int(inputs[0]), tf.constant(0.0)]
+
+
+def _array_write(node: tf.compat.v1.NodeDef, inputs: list[Any]) -> list[Any]:
+    array, index, value = inputs[:3]
+    array.extend([None] * (int(index) + 1 - len(array)))
+    array[int(index)] = value
+    return [tf.constant(0.0)]
+
+
+def _array_scatter(node: tf.compat.v1.NodeDef, inputs: list[Any]) -> list[Any]:
+    array, indices, value = inputs[:3]
+    for index, row in zip(np.asarray(indices), tf.unstack(value), strict=True):
+        _array_write(node, [array, index, row])
+    return [tf.constant(0.0)]
+
+
+_TENSOR_ARRAYS: Mapping[str, Callable[[tf.compat.v1.NodeDef, list[Any]], list[Any]]] = {
+    "TensorArrayV3": _array,
+    "TensorArrayWriteV3": _array_write,
+    "TensorArrayScatterV3": _array_scatter,
+    "TensorArrayReadV3": lambda node, inputs: [inputs[0][int(inputs[1])]],
+    "TensorArrayGatherV3": lambda node, inputs: [
+        tf.stack([inputs[0][index] for index in np.asarray(inputs[1])])
+    ],
+    "TensorArraySizeV3": lambda node, inputs: [tf.constant(len(inputs[0]), tf.int32)],
+}
+"""TensorFlow 1's arrays, which eager execution lacks: the handle is the list itself."""

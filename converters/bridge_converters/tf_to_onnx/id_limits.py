@@ -1,0 +1,117 @@
+"""How many ids an input may choose among: the rows of the tables that are looked up with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
+
+_NAMES = """
+    Cast ConcatV2 EnsureShape ExpandDims Identity Pack Pad PadV2 Reshape Select SelectV2 Slice Snapshot
+    Squeeze StopGradient StridedSlice Tile Transpose
+"""
+_MOVES = frozenset(_NAMES.split())
+"""Operators whose result holds the very ids that went in."""
+_TABLES = frozenset({"Cast", "Enter", "Identity", "ReadVariableOp", "Snapshot"})
+_CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
+_LOOKUPS = frozenset({"Gather", "GatherV2", "ResourceGather"})
+
+
+def id_limits(inputs: Sequence[tf.Tensor]) -> list[int | None]:
+    """For each input the least number of rows of a table that it indexes, None where it indexes none.
+
+    Lookups inside loops and branches are not followed.
+    """
+    limits: dict[int, int] = {}
+    graphs = {tensor.graph for tensor in inputs}
+    for graph in graphs:
+        origins = {
+            tensor.ref(): frozenset([position])
+            for position, tensor in enumerate(inputs)
+            if tensor.graph is graph
+        }
+        _follow(graph, origins, {}, limits)
+    return [limits.get(position) for position in range(len(inputs))]
+
+
+def _follow(
+    graph: Any,
+    origins: dict[Any, frozenset[int]],
+    rows: dict[Any, tuple[int | None, ...]],
+    limits: dict[int, int],
+) -> None:
+    """Pass on which inputs' ids a tensor holds (`origins`), and the shapes of tables (`rows`)."""
+    for operation in graph.get_operations():
+        read = list(operation.inputs)
+        if operation.type in _LOOKUPS:
+            _look_up(operation, origins, rows, limits)
+            continue
+        if operation.type in _CALLS:
+            _enter(operation, graph, origins, rows, limits)
+            continue
+        if operation.type in _TABLES and read and read[0].ref() in rows:
+            rows[operation.outputs[0].ref()] = rows[read[0].ref()]
+        if operation.type in _MOVES:
+            held = frozenset().union(*(origins.get(tensor.ref(), frozenset()) for tensor in read))
+            if held:
+                origins[operation.outputs[0].ref()] = held
+
+
+def _look_up(
+    operation: Any,
+    origins: Mapping[Any, frozenset[int]],
+    rows: Mapping[Any, tuple[int | None, ...]],
+    limits: dict[int, int],
+) -> None:
+    table, indices = operation.inputs[:2]
+    axis = 0
+    if operation.type == "GatherV2":
+        constant = tf.get_static_value(operation.inputs[2])
+        if constant is None or operation.get_attr("batch_dims"):
+            return
+        axis = int(constant)
+    shape = rows.get(table.ref()) or _shape(table)
+    if not shape or table.ref() in origins or not -len(shape) <= axis < len(shape):
+        return
+    size = shape[axis]
+    if size is None:
+        return
+    for position in origins.get(indices.ref(), ()):
+        limits[position] = min(size, limits.get(position, size))
+
+
+def _shape(table: tf.Tensor) -> tuple[int | None, ...]:
+    """The static shape of a table; behind a handle that of its variable."""
+    if table.dtype != tf.resource:
+        return tuple(table.shape.as_list()) if table.shape.rank is not None else ()
+    data = getattr(table, "_handle_data", None)
+    pairs = data.shape_and_type if data is not None and data.is_set else ()
+    return tuple(tf.TensorShape(pairs[0].shape).as_list()) if pairs else ()
+
+
+def _enter(
+    operation: Any,
+    graph: Any,
+    origins: Mapping[Any, frozenset[int]],
+    rows: Mapping[Any, tuple[int | None, ...]],
+    limits: dict[int, int],
+) -> None:
+    inner = _body(graph, operation.get_attr("f").name)
+    pairs = list(zip(operation.inputs, inner.inputs, strict=True))
+    held = {argument.ref(): origins[tensor.ref()] for tensor, argument in pairs if tensor.ref() in origins}
+    tables = {
+        argument.ref(): shape
+        for tensor, argument in pairs
+        if (shape := rows.get(tensor.ref()) or _shape(tensor))
+    }
+    if held:
+        _follow(inner, held, tables, limits)
+
+
+def _body(graph: Any, name: str) -> Any:
+    """The graph of a function that a graph calls."""
+    function = graph._get_function(name)
+    inner = getattr(function, "graph", None)
+    return function_def_to_graph(function.cached_definition) if inner is None else inner
