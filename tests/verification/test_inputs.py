@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bridge.errors import InputError
 from bridge.formats.request import InputSpec
-from bridge.verification.inputs import Role, draws, plan, with_limit
+from bridge.verification.fitting import vocabularies
+from bridge.verification.inputs import Draw, InputPlan, Role, draw, draws, plan, with_limit
 from bridge.verification.user_inputs import apply_specs, split, user_draws
 from bridge.worker.side import TensorSpec
 from bridge.worker.standalone import write_tensors
@@ -19,7 +23,7 @@ def spec(name: str, dtype: str, *shape: int | str | None) -> TensorSpec:
 
 
 @pytest.mark.parametrize(
-    ("given", "role"),
+    ("given_spec", "role"),
     [
         (spec("image", "float32", None, 3, 32, 32), Role.IMAGE),
         (spec("pixels", "uint8", None, 32, 32, 3), Role.IMAGE),
@@ -29,10 +33,13 @@ def spec(name: str, dtype: str, *shape: int | str | None) -> TensorSpec:
         (spec("keep", "bool", None, None), Role.MASK),
         (spec("position_ids", "int32", None, 16), Role.POSITIONS),
         (spec("lengths", "int64", None), Role.LENGTHS),
+        (spec("seq_len", "int64", None), Role.LENGTHS),
+        (spec("silent", "int64", None), Role.TOKENS),
+        (spec("token_type_ids", "int64", None, None), Role.TOKEN_TYPES),
     ],
 )
-def test_roles(given: TensorSpec, role: Role) -> None:
-    assert plan([given])[0].role is role
+def test_roles(given_spec: TensorSpec, role: Role) -> None:
+    assert plan([given_spec])[0].role is role
 
 
 def test_draws_suit_dtype_and_vary() -> None:
@@ -173,3 +180,151 @@ def test_inputs_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         split(tmp_path / "code.npz")
     with pytest.raises(InputError, match="not an array"):
         split({"a": object()})
+
+
+def only(made: list[Draw], rule: str) -> Draw:
+    (found,) = [each for each in made if each.rule == rule]
+    return found
+
+
+def test_boundaries_add_three_rules() -> None:
+    made = draws(plan([spec("x", "float32", None, 64)]), seed=0, boundaries=True)
+    assert [each.rule for each in made[-3:]] == ["boundary", "special", "huge"]
+    assert len({each.name for each in made}) == len(made)
+    mixed, extreme, tied = only(made, "boundary").arrays["x"]
+    assert {0.0, 0.5, -3.0, 6.0} & set(mixed.tolist())
+    assert np.abs(mixed).max() <= 6
+    assert np.abs(extreme).max() >= 1e3
+    assert len(np.unique(tied)) <= 4
+    assert np.abs(only(made, "huge").arrays["x"]).max() > 500
+    fixed = draws(plan([spec("x", "float32", 2, 300)]), seed=0, boundaries=True)
+    boundary = [each for each in fixed if each.rule == "boundary"]
+    assert [float(np.abs(each.arrays["x"]).max()) for each in boundary] == [6.0, 1e4]
+
+
+def test_special_values_leave_a_sample_clean() -> None:
+    plans = plan(
+        [spec("x", "float32", None, 4, 5), spec("keep", "float32", None, 1), spec("n", "int64", None)]
+    )
+    special = only(draws(plans, seed=0, boundaries=True), "special")
+    x = special.arrays["x"]
+    assert special.batch == 3
+    assert special.clean == (2,)
+    assert np.isnan(x[0]).sum() == 1
+    assert np.isinf(x[1]).sum() == 2
+    assert np.isfinite(x[2]).all()
+    assert np.isfinite(x[:2]).sum() == 37
+    fixed = only(draws(plan([spec("x", "float32", 4, 5)]), seed=0, boundaries=True), "special")
+    assert (~np.isfinite(fixed.arrays["x"])).sum() == 3
+    assert np.isfinite(fixed.arrays["x"][-1]).all()
+    scalar = only(draws(plan([spec("x", "float32")]), seed=0, boundaries=True), "special")
+    assert np.isnan(scalar.arrays["x"])
+
+
+def test_integers_alone_have_no_special_values() -> None:
+    made = draws(plan([spec("ids", "int64", None, 4)]), seed=0, boundaries=True)
+    assert {each.rule for each in made} == {"typical", "boundary"}
+
+
+def test_heavy_samples_have_few_boundary_values() -> None:
+    made = draws(plan([spec("image", "float32", None, 224, 224, 3)]), seed=0, boundaries=True)
+    assert [(each.rule, each.batch) for each in made[-2:]] == [("boundary", 2), ("special", 2)]
+
+
+def test_ids_reach_both_ends_of_the_vocabulary_that_the_graph_shows() -> None:
+    plans = plan([TensorSpec("ids", "int32", (None, None), limit=77)])
+    assert plans[0].bounded
+    for each in draws(plans, seed=4, boundaries=True):
+        ids = each.arrays["ids"]
+        assert ids.min() == 0
+        assert ids.max() == 76
+    assert vocabularies(plans, lambda plans, name: pytest.fail("no trial is needed")) == (plans, [])
+
+
+def test_unbounded_integers_are_tried() -> None:
+    plans = plan([spec("count", "int32", None, 8), spec("label_id", "int64", None, 8)])
+
+    def runs(trial: Sequence[InputPlan], name: str) -> bool:
+        made = draw(trial, seed=0, index=0, rule="typical", batch=3).arrays
+        return bool(made["label_id"].max() < 100 and made["label_id"].min() >= 0)
+
+    fitted, notes = vocabularies(plans, runs)
+    assert [each.limit for each in fitted] == [20_000, 100]
+    assert [each.signed for each in fitted] == [True, False]
+    assert not any("label_id" in note and "negative" in note for note in notes)
+    assert "negative" in notes[0]
+    boundary = only(draws(fitted, seed=0, boundaries=True), "boundary")
+    assert boundary.arrays["count"].min() < 0
+    assert np.abs(boundary.arrays["count"]).max() <= 2**15
+
+
+def test_lengths_fit_the_sequences_beside_them() -> None:
+    plans = plan([spec("x", "float32", None, 7, 3), spec("lengths", "int64", None)])
+    for each in draws(plans, seed=0, boundaries=True):
+        lengths = each.arrays["lengths"]
+        assert lengths.max() == 7
+        assert lengths.min() >= 1
+        assert list(lengths) == sorted(lengths, reverse=True)
+
+
+def test_positions_stay_below_their_limit_and_token_types_come_in_segments() -> None:
+    plans = plan(
+        [
+            TensorSpec("position_ids", "int64", (None, None), limit=10),
+            TensorSpec("token_type_ids", "int64", (None, 12), limit=3),
+        ]
+    )
+    for each in draws(plans, seed=0, boundaries=True):
+        assert each.arrays["position_ids"].max() == 9
+        types = each.arrays["token_type_ids"]
+        assert types.min() == 0
+        assert types.max() <= 2
+        assert (np.diff(types, axis=-1) >= 0).all()
+
+
+def test_no_row_of_a_mask_is_hidden_whatever_ones_mean() -> None:
+    for each in draws(plan([spec("mask", "bool", None, 6)]), seed=0):
+        mask = each.arrays["mask"]
+        assert mask[:, 0].all()
+        assert not mask[:, -1].any()
+
+
+def test_free_images_are_not_square_in_every_draw() -> None:
+    made = draws(plan([spec("image", "float32", None, 3, None, None)]), seed=0)
+    assert {each.arrays["image"].shape[2:] for each in made} == {(64, 64), (64, 96)}
+
+
+def test_floating_inputs_take_the_precision_that_is_asked_for() -> None:
+    plans = plan([spec("x", "float32", None, 4), spec("ids", "int64", None, 4)], precision="float16")
+    for each in draws(plans, seed=0, boundaries=True):
+        assert each.arrays["x"].dtype == np.float16
+        assert each.arrays["ids"].dtype == np.int64
+        if each.rule != "special":
+            assert np.isfinite(each.arrays["x"]).all()
+
+
+_specs = st.builds(
+    TensorSpec,
+    st.sampled_from(["x", "attention_mask", "ids", "position_ids", "lengths", "segment_ids", "image"]),
+    st.sampled_from(
+        ["float32", "float16", "bfloat16", "float64", "complex64", "int8", "uint8", "int32", "int64", "bool"]
+    ),
+    st.lists(st.one_of(st.integers(0, 3), st.none(), st.just("n")), max_size=4).map(tuple),
+    st.one_of(st.none(), st.integers(1, 9)),
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(_specs, max_size=3, unique_by=lambda each: each.name), st.integers(0, 2**32))
+def test_any_inputs_can_be_drawn(specs: list[TensorSpec], seed: int) -> None:
+    plans = plan(specs)
+    for each in draws(plans, seed=seed, boundaries=True, batches=[3, 1]):
+        for spec in specs:
+            array = each.arrays[spec.name]
+            assert array.dtype.name == spec.dtype
+            assert spec.shape is not None
+            assert len(array.shape) == len(spec.shape)
+            for size, wanted in zip(array.shape, spec.shape, strict=True):
+                assert not isinstance(wanted, int) or size == wanted
+            if array.dtype.kind in "iu" and spec.limit is not None and plans[0].role is Role.TOKENS:
+                assert array.size == 0 or array.min() >= 0

@@ -162,10 +162,10 @@ def draws(
 
     A typical set of each batch size where axis 0 is dynamic (`batches`; by default DEFAULT_BATCHES, or
     smaller ones for huge samples), three where it is not; other lengths and sides in the second where
-    another axis is dynamic. `sizes` are the user's, each of which is used for typical sets; the first also for
-    the others. These are, if `scales`, sets of other scales for floating-point inputs, and if `boundaries`,
-    those of the rules `boundary` and `special`, and `huge` for small samples. Where a sample is large, those sets hold one or two samples,
-    and a set that is large altogether has no reference unless there are only such sets.
+    another axis is dynamic. `sizes` are the user's: all are used for typical sets, the first for the others.
+    These are, if `scales`, sets of other scales for floating-point inputs, and if `boundaries`, those of
+    the rules `boundary` and `special`, and `huge` for small samples. Where a sample is large, they hold one
+    or two samples, and a set that is large altogether has no reference unless there are only such sets.
     """
     first: Shapes = sizes[0] if sizes else {}
     dynamic = any(each.dynamic_batch for each in plans)
@@ -313,7 +313,9 @@ class _Job:
 
 def _values(job: _Job) -> Array:
     if dtype_named(job.plan.dtype).kind == "c":
-        return _real_values(job) + 1j * _real_values(job)
+        values = np.empty(job.shape, np.complex128)
+        values.real, values.imag = _real_values(job), _real_values(job)
+        return values
     return _real_values(job)
 
 
@@ -410,7 +412,9 @@ def _integers(job: _Job) -> Array:
 
 def _positions(job: _Job) -> Array:
     """0, 1, 2, ... along the last axis, starting over at the limit."""
-    count = np.arange(job.shape[-1] if job.shape else 1)
+    if not job.shape:
+        return np.zeros((), np.int64)
+    count = np.arange(job.shape[-1])
     return np.broadcast_to(count % job.plan.limit if job.plan.bounded else count, job.shape)
 
 
