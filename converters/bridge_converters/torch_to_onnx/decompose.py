@@ -53,7 +53,8 @@ def into_single_roundings(program: ExportedProgram) -> ExportedProgram:
         _aten._native_batch_norm_legit_no_training.default: _normalize,
     }
     with quiet():
-        return program.run_decompositions(table)
+        decomposed: ExportedProgram = program.run_decompositions(table)
+    return decomposed
 
 
 def _normalize(

@@ -44,18 +44,19 @@ def flatten(outputs: Any) -> list[Array]:
 
     Raises TypeError for anything else but None, which is left out.
     """
-    return [to_array(tensor) for tensor in _leaves(outputs)]
+    return [to_array(tensor) for tensor in tensors_in(outputs)]
 
 
-def _leaves(outputs: Any) -> Iterator[torch.Tensor]:
+def tensors_in(outputs: Any) -> Iterator[torch.Tensor]:
+    """The tensors of a module's result as `flatten` orders them."""
     if isinstance(outputs, torch.Tensor):
         yield outputs
     elif isinstance(outputs, Mapping):
         for each in outputs.values():
-            yield from _leaves(each)
+            yield from tensors_in(each)
     elif isinstance(outputs, list | tuple):
         for each in outputs:
-            yield from _leaves(each)
+            yield from tensors_in(each)
     elif isinstance(outputs, int | float | bool):
         yield torch.tensor(outputs)
     elif outputs is not None:
