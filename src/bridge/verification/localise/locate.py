@@ -1,0 +1,303 @@
+"""Localise a fault: ask both workers for the values inside their models, and find the first wrong one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bridge.errors import BridgeError, InputError
+from bridge.formats.request import ReadRequest
+from bridge.hub.anchors import Anchor, Anchors
+from bridge.verification.localise.alike import Index, relative_error
+from bridge.verification.localise.backwards import first_wrong_gradient
+from bridge.verification.localise.blame import blame
+from bridge.verification.localise.divergence import Divergence, first_divergence
+from bridge.verification.localise.pairing import Pairing, Status, pair_by_anchor, pair_by_value
+from bridge.verification.localise.result import Localisation, Place
+from bridge.verification.localise.trace import Trace, Value
+from bridge.worker.failures import TaskFailure
+from bridge.worker.side import Side
+from bridge.worker.standalone import read_tensors
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_EPS = float(np.finfo(np.float32).eps)
+_LEAST = 4 * _EPS
+"""Two right models differ by so much in float64, since one rounds its constants to float32."""
+
+_MOST = 64 * _EPS
+_SAME = 1e-10
+"""How far apart two runs of one function in float64 may be."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """The inputs to localise with, and what is known about the pair.
+
+    `inputs` and `target_inputs` are files of tensors by each side's names of the inputs; small ones will do,
+    and be fast. `order[i]` is the position in the target of the source's output i. `converted` is the
+    target's directory if bridge wrote it, `request` what would read the source again.
+    """
+
+    inputs: Path
+    target_inputs: Path
+    order: Sequence[int]
+    converted: Path | None = None
+    request: ReadRequest | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that one localisation looked at; a reproduction is made of it."""
+
+    source: Trace
+    target: Trace
+    outputs: tuple[Array, ...]
+    target_outputs: tuple[Array, ...]
+    pairings: tuple[Pairing, ...]
+    anchors: Mapping[str, Anchor]
+    divergence: Divergence | None
+
+
+def locate_fault(
+    source: Side, target: Side, case: Case, *, timeout: float | None = None
+) -> tuple[Localisation, Evidence] | str:
+    """Find the first node of the target whose value in float64 is not the source's.
+
+    Both sides have loaded their models. `timeout` is in seconds, for reading the source again. Returns a
+    sentence where the fault cannot be localised. Raises EnvironmentFailure where a worker dies.
+    """
+    try:
+        evidence = _look(source, target, case)
+    except _Unable as error:
+        return str(error)
+    errors = _output_errors(evidence, case.order)
+    worst = max(errors, default=0.0)
+    if worst <= _LEAST:
+        return (
+            "in float64 both compute the same outputs for these inputs, so the difference is one of "
+            "arithmetic in lower precision, and no node computes another function"
+        )
+    tolerance = min(max(worst / 100, _LEAST), _MOST)
+    evidence = _compare(evidence, case, errors, tolerance)
+    found = _conclude(evidence, case, errors, tolerance)
+    if isinstance(found, str):
+        return found
+    if evidence.anchors and evidence.divergence is not None and case.request is not None:
+        found = _blamed(found, evidence, case, case.request, timeout)
+    return found, evidence
+
+
+def locate_gradient_fault(
+    source: Side, target: Side, case: Case, cotangents: Path, target_cotangents: Path
+) -> tuple[Localisation, Evidence] | str:
+    """Find the value nearest to the outputs whose gradient is not the source's, where the values are equal.
+
+    The files hold the cotangents by each side's positions of the outputs.
+    """
+    try:
+        evidence = _look(source, target, case, cotangents, target_cotangents)
+    except _Unable as error:
+        return str(error)
+    if not all(
+        any(each.gradient is not None for each in t.values) for t in (evidence.source, evidence.target)
+    ):
+        return "one of the two shows no gradients of the values inside it"
+    index = Index([value.array for value in evidence.source.values])
+    pairings = _pairings(evidence, index, _MOST)
+    evidence = replace(evidence, pairings=tuple(pairings))
+    wrong = first_wrong_gradient(
+        evidence.source, evidence.target, pairings, _permutations(evidence.anchors), index, _MOST
+    )
+    if wrong is None:
+        return "the gradients of all values that both models have are equal; only those of weights differ"
+    node = wrong.target if wrong.reader is None else wrong.reader
+    partner = pairings[node].partner
+    counterpart = wrong.source if partner is None else partner
+    localisation = Localisation(
+        source=_place(evidence.source.values[counterpart]),
+        target=_place(evidence.target.values[node]),
+        error=wrong.error,
+        how="gradients",
+        last_equal=((evidence.source.values[wrong.source].name, evidence.target.values[wrong.target].name),),
+        notes=("the value named last is equal on both sides, its gradient is not",),
+    )
+    return localisation, evidence
+
+
+class _Unable(Exception):
+    """Why a fault cannot be localised, in a sentence."""
+
+
+def _look(
+    source: Side,
+    target: Side,
+    case: Case,
+    cotangents: Path | None = None,
+    target_cotangents: Path | None = None,
+) -> Evidence:
+    requests = []
+    for side, inputs, given in (
+        (source, case.inputs, cotangents),
+        (target, case.target_inputs, target_cotangents),
+    ):
+        values = side.scratch / "localise.values.safetensors"
+        extra = {} if given is None else {"cotangents": str(given)}
+        inside = side.submit("intermediates", inputs=str(inputs), values=str(values), **extra)
+        requests.append((side, inputs, inside, values, side.submit_run(inputs, "localise", fp64=True)))
+    traces, outputs = [], []
+    for side, inputs, inside, values, run in requests:
+        try:
+            records = side.result(inside)["records"]
+            results = side.outputs(run, "localise", fp64=True).outputs
+        except TaskFailure as error:
+            raise _Unable(
+                f"the {side.label} cannot show the values inside its model: {error.text}"
+            ) from error
+        except InputError as error:
+            raise _Unable(
+                f"the {side.label} cannot show the values inside its model: {error.message}"
+            ) from error
+        traces.append(Trace.read(records, values, read_tensors(str(inputs))))
+        outputs.append(tuple(results))
+    anchors = {}
+    if case.converted is not None:
+        loaded = Anchors.load(case.converted / "anchors.json")
+        anchors = {each.hub: each for each in loaded.anchors}
+    return Evidence(traces[0], traces[1], outputs[0], outputs[1], (), anchors, None)
+
+
+def _output_errors(evidence: Evidence, order: Sequence[int]) -> list[float]:
+    return [
+        relative_error(output, evidence.target_outputs[order[position]])
+        for position, output in enumerate(evidence.outputs)
+    ]
+
+
+def _permutations(anchors: Mapping[str, Anchor]) -> dict[str, tuple[int, ...]]:
+    return {
+        name: anchor.source_permutation
+        for name, anchor in anchors.items()
+        if anchor.source_permutation is not None
+    }
+
+
+def _pairings(evidence: Evidence, index: Index, tolerance: float) -> list[Pairing]:
+    if any(value.source is not None for value in evidence.target.values):
+        permutations = _permutations(evidence.anchors)
+        return pair_by_anchor(evidence.source, evidence.target, permutations, tolerance)
+    return pair_by_value(evidence.source, evidence.target, index, tolerance)
+
+
+def _compare(evidence: Evidence, case: Case, errors: Sequence[float], tolerance: float) -> Evidence:
+    index = Index([value.array for value in evidence.source.values])
+    pairings = _pairings(evidence, index, tolerance)
+    target_index = Index([value.array for value in evidence.target.values])
+    wrong = [
+        (
+            _last(index, evidence.outputs[position]),
+            _last(target_index, evidence.target_outputs[case.order[position]]),
+        )
+        for position, error in enumerate(errors)
+        if error > tolerance
+    ]
+    divergence = first_divergence(evidence.source, evidence.target, pairings, wrong)
+    return replace(evidence, pairings=tuple(pairings), divergence=divergence)
+
+
+def _last(index: Index, output: Array) -> int | None:
+    """The value that is an output: the last of those that equal it."""
+    return max((position for position, _ in index.find_all(output, _SAME)), default=None)
+
+
+def _conclude(
+    evidence: Evidence, case: Case, errors: Sequence[float], tolerance: float
+) -> Localisation | str:
+    how = "anchors" if evidence.anchors else "values"
+    divergence = evidence.divergence
+    source, target = evidence.source.values, evidence.target.values
+    if divergence is None:
+        return _outputs_only(evidence, case, errors, tolerance)
+    pairing = evidence.pairings[divergence.target]
+    notes = []
+    if divergence.scrambled:
+        notes.append("it holds the elements of the source's value in another order")
+    return Localisation(
+        source=None if divergence.source is None else _place(source[divergence.source]),
+        target=_place(target[divergence.target]),
+        error=pairing.error if pairing.status is Status.DIFFERENT else _block_error(evidence, divergence),
+        how="anchors" if how == "anchors" else "values",
+        source_block=tuple(_place(source[each]) for each in divergence.source_block),
+        target_block=tuple(_place(target[each]) for each in divergence.target_block),
+        last_equal=tuple(
+            (source[first].name, target[second].name) for first, second in divergence.last_equal
+        ),
+        notes=tuple(notes),
+    )
+
+
+def _block_error(evidence: Evidence, divergence: Divergence) -> float | None:
+    """The distance of the two first wrong values, where they have one shape and may be one tensor."""
+    if divergence.source is None:
+        return None
+    ours = evidence.source.values[divergence.source].array
+    theirs = evidence.target.values[divergence.target].array
+    return relative_error(ours, theirs) if ours.shape == theirs.shape else None
+
+
+def _outputs_only(
+    evidence: Evidence, case: Case, errors: Sequence[float], tolerance: float
+) -> Localisation | str:
+    """Every value inside is equal: the outputs are other values, or not those of the inspected model."""
+    position = next(position for position, error in enumerate(errors) if error > tolerance)
+    output = evidence.target_outputs[case.order[position]]
+    index = Index([value.array for value in evidence.target.values])
+    end = _last(index, output)
+    if end is None and evidence.anchors:
+        name = list(evidence.anchors)[-1]
+        return Localisation(
+            source=None,
+            target=Place(f"output {case.order[position]}", "output", None, None),
+            error=errors[position],
+            how="anchors",
+            blame="artifact",
+            notes=(f"all values of model.py up to {name} are equal to the source's",),
+        )
+    if end is None:
+        return "all values that the target shows are equal to values of the source, but its outputs are not"
+    partner = evidence.pairings[end].partner
+    origin = "" if partner is None else f", the source's {_place(evidence.source.values[partner])},"
+    note = f"the target gives this value{origin} as output {case.order[position]}, and not output {position}"
+    return Localisation(
+        source=None if partner is None else _place(evidence.source.values[partner]),
+        target=_place(evidence.target.values[end]),
+        error=errors[position],
+        how="anchors" if evidence.anchors else "values",
+        notes=(note,),
+    )
+
+
+def _blamed(
+    found: Localisation, evidence: Evidence, case: Case, request: ReadRequest, timeout: float | None
+) -> Localisation:
+    divergence = evidence.divergence
+    assert divergence is not None
+    pairing = evidence.pairings[divergence.target]
+    if pairing.partner is None:
+        return found
+    target = evidence.target.values[divergence.target]
+    source = evidence.source.values[pairing.partner]
+    permutation = _permutations(evidence.anchors).get(target.name)
+    try:
+        part, note = blame(request, case.inputs, target, source, permutation, timeout=timeout)
+    except BridgeError as error:
+        part, note = None, f"the source could not be read again to find the part at fault: {error.message}"
+    return replace(found, blame=part, notes=found.notes if note is None else (*found.notes, note))
+
+
+def _place(value: Value) -> Place:
+    return Place(value.name, value.operator, value.scope, value.location)
