@@ -15,6 +15,11 @@ from bridge.errors import InputError
 from bridge.formats.request import ReadRequest
 from bridge.worker.references import failed, resolve_reference
 
+_MODELS = (
+    "name a function of no arguments that returns an nn.Module, an ExportedProgram, a keras.Model, a "
+    "tf.Module, a tf.function or an onnx.ModelProto"
+)
+
 
 def load(request: Mapping[str, Any]) -> Any:
     """Call the factory that the `path` of a ReadRequest (as JSON) names and wrap what it returns.
@@ -23,14 +28,31 @@ def load(request: Mapping[str, Any]) -> Any:
     returns no model.
     """
     read = ReadRequest.from_json(request)
-    factory = resolve_reference(read.path)
-    if not callable(factory) or _is_model(factory):
+    factory = _resolved(read.path)
+    if _is_model(factory):
         return _side(factory, read)
+    if not callable(factory):
+        raise InputError(
+            f"{read.path} is neither a model nor a function that builds one", hint=_MODELS, where=read.path
+        )
     try:
         model = factory()
     except Exception as error:  # the factory is the user's and may raise anything
         raise failed(f"calling {read.path}()", error, read.path) from error
     return _side(model, read)
+
+
+def _resolved(reference: str) -> Any:
+    """What the reference means; once more where importing torchvision failed for lack of its compiled part."""
+    try:
+        return resolve_reference(reference)
+    except InputError as error:
+        if "torch" not in sys.modules or "torchvision::" not in error.message:
+            raise
+    from bridge_converters.torch_to_onnx.torchvision_compat import declare_missing_operators
+
+    declare_missing_operators()
+    return resolve_reference(reference)
 
 
 def _is_model(value: Any) -> bool:
@@ -79,17 +101,14 @@ def _side(model: Any, request: ReadRequest) -> Any:
         return _onnx_side(model)
     raise InputError(
         f"{request.path} returns {_kind(model)}, which is not a model",
-        hint="return an nn.Module, an ExportedProgram, a keras.Model, a tf.Module, a tf.function or an "
-        "onnx.ModelProto",
+        hint=_MODELS,
     )
 
 
 def _kind(value: Any) -> str:
-    if value is None:
-        return "None"
     if isinstance(value, type):
         return f"the class {value.__name__} instead of an object of it"
-    return f"a {type(value).__module__.partition('.')[0]} {type(value).__name__}"
+    return "None" if value is None else f"an object of {type(value).__qualname__}"
 
 
 def _program_side(program: Any) -> Any:
