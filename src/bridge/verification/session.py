@@ -1,0 +1,138 @@
+"""Two versions of a model, each loaded in a process of its own, verified as often as wanted."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import TracebackType
+
+from bridge.verification.checks import Checks
+from bridge.verification.parties import Party
+from bridge.verification.procedure import Loaded, Procedure, unchecked
+from bridge.verification.report import Report
+from bridge.worker.failures import WorkerFailure
+from bridge.worker.side import Description, Side
+
+
+@dataclass
+class _Worker:
+    """A started worker and what it answered to the request to load its model."""
+
+    side: Side
+    loading: int
+    description: Description | None = None
+
+    def described(self) -> Description:
+        """Wait for the model to be loaded."""
+        if self.description is None:
+            self.description = self.side.description(self.loading)
+        return self.description
+
+
+class Session:
+    """Two loaded workers; a context manager.
+
+    ```python
+    with Session(source, target) as session:
+        reports = [session.verify(Checks(seed=seed)) for seed in range(20)]
+    ```
+
+    `timeout` is in seconds for each verification, `threads` are those of each side. `target_name` is what
+    the report calls the target, where its path is a temporary one. `drop_in`: the target is to have the
+    source's very interface, names and layouts included. A worker that dies, hangs or answers nonsense is
+    replaced by a fresh one for the next verification.
+    """
+
+    def __init__(
+        self,
+        source: Party,
+        target: Party,
+        *,
+        threads: int | None = None,
+        timeout: float | None = 600,
+        target_name: str | None = None,
+        drop_in: bool = False,
+        on_progress: Callable[[str], None] | None = None,
+    ) -> None:
+        self._source = source
+        self._target = target if target_name is None else replace(target, path=target_name)
+        self._threads = threads or int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count() or 1
+        self._timeout = timeout
+        self._drop_in = drop_in
+        self._say = on_progress or (lambda text: None)
+        self._workers: dict[str, _Worker] = {}
+        self._count = 0
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End both workers."""
+        for role in list(self._workers):
+            self._end(role)
+
+    def replace_target(self, target: Party) -> None:
+        """Hold another target against the same loaded source."""
+        self._target = target
+        self._end("target")
+
+    def verify(self, checks: Checks | None = None) -> Report:
+        """One verification: docs/verdict.md defines its verdict.
+
+        Raises InputError where a version or the inputs cannot be used. A worker that dies, takes too long
+        or answers nonsense gives the verdict "could not be checked".
+        """
+        started = time.monotonic()
+        checks = checks or Checks()
+        self._count += 1
+        try:
+            return Procedure(self._load(), checks, f"v{self._count}", started, self._say).run()
+        except WorkerFailure as error:
+            return unchecked(
+                self._described("source"), self._described("target"), checks.seed, error, started
+            )
+        finally:
+            self._forget_ended()
+
+    def _load(self) -> Loaded:
+        """Both models, loaded side by side where they are not yet."""
+        for role, party in (("source", self._source), ("target", self._target)):
+            if role not in self._workers:
+                side = Side(label=f"{role} worker", threads=self._threads, timeout=self._timeout)
+                self._workers[role] = _Worker(side, side.submit_load(party.loader, dict(party.request)))
+            else:
+                self._workers[role].side.restart_clock(self._timeout)
+        if any(each.description is None for each in self._workers.values()):
+            self._say("loading both versions")
+        source, target = (self._workers[role] for role in ("source", "target"))
+        return Loaded(
+            self._source,
+            self._target,
+            source.side,
+            target.side,
+            source.described(),
+            target.described(),
+            drop_in=self._drop_in,
+        )
+
+    def _described(self, role: str) -> tuple[Party, Description | None]:
+        party = self._source if role == "source" else self._target
+        worker = self._workers.get(role)
+        return party, None if worker is None else worker.description
+
+    def _forget_ended(self) -> None:
+        for role, worker in list(self._workers.items()):
+            if not worker.side.alive or worker.description is None:
+                self._end(role)
+
+    def _end(self, role: str) -> None:
+        worker = self._workers.pop(role, None)
+        if worker is not None:
+            worker.side.close()
