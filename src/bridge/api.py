@@ -166,7 +166,16 @@ def verify(
     inputs: UserInputs | Any = None,
     seed: int = 0,
     batches: Sequence[int] | None = None,
+    shapes: Sequence[str] = (),
+    map_inputs: str = "",
+    map_outputs: str = "",
+    gradients: bool = False,
+    training: int = 0,
+    dtype: Literal["float16", "bfloat16"] | None = None,
+    localise: bool = True,
+    repro: str | Path | None = None,
     timeout: float | None = 600,
+    threads: int | None = None,
     trust: bool = False,
     model: str | None = None,
     custom_objects: str | None = None,
@@ -174,24 +183,45 @@ def verify(
 ) -> Report:
     """Run two versions of a model side by side and say whether they are equivalent.
 
-    `source` and `target` are paths of any format that bridge reads, directories that bridge wrote, a
-    `Result`, or live objects as `convert` takes them (which are exported once; the report says so). The
-    other parameters are those of `bridge.verification.verify`, which holds the rules of the verdict.
+    `source` and `target` are paths of any format that bridge reads, directories that bridge wrote, Python
+    factories `pkg.mod:build`, a `Result`, or live objects as `convert` takes them (which are exported
+    once; the report says so). Any two will do: bridge need not have made one from the other.
+
+    `inputs` are arrays (a tuple in order, a dict by name), the path of an `.npz`, a generator
+    `pkg.mod:function`, or specifications such as `"1x3x224x224"`; without arrays, inputs are drawn from
+    the `seed`. `batches` are the sizes of a dynamic axis 0, `shapes` those of other dynamic axes
+    (`"x=2x3x64x64"`). `map_inputs` and `map_outputs` (`"tokens=input_ids, image=x:0231"`) say which belong
+    together where names and shapes do not. `gradients` compares those of inputs and parameters in
+    float64, `training` is the number of training steps to compare. `dtype` is what both compute in
+    instead of their own. Where the versions differ, `localise` names the first wrong node, and `repro` is
+    a directory for a minimal reproduction. `timeout` is in seconds for everything, `threads` are those of
+    each side. docs/verdict.md holds the rules of the verdict.
+
+    Raises InputError where a version or the inputs cannot be used. A worker that dies or hangs gives a
+    report with the verdict "could not be checked".
     """
     from bridge.verification.api import verify as verify_files
+    from bridge.verification.checks import Checks
 
     with tempfile.TemporaryDirectory(prefix="bridge-") as scratch:
-        sides = []
-        for name, side in (("source", source), ("target", target)):
-            directory = Path(scratch) / name
-            directory.mkdir()
-            sides.append(_side(side, inputs, directory))
         return verify_files(
-            *sides,
-            inputs=inputs,
-            seed=seed,
-            batches=batches,
+            _side(source, inputs, Path(scratch, "source")),
+            _side(target, inputs, Path(scratch, "target")),
+            Checks(
+                inputs=inputs,
+                seed=seed,
+                batches=batches,
+                shapes=shapes,
+                map_inputs=map_inputs,
+                map_outputs=map_outputs,
+                gradients=gradients,
+                training=training,
+                localise=localise,
+                repro=None if repro is None else Path(repro),
+            ),
             timeout=timeout,
+            threads=threads,
+            dtype=dtype,
             trust=trust,
             model=model,
             custom_objects=custom_objects,
@@ -207,6 +237,7 @@ def _side(version: Any, inputs: Any, directory: Path) -> str | Path | ReadReques
         return version.runnable
     if isinstance(version, str | Path | ReadRequest | Party):
         return version
+    directory.mkdir()
     file = write_live(version, inputs, directory, static_batch=False)
     return ReadRequest(str(file.path), file.format, trust=True)
 
@@ -302,20 +333,21 @@ class _Made:
 
     def verify(self, directory: Path, inputs: Any, seed: int) -> None:
         from bridge.verification.api import verify
+        from bridge.verification.checks import Checks
 
         started = time.perf_counter()
-        if self._io_layout == "native":
-            self._notes = (*self._notes, "not checked: the two versions take different layouts")
-            return
         target = directory / "model.onnx" if self._target == "onnx" else directory
         self._report = verify(
             self._request,
             target,
-            inputs=inputs if isinstance(inputs, str | Path) or _are_arrays(inputs) else None,
-            draw=True,
-            seed=seed,
+            Checks(
+                inputs=inputs if isinstance(inputs, str | Path) or _are_arrays(inputs) else None,
+                draw=True,
+                seed=seed,
+            ),
             on_progress=self._say,
             target_name=None if self._wanted is None else str(self._wanted.path),
+            drop_in=self._io_layout == "source",
         )
         self._timings["verify"] = time.perf_counter() - started
 

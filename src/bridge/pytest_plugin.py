@@ -11,8 +11,8 @@ import pytest
 @pytest.fixture
 def assert_equivalent(record_property: Callable[[str, object], None]) -> Callable[..., Any]:
     """`bridge.testing.assert_equivalent`, its verdict and largest errors recorded for pytest's JUnit file."""
+    from bridge.api import verify
     from bridge.testing import assert_passed
-    from bridge.verification import verify
 
     def check(source: Any, target: Any, **options: Any) -> Any:
         report = verify(source, target, **options)

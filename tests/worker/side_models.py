@@ -42,6 +42,8 @@ class Affine:
             os.kill(os.getpid(), 9)
         elif fault == "garbage":
             os.write(int(sys.argv[1]), b"garbage\n")
+        elif fault == "random":
+            return [feeds["x"] * np.random.default_rng().random(), np.zeros(len(feeds["x"]), np.int64)]
         elif fault == "raise":
             raise ValueError("no such shape\nmore")
         elif fault == "memory":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -45,7 +44,7 @@ def command(
     to: Target,
     output: str | None,
     specs: tuple[str, ...],
-    examples: Path | None,
+    examples: str | None,
     model: str | None,
     custom_objects: str | None,
     trust: bool,

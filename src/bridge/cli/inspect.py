@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -27,7 +26,7 @@ def command(
     source: str,
     to: Target | None,
     specs: tuple[str, ...],
-    examples: Path | None,
+    examples: str | None,
     model: str | None,
     custom_objects: str | None,
     trust: bool,

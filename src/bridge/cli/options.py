@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -26,9 +25,8 @@ def source_options(function: Function) -> Function:
             click.option(
                 "--inputs",
                 "examples",
-                metavar="FILE",
-                type=click.Path(path_type=Path),
-                help="Example inputs, .npz or .safetensors, to run the model on.",
+                metavar="FILE|PKG.MOD:GENERATOR",
+                help="Inputs to run the model on: .npz or .safetensors, or a Python generator of them.",
             ),
             click.option(
                 "--model",
@@ -65,7 +63,7 @@ def output_options(function: Function) -> Function:
     return function
 
 
-def chosen_inputs(specs: tuple[str, ...], examples: Path | None) -> Path | list[str] | None:
+def chosen_inputs(specs: tuple[str, ...], examples: str | None) -> str | list[str] | None:
     """What the API takes as `inputs`. Both options at once are a mistake."""
     if specs and examples is not None:
         raise click.UsageError("--input and --inputs exclude each other: a file already has shapes")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import ml_dtypes
 import numpy as np
@@ -45,6 +45,7 @@ UNSTABLE = 1e-4
 _UNSTABLE_NARROW_EPSILONS = 16.0
 _NEAR_ZERO = 1e-3
 _FLOAT32_EPSILON = float(np.finfo(np.float32).eps)
+_EXTREME: frozenset[Rule] = frozenset({"boundary", "huge"})
 _REFERENCE_DTYPES = ("float64", "complex128")
 """Here the target in float64 is the target itself, and its rounding is judged like that of any other."""
 
@@ -298,8 +299,10 @@ def _off_reference(sample: Sample, output: Array) -> Size:
 
 
 def _variation(samples: Sequence[Sample]) -> Spread | None:
-    outputs = [(_held_against(each), each.source) for each in samples]
-    return spread(outputs, [each.batch for each in samples])
+    """The spread of an output over ordinary inputs: what extreme ones give says nothing of its usual size."""
+    ordinary = [each for each in samples if each.rule not in _EXTREME] or samples
+    outputs = [(_held_against(each), each.source) for each in ordinary]
+    return spread(outputs, [each.batch for each in ordinary])
 
 
 def _by_rule(measured: Iterable[_Measured]) -> dict[Rule, list[_Measured]]:
@@ -428,26 +431,25 @@ def _distances(found: Errors, measured: Errors, epsilon: float) -> Errors:
     )
 
 
-def doubtful(result: OutputResult) -> bool:
-    """Whether an output needs the closer look: its errors are not plainly those of rounding.
+def in_doubt(result: OutputResult) -> frozenset[Rule]:
+    """The kinds of inputs at which an output needs the closer look: its errors are not plainly rounding.
 
     They are where the target is as near to the reference as the source, give or take the factor, and so
     near that no fault of more than EPSILONS units can hide behind an inexact source. An integer output is
-    in doubt if any element differs.
+    in doubt altogether if any element differs.
     """
     if not is_inexact_name(result.dtype):
-        return result.worst is not None
-    narrow = min(float(ml_dtypes.finfo(result.dtype).eps), _FLOAT32_EPSILON)
-    return any(_is_doubtful(each, narrow) for each in result.errors)
+        return frozenset(get_args(Rule)) if result.worst is not None else frozenset()
+    epsilon = min(float(ml_dtypes.finfo(result.dtype).eps), _FLOAT32_EPSILON)
+    return frozenset(each.rule for each in result.errors if not _plainly_rounding(each, epsilon))
 
 
-def _is_doubtful(errors: Errors, epsilon: float) -> bool:
+def _plainly_rounding(errors: Errors, epsilon: float) -> bool:
+    if errors.source_l2 is None or errors.source_max is None or errors.held_against == "source":
+        return True
     pairs = ((errors.source_l2, errors.target_l2), (errors.source_max, errors.target_max))
-    if errors.held_against == "source" or errors.noise_l2 is not None:
-        return False
-    return any(
-        ours is not None
-        and theirs > min(SOURCE_FACTOR * ours + FUNCTION_EPSILONS * epsilon, EPSILONS * epsilon)
+    return all(
+        theirs <= min(SOURCE_FACTOR * ours + FUNCTION_EPSILONS * epsilon, EPSILONS * epsilon)
         for ours, theirs in pairs
     )
 

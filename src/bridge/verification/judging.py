@@ -1,35 +1,46 @@
-"""From the outputs and weights of both versions to the verdict, as docs/verdict.md defines it."""
+"""From what was found about both versions to the verdict, as docs/verdict.md defines it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
 from bridge.verification.compare import OutputResult, Sample, Verdict, compare_output, is_inexact
 from bridge.verification.inputs import Draw
 from bridge.verification.measure import Array
-from bridge.verification.pairing import output_order
+from bridge.verification.pairing import Correspondence
 from bridge.verification.weights import WeightsResult
-from bridge.worker.side import Description, Run
+from bridge.worker.side import Run
 
 
 @dataclass
 class Ran:
-    """What one draw gave: the runs of both sides, or why the target failed, and the float64 outputs."""
+    """What one draw gave: the runs of both sides, or why the target failed, and the source in float64.
+
+    A closer look adds `function`, the target in float64, and `noisy`, the source with noise.
+    """
 
     draw: Draw
     source: Run
     target: Run | str
     reference: list[Array] | None = None
+    function: list[Array] | None = None
+    noisy: list[list[Array]] = field(default_factory=list)
 
 
-def signature_mismatch(source: Description, target: Description) -> str | None:
-    """How the numbers of inputs and outputs differ; None where they do not or are not known."""
-    if len(source.inputs) != len(target.inputs):
-        return f"the source has {len(source.inputs)} inputs, the target {len(target.inputs)}"
-    if source.outputs is not None and target.outputs is not None:
-        return _count_mismatch(len(source.outputs), len(target.outputs))
-    return None
+@dataclass
+class Findings:
+    """Everything that a verdict follows from.
+
+    `failures` are ways in which the target gives no outputs to compare, `unchecked` what should have been
+    checked and could not be. `weights` is None where they were not compared; `weights_note` says why.
+    """
+
+    outputs: tuple[OutputResult, ...] = ()
+    weights: WeightsResult | None = None
+    weights_note: str = ""
+    failures: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
 
 
 def no_reference(outputs: Sequence[Array], reference: Sequence[Array]) -> str | None:
@@ -43,56 +54,70 @@ def no_reference(outputs: Sequence[Array], reference: Sequence[Array]) -> str | 
 
 
 def judge_outputs(
-    source: Description, target: Description, ran: Sequence[Ran]
+    names: Sequence[str] | None,
+    correspondence: Correspondence,
+    ran: Sequence[Ran],
+    *,
+    excused: Collection[str] = (),
 ) -> tuple[list[OutputResult], list[str]]:
-    """Every output judged over all draws, and the ways in which the target failed to give any."""
+    """Every output judged over all draws, and the ways in which the target failed to give any.
+
+    `names` are those of the source's outputs. `excused` is as in `compare_output`.
+    """
     failures = [
         f"the target fails on the inputs {each.draw.name}, which the source runs: {each.target}"
         for each in ran
         if isinstance(each.target, str)
     ]
     both = [(each, each.target) for each in ran if isinstance(each.target, Run)]
-    if not both:
+    if not both or correspondence.outputs is None:
         return [], failures
     for each, run in both:
-        mismatch = _count_mismatch(len(each.source.outputs), len(run.outputs))
-        if mismatch is not None:
-            return [], [*failures, mismatch]
-    count = len(both[0][0].source.outputs)
-    names = source.outputs or target.outputs or [f"output{position}" for position in range(count)]
-    order = output_order(source.outputs, target.outputs, count)
+        if len(run.outputs) != len(both[0][1].outputs):
+            count = len(both[0][1].outputs)
+            return [], [
+                *failures,
+                f"{each.draw.name}: the target gives {len(run.outputs)} outputs, not {count}",
+            ]
+    samples: list[list[Sample]] = [[] for _ in correspondence.outputs]
+    for each, run in both:
+        for position, sample in enumerate(_samples(each, run, correspondence)):
+            samples[position].append(sample)
     results = []
-    for position, name in enumerate(names):
-        samples = [
-            Sample(
-                each.draw.name,
-                each.draw.rule,
-                each.draw.batch,
-                each.source.outputs[position],
-                run.outputs[order[position]],
-                None if each.reference is None else each.reference[position],
-            )
-            for each, run in both
-        ]
-        results.append(compare_output(name, samples))
+    for paired, group in zip(correspondence.outputs, samples, strict=True):
+        name = names[paired.source] if names else f"output{paired.source}"
+        results.append(compare_output(name, group, excused=excused))
     return results, failures
 
 
-def _count_mismatch(source: int, target: int) -> str | None:
-    return None if source == target else f"the source has {source} outputs, the target {target}"
+def _samples(ran: Ran, run: Run, correspondence: Correspondence) -> list[Sample]:
+    """One sample for each output that is compared, in the source's order and layout."""
+    source = correspondence.source_outputs(ran.source.outputs)
+    target = correspondence.arranged(run.outputs, ran.source.outputs)
+    reference = None if ran.reference is None else correspondence.source_outputs(ran.reference)
+    function = (
+        None if ran.function is None else correspondence.arranged(ran.function, ran.reference or source)
+    )
+    noisy = [correspondence.source_outputs(each) for each in ran.noisy]
+    return [
+        Sample(
+            ran.draw.name,
+            ran.draw.rule,
+            ran.draw.batch,
+            source[position],
+            target[position],
+            None if reference is None else reference[position],
+            None if function is None else function[position],
+            tuple(each[position] for each in noisy),
+        )
+        for position in range(len(source))
+    ]
 
 
-def conclude(
-    failures: Sequence[str],
-    outputs: Sequence[OutputResult],
-    weights: WeightsResult | None,
-    unread_weights: str | None = None,
-) -> tuple[Verdict, tuple[str, ...]]:
-    """The verdict over everything, and the reasons where it is not "equivalent".
-
-    `unread_weights` says why weights that should be compared could not be read.
-    """
-    different = list(failures)
+def conclude(findings: Findings) -> tuple[Verdict, tuple[str, ...]]:
+    """The verdict over everything, and the reasons where it is not "equivalent"."""
+    outputs, weights = findings.outputs, findings.weights
+    different = list(findings.failures)
     different += [
         f"output {each.name}: {reason}"
         for each in outputs
@@ -110,8 +135,7 @@ def conclude(
         if each.verdict == "could not be checked"
         for reason in each.reasons
     ]
-    if unread_weights is not None:
-        unchecked.append(unread_weights)
+    unchecked += findings.unchecked
     if not outputs:
         unchecked.append("there are no outputs to compare")
     elif not any(each.varies or each.varies is None for each in outputs):

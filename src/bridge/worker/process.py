@@ -166,6 +166,11 @@ class WorkerProcess:
         printed = [line.rstrip() for line in lines if line.strip()][-_TAIL_LINES:]
         return "\n  ".join(["its last output was:", *printed]) if printed else "it printed nothing"
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process is running."""
+        return self._process.poll() is None
+
     def kill(self) -> None:
         """End the worker and everything it started, at once; harmless when it has ended."""
         if self._process.returncode is None:
