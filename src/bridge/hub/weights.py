@@ -97,7 +97,7 @@ class WeightMap:
                 hint="give the checkpoint of the model that was converted, or convert again",
             )
         return {
-            each.target: np.ascontiguousarray(recipes.run(each.recipe, tensors))
+            each.target: np.asarray(recipes.run(each.recipe, tensors), order="C")
             for each in self.tensors
             if each.recipe is not None
         }
