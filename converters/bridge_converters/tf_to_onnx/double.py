@@ -124,26 +124,29 @@ def keras_form(
 ) -> Form:
     """The form of a Keras model: built again, traced again, and trainable; or else its inference graph.
 
-    `rebuild` makes the same architecture where the model cannot say how it is built.
+    `rebuild` makes the same architecture where the model cannot say how it is built. In a narrower dtype
+    than the model's the layers decide what they compute in float32 all the same.
     """
     from bridge_converters.tf_to_onnx.keras_source import plain_signature
 
-    try:
-        with default_dtype(dtype):
-            double = _rebuilt(model, request, rebuild, dtype)
-            return traced_keras_form(
-                double, _specs(request.inputs, dtype), static_batch=request.static_batch, dtype=dtype
-            )
-    except _FAILURES:
-        signature = plain_signature(model, request.inputs, static_batch=request.static_batch)
-        routine = function_routine(signature, {})
-        return Form(routine, lambda: keras_naming(model, signature), no_training=_UNTRAINED, dtype=dtype)
+    for make in _makers(model, request, rebuild, dtype):
+        try:
+            with default_dtype(dtype):
+                double = make()
+                _take_weights(double, model, request, dtype)
+                specs = _specs(request.inputs, dtype)
+                return traced_keras_form(double, specs, static_batch=request.static_batch, dtype=dtype)
+        except _FAILURES:
+            continue
+    signature = plain_signature(model, request.inputs, static_batch=request.static_batch)
+    routine = function_routine(signature, {})
+    return Form(routine, lambda: keras_naming(model, signature), no_training=_UNTRAINED, dtype=dtype)
 
 
 def traced_keras_form(
     model: Any, inputs: Sequence[InputSpec], *, static_batch: bool = False, dtype: str = "float64"
 ) -> Form:
-    """The form of a Keras model that is of the wanted dtype already."""
+    """The form of a Keras model that is of the wanted dtype already, `inputs` included."""
     from bridge_converters.tf_to_onnx.keras_source import plain_signature
 
     signature = plain_signature(model, inputs, static_batch=static_batch)
@@ -158,7 +161,7 @@ def traced_keras_form(
         function_routine(signature, resources),
         lambda: keras_naming(model, signature),
         training=training,
-        dtype=dtype,
+        dtype=dtype if dtype == "float64" else None,
     )
 
 
@@ -180,29 +183,33 @@ def keras_naming(model: Any, signature: Signature) -> Naming:
     return Naming(weights, keras_scopes((node.name for node in graph.node), reads=reads).scopes)
 
 
-def _rebuilt(model: Any, request: ReadRequest, rebuild: Callable[[], Any] | None, dtype: str) -> Any:
-    """The same Keras model in another precision, with the same weights.
-
-    Raises ValueError if a part stays narrower.
-    """
+def _makers(
+    model: Any, request: ReadRequest, rebuild: Callable[[], Any] | None, dtype: str
+) -> list[Callable[[], Any]]:
+    """Ways to build a Keras model again, under another default dtype."""
     import keras
 
     from bridge_converters.tf_to_onnx.keras_source import factory_model
 
-    if rebuild is not None:
-        double = rebuild()
-    elif request.format == "h5_weights":
-        double = factory_model(request)
-    else:
+    def deserialized() -> Any:
         config = _retyped(keras.saving.serialize_keras_object(model), dtype)
-        double = keras.saving.deserialize_keras_object(config, safe_mode=not request.trust)
+        return keras.saving.deserialize_keras_object(config, safe_mode=not request.trust)
+
+    if request.format == "h5_weights":
+        return [lambda: factory_model(request)]
+    return [deserialized] if rebuild is None else [deserialized, rebuild]
+
+
+def _take_weights(double: Any, model: Any, request: ReadRequest, dtype: str) -> None:
+    """Give a rebuilt model the weights. Raises ValueError if a part of it stays in its precision."""
+    from bridge_converters.tf_to_onnx.keras_source import example_inputs
+
     if not double.built:
-        double.build(model.input_shape)
+        double(example_inputs(model, request.inputs, static_batch=request.static_batch))
     double.set_weights(model.get_weights())
     narrow = [each.path for each in double.weights if each.dtype in _NARROWER[dtype]]
     if narrow or any(each.compute_dtype in _NARROWER[dtype] for each in double._flatten_layers()):
         raise ValueError(f"{len(narrow)} variables stay in their precision")
-    return double
 
 
 def _retyped(config: Any, dtype: str) -> Any:

@@ -116,6 +116,9 @@ class Program:
         self._effects = effects
         self._assigning: dict[str, bool] = {}
         self._bodies: dict[str, _Body] = {}
+        self.placeholders = {
+            node.name: node.attr["dtype"].type for node in graph.node if node.op.startswith("Placeholder")
+        }
         self.main = _Body(self, list(graph.node), (), [_graph_reference(name) for name in outputs], None)
 
     def function(self, name: str) -> _Body:
@@ -326,6 +329,12 @@ class Evaluator:
         tensor = tf.convert_to_tensor(value)
         wanted = self._types.get(tensor.dtype.as_datatype_enum)
         return tensor if wanted is None else tf.cast(tensor, wanted)
+
+    def fed(self, node: str, value: Any) -> tf.Tensor:
+        """A floating value as a placeholder of the program takes it in this precision."""
+        tensor = tf.convert_to_tensor(value)
+        dtype = self._program.placeholders[node]
+        return tf.cast(tensor, self._types.get(dtype, dtype)) if tensor.dtype.is_floating else tensor
 
     def run(
         self,

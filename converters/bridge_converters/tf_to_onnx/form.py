@@ -95,7 +95,7 @@ def function_routine(
 
 
 class Form:
-    """A model in one precision; see docs/worker-protocol.md for what its methods answer.
+    """A model in one precision, None for its own; see docs/worker-protocol.md for what its methods answer.
 
     `naming` is asked for when names are needed. `training` gives the routine for training, of the same
     Resources; without it `vjp` refuses to train, for the reason `no_training`.
@@ -108,7 +108,7 @@ class Form:
         *,
         training: Callable[[], Routine] | None = None,
         no_training: str = _NO_TRAINING,
-        dtype: str = "float64",
+        dtype: str | None = "float64",
     ) -> None:
         self.input_names = tuple(inference.inputs)
         self.output_names = inference.outputs
@@ -262,7 +262,9 @@ class Form:
                 tape.watch(tensor)
 
     def _inputs(self, inputs: Mapping[str, Array]) -> dict[str, tf.Tensor]:
-        return {name: self._evaluator.cast(inputs[name]) for name in self.input_names}
+        return {
+            name: self._evaluator.fed(node, inputs[name]) for name, node in self._inference.inputs.items()
+        }
 
     def _routine(self, training: bool) -> tuple[Routine, Evaluator]:
         if not training:

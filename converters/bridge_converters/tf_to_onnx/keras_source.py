@@ -199,6 +199,15 @@ def plain_signature(
     return Signature(function, tuple(names), _output_names(model, function), model)
 
 
+def example_inputs(
+    model: keras.Model, inputs: Sequence[InputSpec] = (), *, static_batch: bool = False
+) -> Any:
+    """Symbolic inputs of a model, in the structure of its first argument; calling it with them builds it."""
+    structure, _, specs = _signature(model, inputs, static_batch)
+    symbols = [keras.KerasTensor(each.shape.as_list(), each.dtype.name) for each in specs]
+    return keras.tree.pack_sequence_as(structure, symbols)
+
+
 def _output_names(model: keras.Model, function: tf.types.experimental.ConcreteFunction) -> tuple[str, ...]:
     """The keys of a model that returns a dictionary, else its output layers' names, else `output_0`, ..."""
     structure, count = function.structured_outputs, len(function.outputs)

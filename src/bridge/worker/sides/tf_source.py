@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from bridge_converters.tf_to_onnx.double import function_form, graph_form, keras_form
-from bridge_converters.tf_to_onnx.form import Cotangents, Form
+from bridge_converters.tf_to_onnx.form import Cotangents, Form, Naming
 from bridge_converters.tf_to_onnx.functions import Signature
 from bridge_converters.tf_to_onnx.id_limits import id_limits
 from bridge_converters.tf_to_onnx.lift import arguments
@@ -35,41 +36,43 @@ def load(request: Mapping[str, Any]) -> TensorFlowSide:
     record = dict(request)
     dtype = record.pop("dtype", None)
     read = ReadRequest.from_json(record)
-    if read.format in ("keras", "h5", "h5_weights"):
+    what = _WHAT.get(read.format, "TensorFlow 1 graph")
+    return TensorFlowSide(_parts(read), what=what, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a side is made of.
+
+    `tensors` are the inputs in the graph of the `runnable`, `form` makes the same model in another precision.
+    Without `weights` the form says what they are.
+    """
+
+    runnable: Runnable
+    tensors: Sequence[Any]
+    form: Callable[[str], Form]
+    weights: Callable[[], Mapping[str, Array]] | None = None
+
+
+def _parts(request: ReadRequest) -> Parts:
+    if request.format in ("keras", "h5", "h5_weights"):
         from bridge_converters.tf_to_onnx.keras_source import load_keras
 
-        return keras_side(load_keras(read), read, what=_WHAT[read.format], dtype=dtype)
-    if read.format == "saved_model":
+        return keras_parts(load_keras(request), request)
+    if request.format == "saved_model":
         from bridge_converters.tf_to_onnx.saved_model import open_saved_model
 
-        return function_side(open_saved_model(read), what=_WHAT[read.format], dtype=dtype)
-    if read.format == "tf_bundle":
+        return function_parts(open_saved_model(request))
+    if request.format == "tf_bundle":
         from bridge_converters.tf_to_onnx.objects import exported_naming, open_exported
 
-        signature = open_exported(read.path)
-
-        def exported_form(dtype: str) -> Form:
-            return function_form(signature, naming=lambda: exported_naming(read.path, signature), dtype=dtype)
-
-        return TensorFlowSide(
-            FunctionRunnable(signature),
-            arguments(signature.function),
-            exported_form,
-            what=_WHAT[read.format],
-            dtype=dtype,
-        )
-    return _graph_side(read, dtype)
+        signature = open_exported(request.path)
+        return function_parts(signature, lambda: exported_naming(request.path, signature))
+    return _graph_parts(request)
 
 
-def keras_side(
-    model: Any,
-    request: ReadRequest,
-    *,
-    what: str,
-    rebuild: Callable[[], Any] | None = None,
-    dtype: str | None = None,
-) -> TensorFlowSide:
-    """The side of a Keras model; `rebuild` makes its architecture again where no configuration can."""
+def keras_parts(model: Any, request: ReadRequest, rebuild: Callable[[], Any] | None = None) -> Parts:
+    """The parts of a Keras model; `rebuild` makes its architecture again where no configuration can."""
     from bridge_converters.tf_to_onnx.keras_source import plain_signature
     from bridge_converters.tf_to_onnx.keras_tree import layer_paths, variables
 
@@ -77,66 +80,50 @@ def keras_side(
         return {each.path: np.asarray(each.variable) for each in variables(model, layer_paths(model))}
 
     signature = plain_signature(model, request.inputs, static_batch=request.static_batch)
-    return TensorFlowSide(
+    return Parts(
         FunctionRunnable(signature),
         arguments(signature.function),
         lambda dtype: keras_form(model, request, rebuild=rebuild, dtype=dtype),
-        what=what,
-        weights=weights,
-        dtype=dtype,
+        weights,
     )
 
 
-def function_side(signature: Signature, *, what: str, dtype: str | None = None) -> TensorFlowSide:
-    """The side of a concrete function."""
-    return TensorFlowSide(
+def function_parts(signature: Signature, naming: Callable[[], Naming] | None = None) -> Parts:
+    """The parts of a concrete function; without `naming` its weights have the reader's names."""
+    return Parts(
         FunctionRunnable(signature),
         arguments(signature.function),
-        lambda dtype: function_form(signature, dtype=dtype),
-        what=what,
-        dtype=dtype,
+        lambda dtype: function_form(signature, naming=naming, dtype=dtype),
     )
 
 
-def _graph_side(request: ReadRequest, dtype: str | None) -> TensorFlowSide:
+def _graph_parts(request: ReadRequest) -> Parts:
     from bridge_converters.tf_to_onnx.tf1 import open_graph
 
     model = open_graph(request)
     session = restored_session(model)
     tensors = [session.graph.get_tensor_by_name(name) for name in model.inputs.values()]
-    return TensorFlowSide(
+    return Parts(
         GraphRunnable(session, model.inputs, model.outputs),
         tensors,
         lambda dtype: graph_form(model, session, request, dtype=dtype),
-        what="TensorFlow 1 graph",
-        dtype=dtype,
     )
 
 
 class TensorFlowSide:
     """See docs/worker-protocol.md for what a loaded model answers.
 
-    `runnable` is the model as TensorFlow runs it, `tensors` its inputs in the graph, `form` makes the same
-    model in another precision. Without `weights` the form says what they are.
+    `what` says in words what the parts are, `dtype` is what `run` computes in if not in the model's own.
     """
 
-    def __init__(
-        self,
-        runnable: Runnable,
-        tensors: Sequence[Any],
-        form: Callable[[str], Form],
-        *,
-        what: str,
-        weights: Callable[[], Mapping[str, Array]] | None = None,
-        dtype: str | None = None,
-    ) -> None:
-        self._runnable = runnable
-        self._make_form = form
+    def __init__(self, parts: Parts, *, what: str, dtype: str | None = None) -> None:
+        self._runnable = parts.runnable
+        self._make_form = parts.form
         self._forms: dict[str, Form] = {}
-        self._weights = weights
+        self._weights = parts.weights
         self._dtype = dtype
-        self.inputs = _inputs(runnable, tensors)
-        self.outputs = list(runnable.output_names)
+        self.inputs = _inputs(parts.runnable, parts.tensors)
+        self.outputs = list(parts.runnable.output_names)
         self.what = f"{what} under TensorFlow {tf.__version__}"
         self.notes: list[str] = []
 
