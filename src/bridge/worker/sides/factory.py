@@ -24,13 +24,15 @@ _MODELS = (
 def load(request: Mapping[str, Any]) -> Any:
     """Call the factory that the `path` of a ReadRequest (as JSON) names and wrap what it returns.
 
-    The factory takes no arguments. Raises InputError where there is none, where it raises, and where it
-    returns no model.
+    The factory takes no arguments. A `dtype` beside the request is what `run` shall compute in. Raises
+    InputError where there is no such factory, where it raises, and where it returns no model.
     """
-    read = ReadRequest.from_json(request)
+    record = dict(request)
+    dtype = record.pop("dtype", None)
+    read = ReadRequest.from_json(record)
     factory = _resolved(read.path)
     if _is_model(factory):
-        return _side(factory, read)
+        return _side(factory, read, dtype)
     if not callable(factory):
         raise InputError(
             f"{read.path} is neither a model nor a function that builds one", hint=_MODELS, where=read.path
@@ -39,11 +41,11 @@ def load(request: Mapping[str, Any]) -> Any:
         model = factory()
     except Exception as error:  # the factory is the user's and may raise anything
         raise failed(f"calling {read.path}()", error, read.path) from error
-    return _side(model, read)
+    return _side(model, read, dtype)
 
 
 def _resolved(reference: str) -> Any:
-    """What the reference means; once more where importing torchvision failed for lack of its compiled part."""
+    """What the reference means; importing it again where only torchvision's compiled part was missing."""
     try:
         return resolve_reference(reference)
     except InputError as error:
@@ -86,19 +88,20 @@ def _is_onnx(value: Any) -> bool:
     return onnx is not None and isinstance(value, onnx.ModelProto)
 
 
-def _side(model: Any, request: ReadRequest) -> Any:
+def _side(model: Any, request: ReadRequest, dtype: str | None) -> Any:
     if _is_torch(model):
+        from bridge.worker.sides.torch_arrays import dtype_asked
         from bridge.worker.sides.torch_module import TorchModuleSide
 
-        return TorchModuleSide(model, request)
+        return TorchModuleSide(model, dtype_asked(dtype))
     if _is_program(model):
-        return _program_side(model)
+        return _program_side(model, dtype)
     if _is_tensorflow(model):
         from bridge.worker.sides.tf_object import TensorFlowObjectSide
 
-        return TensorFlowObjectSide(model, request)
+        return TensorFlowObjectSide(model, request, dtype)
     if _is_onnx(model):
-        return _onnx_side(model)
+        return _onnx_side(model, dtype)
     raise InputError(
         f"{request.path} returns {_kind(model)}, which is not a model",
         hint=_MODELS,
@@ -111,7 +114,7 @@ def _kind(value: Any) -> str:
     return "None" if value is None else f"an object of {type(value).__qualname__}"
 
 
-def _program_side(program: Any) -> Any:
+def _program_side(program: Any, dtype: str | None) -> Any:
     import torch
 
     from bridge.worker.sides.torch_source import load as load_torch
@@ -119,10 +122,10 @@ def _program_side(program: Any) -> Any:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "program.pt2"
         torch.export.save(program, path)
-        return load_torch(ReadRequest(str(path), "pt2").to_json())
+        return load_torch(_request(path, "pt2", dtype))
 
 
-def _onnx_side(model: Any) -> Any:
+def _onnx_side(model: Any, dtype: str | None) -> Any:
     import onnx
 
     from bridge.worker.sides.onnx_file import load as load_onnx
@@ -130,4 +133,9 @@ def _onnx_side(model: Any) -> Any:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "model.onnx"
         onnx.save(model, str(path), save_as_external_data=model.ByteSize() > 1_900_000_000)
-        return load_onnx(ReadRequest(str(path), "onnx").to_json())
+        return load_onnx(_request(path, "onnx", dtype))
+
+
+def _request(path: Path, format: str, dtype: str | None) -> dict[str, Any]:
+    request = ReadRequest(str(path), format).to_json()
+    return request if dtype is None else {**request, "dtype": dtype}
