@@ -8,8 +8,12 @@ from typing import Any
 
 from bridge.hub.recipe import Recipe, Source, step
 from bridge.hub.weights import TensorMap, WeightMap
+from bridge.verification.pairing import Correspondence, PairedInput, PairedOutput
 from bridge.worker.side import Side
 
+CORRESPONDENCE = Correspondence({"x": PairedInput("inputs")}, (PairedOutput(0, 0),))
+"""Between a network and the renamed one."""
+SAME = Correspondence({"x": PairedInput("x")}, (PairedOutput(0, 0),))
 LOADER = "tests.worker.network:load"
 RENAMED = {
     "names": {

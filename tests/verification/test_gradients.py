@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from networks import LOADER, network_map, sides
+from networks import CORRESPONDENCE, LOADER, SAME, network_map, sides
 
 from bridge.hub.recipe import Recipe, Source, step
 from bridge.hub.weights import TensorMap, WeightMap
@@ -35,8 +35,7 @@ def check(
             ours,
             theirs,
             feeds={"x": X},
-            names={"x": "inputs"},
-            order=[0],
+            correspondence=CORRESPONDENCE,
             outputs=[np.zeros((5, 3), np.float32)],
             weights=weights or network_map(),
             source_weights=initial_weights(),
@@ -101,7 +100,7 @@ def test_a_side_without_gradients_cannot_be_checked() -> None:
         ours.submit_load(LOADER, {})
         theirs.submit_load("tests.worker.side_models:load", {})
         result = check_gradients(
-            ours, theirs, feeds={"x": X}, names={"x": "x"}, order=[0], outputs=[np.zeros((5, 3))],
+            ours, theirs, feeds={"x": X}, correspondence=SAME, outputs=[np.zeros((5, 3))],
             weights=None, source_weights={},
         )  # fmt: skip
     assert result.verdict == "could not be checked"

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from networks import network_map, sides
+from networks import CORRESPONDENCE, SAME, network_map, sides
 
 from bridge.hub.recipe import Recipe, Source, step
 from bridge.hub.weights import TensorMap, WeightMap
@@ -23,8 +23,7 @@ def train(
             ours,
             theirs,
             batches=BATCHES,
-            names={"x": "inputs"},
-            order=[0],
+            correspondence=CORRESPONDENCE,
             outputs=[RNG.standard_normal((6, 3)).astype(np.float32)],
             weights=weights,
             complete=complete,
@@ -126,8 +125,7 @@ def test_a_side_that_cannot_train_cannot_be_checked() -> None:
             ours,
             theirs,
             batches=BATCHES,
-            names={"x": "x"},
-            order=[0],
+            correspondence=SAME,
             outputs=[np.ones((6, 3))],
             weights=None,
         )

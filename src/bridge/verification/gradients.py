@@ -19,6 +19,7 @@ from bridge.hub.adjoint import pull_back
 from bridge.hub.weights import TensorMap, WeightMap
 from bridge.verification.answers import Refusal, answer
 from bridge.verification.compare import Verdict
+from bridge.verification.pairing import Correspondence
 from bridge.worker.side import Gradients, Side
 from bridge.worker.standalone import write_tensors
 
@@ -86,31 +87,31 @@ def check_gradients(
     target: Side,
     *,
     feeds: Mapping[str, Array],
-    names: Mapping[str, str],
-    order: Sequence[int],
+    correspondence: Correspondence,
     outputs: Sequence[Array],
     weights: WeightMap | None,
     source_weights: Mapping[str, Array],
     complete: bool = True,
     seed: int = 0,
+    name: str = "gradients",
 ) -> GradientsResult:
     """Compare the gradients of all floating inputs and trainable weights, in inference mode.
 
-    `feeds` are inputs by the source's names, `names` the target's name for each, `order` the
-    position among the target's outputs for each of the source's, `outputs` the source's outputs for the
-    `feeds`, of which only the shapes and kinds are used. What is differentiated is the sum of the
+    `feeds` are inputs by the source's names, `outputs` the source's outputs for them, of which only the
+    shapes and kinds are used. What is differentiated is the sum of the
     outputs weighted with numbers drawn from the `seed`. Without `weights` only those of inputs are compared.
     `source_weights` are the source's tensors, which recipes that compute are differentiated at. A map that is
-    not `complete` may leave tensors out, which are then not comparable.
+    not `complete` may leave tensors out, which are then not comparable. `name` sets the files of one call
+    apart from those of another on the same workers.
 
     A difference counts only if it is there again at inputs nearby and with other cotangents: where a
     function has a kink, its gradient is a matter of convention.
     """
-    check = _Check(source, target, names, order, outputs, weights, source_weights, complete)
-    first = check.at(feeds, seed, "gradients")
+    check = _Check(source, target, correspondence, outputs, weights, source_weights, complete)
+    first = check.at(feeds, seed, name)
     if first.verdict != "different":
         return first
-    second = check.at(_nudged(feeds, seed), seed + 1, "gradients.nearby")
+    second = check.at(_nudged(feeds, seed), seed + 1, f"{name}.nearby")
     if second.verdict == "could not be checked":
         return first
     lasting = {each.name for each in second.tensors if each.verdict == "different"}
@@ -138,8 +139,7 @@ def _nudged(feeds: Mapping[str, Array], seed: int) -> dict[str, Array]:
 class _Check:
     source: Side
     target: Side
-    names: Mapping[str, str]
-    order: Sequence[int]
+    correspondence: Correspondence
     outputs: Sequence[Array]
     weights: WeightMap | None
     source_weights: Mapping[str, Array]
@@ -147,19 +147,18 @@ class _Check:
 
     def at(self, feeds: Mapping[str, Array], seed: int, name: str) -> GradientsResult:
         rng = np.random.default_rng(seed)
-        drawn = {
-            position: np.asarray(rng.standard_normal(output.shape))
-            for position, output in enumerate(self.outputs)
-            if output.dtype.kind in "fV"
-        }
-        if not drawn:
+        drawn = [
+            np.asarray(rng.standard_normal(output.shape)) if is_floating(output) else None
+            for output in self.correspondence.source_outputs(self.outputs)
+        ]
+        if all(each is None for each in drawn):
             return GradientsResult("could not be checked", notes=("no output is of floating-point numbers",))
-        ours = self._submit(self.source, name, feeds, drawn)
+        ours = self._submit(self.source, name, feeds, source_cotangents(self.correspondence, drawn))
         theirs = self._submit(
             self.target,
             name,
-            {self.names[key]: array for key, array in feeds.items()},
-            {self.order[position]: array for position, array in drawn.items()},
+            self.correspondence.feeds(feeds),
+            target_cotangents(self.correspondence, drawn),
         )
         source = answer(self.source.gradients, ours, name)
         target = answer(self.target.gradients, theirs, name)
@@ -180,21 +179,25 @@ class _Check:
         return side.submit_gradients(inputs, drawn, name)
 
     def _compare(self, source: Gradients, target: Gradients) -> GradientsResult:
-        apart = function_error(source.outputs, [target.outputs[position] for position in self.order])
+        apart = function_error(
+            self.correspondence.source_outputs(source.outputs),
+            self.correspondence.arranged(target.outputs, source.outputs),
+        )
         tolerance = TOLERANCE + AMPLIFICATION * min(apart, ROUNDED_CONSTANTS)
         scale = largest_rms([*source.inputs.values(), *source.weights.values()])
+        found = self.correspondence.source_gradients(target.inputs)
         tensors = [
             _compared(
                 name,
                 "input",
-                (self.names[name],),
+                (paired.target,),
                 source.inputs.get(name),
-                target.inputs.get(self.names[name]),
+                found.get(name),
                 scale,
                 tolerance,
             )
-            for name in self.names
-            if name in source.inputs or self.names[name] in target.inputs
+            for name, paired in self.correspondence.inputs.items()
+            if name in source.inputs or name in found
         ]
         notes = []
         if self.weights is None:
@@ -351,6 +354,26 @@ def _compared(
     if math.isinf(error):
         return found("different", error, "it is NaN or infinite in other places")
     return found("different", error, f"it is off by {error:.2g}, the tolerance is {tolerance:.2g}")
+
+
+def is_floating(array: Array) -> bool:
+    """Whether an array holds real floating-point numbers, of any width."""
+    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+
+
+def source_cotangents(correspondence: Correspondence, drawn: Sequence[Array | None]) -> dict[int, Array]:
+    """Arrays in the order of the paired outputs, by the position of the source's."""
+    assert correspondence.outputs is not None
+    pairs = zip(correspondence.outputs, drawn, strict=True)
+    return {paired.source: each for paired, each in pairs if each is not None}
+
+
+def target_cotangents(correspondence: Correspondence, drawn: Sequence[Array | None]) -> dict[int, Array]:
+    """The same by the position of the target's outputs, in its layout."""
+    assert correspondence.outputs is not None
+    count = 1 + max(paired.target for paired in correspondence.outputs)
+    moved = correspondence.target_cotangents(drawn, count)
+    return {position: each for position, each in enumerate(moved) if each is not None}
 
 
 def relative_error(source: Array, target: Array, scale: float) -> float:

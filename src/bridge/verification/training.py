@@ -20,7 +20,16 @@ from bridge.hub.recipe import Recipe
 from bridge.hub.weights import WeightMap
 from bridge.verification.answers import Refusal, answer
 from bridge.verification.compare import Verdict
-from bridge.verification.gradients import AMPLIFICATION, Finding, largest_rms, relative_error
+from bridge.verification.gradients import (
+    AMPLIFICATION,
+    Finding,
+    is_floating,
+    largest_rms,
+    relative_error,
+    source_cotangents,
+    target_cotangents,
+)
+from bridge.verification.pairing import Correspondence
 from bridge.worker.side import Side, Trained
 from bridge.worker.standalone import write_tensors
 
@@ -180,12 +189,12 @@ def check_training(
     target: Side,
     *,
     batches: Sequence[Mapping[str, Array]],
-    names: Mapping[str, str],
-    order: Sequence[int],
+    correspondence: Correspondence,
     outputs: Sequence[Array],
     weights: WeightMap | None,
     complete: bool = True,
     seed: int = 0,
+    name: str = "training",
 ) -> TrainingResult:
     """Train both versions on the same `batches` (inputs by the source's names, equal shapes) and compare.
 
@@ -196,30 +205,30 @@ def check_training(
     The learning rate is the one whose first step would take away FRACTION of the source's first loss if the
     loss were linear, divided by 10 while the source diverges; both sides use the same.
     """
-    floating = [position for position, output in enumerate(outputs) if output.dtype.kind in "fV"]
-    if not floating:
+    compared = correspondence.source_outputs(outputs)
+    if not any(is_floating(each) for each in compared):
         return _unchecked("no output is of floating-point numbers")
-    targets = _targets(batches, outputs, floating, seed)
+    targets = _targets(len(batches), compared, seed)
     pairs = _Pairs({}, frozenset(), frozenset()) if weights is None else pair_tensors(weights)
-    return _Training(source, target, batches, targets, names, order, weights, pairs, complete).run()
+    return _Training(source, target, batches, targets, correspondence, weights, pairs, complete, name).run()
 
 
 def _unchecked(*notes: str, **found: Any) -> TrainingResult:
     return TrainingResult("could not be checked", notes=notes, **found)
 
 
-def _targets(
-    batches: Sequence[Mapping[str, Array]], outputs: Sequence[Array], floating: Sequence[int], seed: int
-) -> list[dict[int, Array]]:
-    """Normal numbers of the outputs' own size, for every step."""
+def _targets(steps: int, outputs: Sequence[Array], seed: int) -> list[list[Array | None]]:
+    """Normal numbers of each output's own size, for every step; None for outputs that are not floating."""
     rng = np.random.default_rng(seed)
-    sizes = {position: largest_rms([outputs[position].astype(np.float64)]) or 1.0 for position in floating}
+    sizes = [
+        (largest_rms([each.astype(np.float64)]) or 1.0) if is_floating(each) else None for each in outputs
+    ]
     return [
-        {
-            position: np.asarray(sizes[position] * rng.standard_normal(outputs[position].shape))
-            for position in floating
-        }
-        for _ in batches
+        [
+            None if size is None else np.asarray(size * rng.standard_normal(each.shape))
+            for each, size in zip(outputs, sizes, strict=True)
+        ]
+        for _ in range(steps)
     ]
 
 
@@ -228,19 +237,19 @@ class _Training:
     source: Side
     target: Side
     batches: Sequence[Mapping[str, Array]]
-    targets: Sequence[Mapping[int, Array]]
-    names: Mapping[str, str]
-    order: Sequence[int]
+    targets: Sequence[Sequence[Array | None]]
+    correspondence: Correspondence
     weights: WeightMap | None
     pairs: _Pairs
     complete: bool
+    name: str
     notes: list[str] = field(default_factory=list)
     conventions: dict[str, str] = field(default_factory=dict)
     statistics: list[TrainedTensor] = field(default_factory=list)
 
     def run(self) -> TrainingResult:
-        files = self._write(self.batches, "training.in")
-        first = self._write(self.batches[:1], "training.first")
+        files = self._write(self.batches, "batches")
+        first = self._write(self.batches[:1], "first")
         still = self._both("still", first, rate=0.0, training=False)
         trial = self._both("statistics", first, rate=0.0, training=True)
         before = self._settled(still)
@@ -262,20 +271,26 @@ class _Training:
         return self._descend(before, files, training=training)
 
     def _write(self, batches: Sequence[Mapping[str, Array]], name: str) -> tuple[Path, Path]:
-        files = []
-        for side, names, order in (
-            (self.source, {name: name for name in self.names}, range(len(self.order))),
-            (self.target, self.names, self.order),
-        ):
-            tensors = {}
-            for step, feeds in enumerate(batches):
-                tensors.update({f"input:{step}:{names[key]}": array for key, array in feeds.items()})
-                targets = self.targets[step].items()
-                tensors.update({f"target:{step}:{order[position]}": array for position, array in targets})
-            file = side.scratch / f"{name}.safetensors"
-            write_tensors(str(file), tensors)
-            files.append(file)
-        return files[0], files[1]
+        source: dict[str, Array] = {}
+        target: dict[str, Array] = {}
+        for step, feeds in enumerate(batches):
+            for tensors, inputs, targets in (
+                (source, feeds, source_cotangents(self.correspondence, self.targets[step])),
+                (
+                    target,
+                    self.correspondence.feeds(feeds),
+                    target_cotangents(self.correspondence, self.targets[step]),
+                ),
+            ):
+                tensors.update({f"input:{step}:{name}": array for name, array in inputs.items()})
+                tensors.update({f"target:{step}:{position}": each for position, each in targets.items()})
+        files = (self._file(self.source, name), self._file(self.target, name))
+        write_tensors(str(files[0]), source)
+        write_tensors(str(files[1]), target)
+        return files
+
+    def _file(self, side: Side, name: str) -> Path:
+        return side.scratch / f"{self.name}.{name}.safetensors"
 
     def _both(
         self,
@@ -287,8 +302,9 @@ class _Training:
         starts: tuple[Path | None, Path | None] = (None, None),
     ) -> tuple[int, int, str]:
         """Queue one training on both sides."""
+        name = f"{self.name}.{name}"
         fixed = (
-            sorted(each for name in self.pairs.fixed for each in self.pairs.source_names(name)),
+            sorted(each for path in self.pairs.fixed for each in self.pairs.source_names(path)),
             sorted(self.pairs.fixed_target),
         )
         numbers = [
@@ -371,7 +387,7 @@ class _Training:
         missing is keep * old. The second must be equal, the first up to one factor n / (n - 1).
         """
         sources = {name for each in unequal for name in recipes.sources(self.pairs.recipes[each])}
-        zeros = (self.source.scratch / "zeros.safetensors", self.target.scratch / "zeros.safetensors")
+        zeros = (self._file(self.source, "zeros"), self._file(self.target, "zeros"))
         held = [each for name in sources for each in self.pairs.source_names(name) if each in after[0].state]
         write_tensors(str(zeros[0]), {name: np.zeros_like(after[0].state[name]) for name in held})
         write_tensors(str(zeros[1]), {name: np.zeros_like(after[1].state[name]) for name in unequal})
