@@ -61,8 +61,9 @@ def build(directory: Path, names: Iterable[str] | None = None) -> None:
     for pair in stale:
         shutil.rmtree(directory / pair.name, ignore_errors=True)
         (directory / pair.name).mkdir(parents=True)
-    _write("torch", directory, [pair for pair in stale if pair.made == "hand" or pair.source == "torch"])
-    _write("tf", directory, [pair for pair in stale if pair.made == "hand" or pair.source == "tf"])
+    order: tuple[Framework, ...] = ("torch", "tf")
+    for framework in order:  # in this order: the TensorFlow versions take PyTorch's weights
+        _write(framework, directory, [pair for pair in stale if _is_defined(pair, framework)])
     for pair in stale:
         if pair.made == "converted":
             bridge.convert(
@@ -72,6 +73,10 @@ def build(directory: Path, names: Iterable[str] | None = None) -> None:
                 verify=False,
             )
         _stamp(directory, pair).write_text(_digest(pair))
+
+
+def _is_defined(pair: Pair, framework: Framework) -> bool:
+    return pair.family != "converted" or pair.source == framework
 
 
 def _write(framework: Framework, directory: Path, pairs: Iterable[Pair]) -> None:

@@ -1,7 +1,7 @@
 """The list of right pairs: two versions of the same model that the verdict must call equivalent.
 
 This module imports no framework. The definitions are in `torch_models` and `tf_models`, in modules
-named like the family; those of converted pairs are sources only, bridge makes the other side.
+named like the family; for the family "converted" there are sources only, bridge makes the other side.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Pair:
     `made` says where the version that is not the source comes from: written by hand like the source, or
     converted from it by bridge. `unstable` is the reason where nothing may be concluded about it; empty
     where the verdict must be "equivalent". `keras` says that the TensorFlow version is a `.keras` file.
+    A converted pair may take its source from a hand-written one: `definition` is that one's name.
     """
 
     name: str
@@ -38,10 +39,16 @@ class Pair:
     made: Literal["hand", "converted"] = "hand"
     keras: bool = False
     unstable: str = ""
+    definition: str = ""
 
     @property
     def target(self) -> Framework:
         return "tf" if self.source == "torch" else "torch"
+
+    @property
+    def defined_as(self) -> str:
+        """The name under which the frameworks' versions are registered."""
+        return self.definition or self.name
 
 
 def _values(*shape: int | str, name: str = "x") -> Input:
@@ -107,24 +114,45 @@ _HAND = (
 )
 
 _CONVERTED = (
-    Pair("timm_resnet18", "converted", "torch", (_image(3, 32),), "converted"),
+    Pair("timm_resnet", "converted", "torch", (_image(3, 32),), "converted"),
     Pair("timm_mobilenetv3", "converted", "torch", (_image(3, 32),), "converted"),
     Pair("timm_efficientnet", "converted", "torch", (_image(3, 32),), "converted"),
     Pair("timm_convnext", "converted", "torch", (_image(3, 32),), "converted"),
     Pair("timm_vit", "converted", "torch", (_image(3, 32),), "converted"),
     Pair("timm_mixer", "converted", "torch", (_image(3, 32),), "converted"),
-    Pair("timm_regnet", "converted", "torch", (_image(3, 32),), "converted"),
-    Pair("timm_densenet", "converted", "torch", (_image(3, 32),), "converted"),
-    Pair("unet_converted", "converted", "torch", (_image(),), "converted"),
-    Pair("transformer_converted", "converted", "torch", (_values(10, 16),), "converted"),
+    Pair("timm_nfnet", "converted", "torch", (_image(3, 32),), "converted"),
+    Pair("timm_efficientnet_gn", "converted", "torch", (_image(3, 32),), "converted"),
+    Pair("unet_to_tf", "segmentation", "torch", (_image(),), "converted", definition="unet"),
+    Pair(
+        "einsum_mixer_to_tf",
+        "attention",
+        "torch",
+        (_values(8, 12),),
+        "converted",
+        definition="einsum_mixer",
+    ),
     Pair("keras_mobilenet", "converted", "tf", (_image_last(3, 32),), "converted", keras=True),
     Pair("keras_efficientnet", "converted", "tf", (_image_last(3, 32),), "converted", keras=True),
     Pair("keras_convnext", "converted", "tf", (_image_last(3, 32),), "converted", keras=True),
     Pair("keras_resnet", "converted", "tf", (_image_last(3, 32),), "converted", keras=True),
     Pair("keras_transformer", "converted", "tf", (_values(8, 16),), "converted", keras=True),
-    Pair("keras_norms", "converted", "tf", (_image_last(6, 12),), "converted", keras=True),
-    Pair("lenet_converted", "converted", "tf", (_image_last(1, 28),), "converted", keras=True),
-    Pair("attention_pooling_converted", "converted", "tf", (_values("length", 12),), "converted"),
+    Pair("lenet_to_torch", "vision", "tf", (_image_last(1, 28),), "converted", True, definition="lenet"),
+    Pair(
+        "attention_pooling_to_torch",
+        "attention",
+        "tf",
+        (_values("length", 12),),
+        "converted",
+        definition="attention_pooling",
+    ),
+    Pair(
+        "causal_conv1d_to_torch",
+        "sequence",
+        "tf",
+        (_values(24, 6),),
+        "converted",
+        definition="causal_conv1d",
+    ),
 )
 
 PAIRS = {pair.name: pair for pair in (*_HAND, *_CONVERTED)}

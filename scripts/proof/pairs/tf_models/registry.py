@@ -34,7 +34,7 @@ def tf_model(name: str) -> Callable[[Factory], Factory]:
 
 
 def names() -> set[str]:
-    """The pairs whose TensorFlow version is defined here."""
+    """The names under which TensorFlow versions are registered."""
     for family in {pair.family for pair in PAIRS.values()}:
         importlib.import_module(f"scripts.proof.pairs.tf_models.{family}")
     return set(_FACTORIES)
@@ -72,7 +72,7 @@ def make(name: str, weights: Weights) -> Any:
     """The TensorFlow version over weights: a Keras model or a `Model`."""
     pair = PAIRS[name]
     importlib.import_module(f"scripts.proof.pairs.tf_models.{pair.family}")
-    factory = _FACTORIES[name]
+    factory = _FACTORIES[pair.defined_as]
     return factory(weights) if pair.keras else Model(factory, weights, pair)
 
 

@@ -35,7 +35,7 @@ def torch_model(name: str) -> Callable[[Factory], Factory]:
 
 
 def names() -> set[str]:
-    """The pairs whose PyTorch version is defined here."""
+    """The names under which PyTorch versions are registered."""
     for family in {pair.family for pair in PAIRS.values()}:
         importlib.import_module(f"scripts.proof.pairs.torch_models.{family}")
     return set(_FACTORIES)
@@ -49,8 +49,8 @@ def make(name: str) -> nn.Module:
     """
     pair = PAIRS[name]
     importlib.import_module(f"scripts.proof.pairs.torch_models.{pair.family}")
-    torch.manual_seed(_SEED + zlib.crc32(name.encode()) % 1000)
-    module = _FACTORIES[name]()
+    torch.manual_seed(_SEED + zlib.crc32(pair.defined_as.encode()) % 1000)
+    module = _FACTORIES[pair.defined_as]()
     _perturb_norms(module)
     _calibrate(module, pair)
     return module.eval()
