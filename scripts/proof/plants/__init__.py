@@ -1,0 +1,1 @@
+"""Models with one known fault in them: what the verdict has to find, and to name."""

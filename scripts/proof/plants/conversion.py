@@ -1,0 +1,71 @@
+"""Conversions with a fault in them, made as `bridge convert` makes them. Imports the target framework."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from bridge.emit import preflight, registry
+from bridge.emit.formatting import Formatter
+from bridge.emit.writer import FILE_NAME, Emitted, emit
+from bridge.hub.arrays import contiguous
+from bridge.passes import pipeline
+from bridge.worker.standalone import write_tensors
+from scripts.proof.plants import graph_faults, text_faults
+from scripts.proof.plants.faults import Fault
+
+
+class Conversion:
+    """One model on its way from the hub to a target, many times: the honest one, and one for each fault."""
+
+    def __init__(self, hub: Path, target: registry.TargetName) -> None:
+        self._target = target
+        self._dialect = registry.dialect(target)
+        self._table = registry.table(target)
+        self._table.find("Identity", version=1)
+        self._canonical = pipeline.canonicalise(ir.load(hub))
+
+    def faults(self) -> list[Fault]:
+        """Every fault that can be planted."""
+        return graph_faults.sites(self._canonical) + text_faults.sites(self._emit(None), self._target)
+
+    def build(self, fault: Fault | None, directory: Path) -> None:
+        """Write the converted model with the fault to an existing directory."""
+        emitted = self._emit(fault if fault is not None and fault.kind in graph_faults.GRAPH_FAULTS else None)
+        source = emitted.source
+        if fault is not None and fault.kind not in graph_faults.GRAPH_FAULTS:
+            source = text_faults.plant(emitted, fault, self._target)
+        (directory / FILE_NAME).write_text(source, encoding="utf-8")
+        emitted.weights.save(directory / "weights.json")
+        emitted.anchors.save(directory / "anchors.json")
+        write_tensors(str(directory / "model.safetensors"), emitted.tensors, contiguous)
+        if self._target == "tf":
+            registry.saver(self._target)(directory, emitted.inputs, emitted.outputs)
+
+    def _emit(self, fault: Fault | None) -> Emitted:
+        model = self._canonical.clone(deep_copy=True)
+        if fault is not None:
+            graph_faults.plant(model, fault)
+            model = _shaped(model)
+        prepared = pipeline.prepare(model, target=self._target)
+        preflight.check(prepared, self._table)
+        with Formatter(FILE_NAME) as formatter:
+            return emit(prepared, self._table, self._dialect, formatter)
+
+
+def _shaped(model: ir.Model) -> ir.Model:
+    """The shapes anew, since a fault may change them."""
+    for node in model.graph:
+        for value in node.outputs:
+            if value not in model.graph.outputs:
+                value.shape = None
+    return importlib.import_module("bridge.passes.shapes").infer_shapes(model)
+
+
+def side(directory: Path, target: registry.TargetName) -> Any:
+    """What the verifier loads for a directory."""
+    loader = "torch_directory" if target == "torch" else "saved_model"
+    return importlib.import_module(f"bridge.worker.sides.{loader}").load({"path": str(directory)})
