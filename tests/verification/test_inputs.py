@@ -187,9 +187,9 @@ def only(made: list[Draw], rule: str) -> Draw:
     return found
 
 
-def test_boundaries_add_three_rules() -> None:
+def test_boundaries_add_rules() -> None:
     made = draws(plan([spec("x", "float32", None, 64)]), seed=0, boundaries=True)
-    assert [each.rule for each in made[-3:]] == ["boundary", "special", "huge"]
+    assert [each.rule for each in made[-4:]] == ["boundary", "special", "special", "huge"]
     assert len({each.name for each in made}) == len(made)
     mixed, extreme, tied = only(made, "boundary").arrays["x"]
     assert {0.0, 0.5, -3.0, 6.0} & set(mixed.tolist())
@@ -206,19 +206,24 @@ def test_special_values_leave_a_sample_clean() -> None:
     plans = plan(
         [spec("x", "float32", None, 4, 5), spec("keep", "float32", None, 1), spec("n", "int64", None)]
     )
-    special = only(draws(plans, seed=0, boundaries=True), "special")
-    x = special.arrays["x"]
-    assert special.batch == 3
-    assert special.clean == (2,)
-    assert np.isnan(x[0]).sum() == 1
-    assert np.isinf(x[1]).sum() == 2
-    assert np.isfinite(x[2]).all()
-    assert np.isfinite(x[:2]).sum() == 37
-    fixed = only(draws(plan([spec("x", "float32", 4, 5)]), seed=0, boundaries=True), "special")
-    assert (~np.isfinite(fixed.arrays["x"])).sum() == 3
-    assert np.isfinite(fixed.arrays["x"][-1]).all()
-    scalar = only(draws(plan([spec("x", "float32")]), seed=0, boundaries=True), "special")
-    assert np.isnan(scalar.arrays["x"])
+    nan, infinite = [each for each in draws(plans, seed=0, boundaries=True) if each.rule == "special"]
+    for each, count in ((nan, 1), (infinite, 2)):
+        assert each.batch == 3
+        assert each.clean == (1, 2)
+        assert (~np.isfinite(each.arrays["x"][0])).sum() == count
+        assert np.isfinite(each.arrays["x"][1:]).all()
+    assert np.isnan(nan.arrays["x"]).sum() == 1
+    assert not np.isnan(infinite.arrays["x"]).any()
+
+
+def test_special_values_without_a_batch() -> None:
+    for shape in ((4, 5), (1, 5), (), (2, 1)):
+        made = draws(plan([spec("x", "float32", *shape)]), seed=0, boundaries=True)
+        for each in (one.arrays["x"] for one in made if one.rule == "special"):
+            assert not np.isfinite(each).all()
+            assert len(shape) == 0 or shape[0] == 1 or np.isfinite(each[-1]).all()
+    empty = draws(plan([spec("x", "float32", None, 0)]), seed=0, boundaries=True)
+    assert {each.arrays["x"].size for each in empty} == {0}
 
 
 def test_integers_alone_have_no_special_values() -> None:

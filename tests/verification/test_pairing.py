@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import InputError
-from bridge.verification.fitting import common_sizes, other_layout, unknown_layouts
+from bridge.verification.fitting import common_sizes, other_layout, settle_layouts, unknown_layouts
+from bridge.verification.inputs import draw
 from bridge.verification.layouts import array_layout, first_to_last, inverse, last_to_first
 from bridge.verification.mapping import Mapped, parse_map
 from bridge.verification.pairing import (
@@ -324,6 +325,28 @@ def test_a_layout_that_only_trying_tells() -> None:
     assert specs[0].shape == (None, 32, 32, 3)
     assert turned.inputs["y"].permutation == (0, 3, 1, 2)
     assert unknown_layouts(target, target, correspond_inputs(target, target)) == []
+
+
+@pytest.mark.parametrize("channels_first", [True, False])
+def test_layouts_are_settled_by_trying(channels_first: bool) -> None:
+    known = TensorSpec("y", "float32", (None, 8, 9, 3))
+    unknown = TensorSpec("x", None, None)
+    for source, target in ((unknown, known), (known, unknown)):
+        asked: list[str] = []
+
+        def tries(side: str, plans: Any, found: Correspondence, name: str, asked: list[str] = asked) -> bool:
+            arrays = draw(plans, seed=0, index=0, rule="typical", batch=2).arrays
+            image = next(iter((arrays if side == "source" else found.feeds(arrays)).values()))
+            asked.append(side)
+            return image.shape == ((2, 3, 8, 9) if channels_first else (2, 8, 9, 3))
+
+        description = Description((target,), None, "", ())
+        specs, found = settle_layouts([source], description, correspond_inputs([source], [target]), tries)
+        (paired,) = found.inputs.values()
+        fitted = common_sizes(specs, description, found)[0][0].shape
+        assert set(asked) == {"source" if source is unknown else "target"}
+        assert (paired.permutation is None) == (not channels_first)
+        assert fitted == ((None, 3, 8, 9) if channels_first and source is unknown else (None, 8, 9, 3))
 
 
 _shapes = st.lists(st.one_of(st.none(), st.integers(1, 4)), max_size=5).map(tuple)

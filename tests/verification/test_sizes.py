@@ -73,6 +73,6 @@ def test_draws_have_the_sizes_that_were_asked_for() -> None:
         ("typical", (4, 3, 10, 96), (4, 7)),
         *(
             (rule, (2, 3, 6, 8), (2, 7))
-            for rule in ("small", "large", "pixels", "boundary", "special", "huge")
+            for rule in ("small", "large", "pixels", "boundary", "special", "special", "huge")
         ),
     ]

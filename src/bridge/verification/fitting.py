@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
-from bridge.verification.inputs import TOKEN_LIMITS, InputPlan, Role, with_limit
+from bridge.verification.inputs import TOKEN_LIMITS, InputPlan, Role, plan, with_limit
 from bridge.verification.layouts import Shape, first_to_last, inverse, last_to_first
 from bridge.verification.pairing import Correspondence, PairedInput
 from bridge.worker.side import Description, TensorSpec
@@ -104,6 +105,33 @@ def other_layout(
     inputs = {**found.inputs, name: paired._replace(permutation=permutation)}
     specs = [spec if each.name == name else each for each in source]
     return specs, replace(found, inputs=inputs, notes=(*found.notes, note))
+
+
+Tries = Callable[[Literal["source", "target"], Sequence[InputPlan], Correspondence, str], bool]
+
+
+def settle_layouts(
+    specs: Sequence[TensorSpec], target: Description, found: Correspondence, tries: Tries
+) -> tuple[list[TensorSpec], Correspondence]:
+    """The source's inputs and the correspondence, with layouts that no shape tells found by trying.
+
+    Of an image whose shape one side alone states, the other side gets it as stated; if it refuses that
+    and runs it in the other layout, that is the one. `tries` runs a side with plans for the source's inputs;
+    its last argument names the trial.
+    """
+    settled = list(specs)
+    for name in unknown_layouts(settled, target.inputs, found):
+        stated = next(each.shape for each in settled if each.name == name)
+        side: Literal["source", "target"] = "source" if stated is None else "target"
+        turned, other = other_layout(settled, target.inputs, found, name)
+        plans = [
+            plan(common_sizes(each, target, one)[0]) for each, one in ((settled, found), (turned, other))
+        ]
+        if not tries(side, plans[0], found, f"layout-{name}") and tries(
+            side, plans[1], other, f"other-layout-{name}"
+        ):
+            settled, found = turned, other
+    return settled, found
 
 
 def _channels_are_last(shape: Shape, *, default: bool) -> bool:

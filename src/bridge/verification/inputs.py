@@ -197,7 +197,9 @@ def draws(
             add("boundary", few, first, kind=1)
         if has_floats:
             add("special", few, first)
-            if not heavy and not narrow:
+        if has_floats and not heavy:
+            add("special", few, first, kind=1)
+            if not narrow:
                 add("huge", single, first)
     light = [sum(array.size for array in each.arrays.values()) <= _HEAVY_DRAW for each in made]
     return [replace(each, referenced=one or not any(light)) for each, one in zip(made, light, strict=True)]
@@ -230,7 +232,8 @@ def draw(
     """One set of inputs; the same arguments give the same bits.
 
     `longer` (0 or 1) makes free sequences longer and free images wider than they are high. `sizes` are
-    the user's for the axes of some inputs. `kind` is that of the first sample of a boundary draw.
+    the user's for the axes of some inputs. `kind` is that of the first sample of a boundary draw; a special
+    draw has NaN for 0, infinities for 1.
     """
     shapes = {each.name: concrete(each, batch, sizes or {}, longer) for each in plans}
     arrays = {}
@@ -242,7 +245,7 @@ def draw(
         filled = np.asarray(_FILLERS[each.role](job)).astype(dtype_named(each.dtype))
         arrays[each.name] = np.ascontiguousarray(filled).reshape(job.shape)
     suffix = "" if batch is None else f"-batch{batch}"
-    clean = tuple(range(batch))[_SPECIAL_SAMPLES:] if rule == "special" and batch is not None else ()
+    clean = tuple(range(1, batch)) if rule == "special" and batch is not None else ()
     return Draw(f"{index}-{rule}{suffix}", rule, batch, arrays, clean=clean)
 
 
@@ -283,8 +286,8 @@ def _is_float(each: InputPlan) -> bool:
     return dtype_named(each.dtype).kind in "fVc"
 
 
-_SPECIAL_SAMPLES = 2
-"""Samples of a special draw that have NaN (the first) and infinities (the second)."""
+_SPECIAL_VALUES = ((np.nan,), (np.inf, -np.inf))
+"""What special draws of the first and the second kind have in the first sample."""
 _MIXED, _EXTREME, _TIED = 0, 1, 2
 """Kinds of samples of a boundary draw, one after the other."""
 
@@ -345,17 +348,16 @@ def _boundary_values(job: _Job, kind: int, shape: tuple[int, ...]) -> Array:
 
 
 def _with_specials(values: Array, job: _Job) -> Array:
-    """NaN in the first sample, infinities in the second, the others untouched.
+    """A few NaN or infinities in the first sample, the others untouched.
 
-    Without a batch all of them are in the array, though not in the last part of several along axis 0.
+    Without a batch the last part along axis 0 stays untouched, if there are several.
     """
-    rows = values.reshape(job.samples(), -1)
-    marks = [[np.nan], [np.inf, -np.inf]] if len(rows) > 1 else [[np.nan, np.inf, -np.inf]]
+    marks = _SPECIAL_VALUES[job.kind]
+    row = values.reshape(job.samples(), -1)[0]
     parts = job.shape[0] if job.shape and not job.plan.dynamic_batch else 1
-    room = rows.shape[1] - (rows.shape[1] // parts if parts > 1 else 0)
-    for row, mark in zip(rows, marks, strict=False):
-        count = min(len(mark), room)
-        row[job.generator.choice(room, count, replace=False)] = mark[:count]
+    room = row.size - (row.size // parts if parts > 1 else 0)
+    count = min(len(marks), room)
+    row[job.generator.choice(room, count, replace=False)] = marks[:count]
     return values
 
 

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bridge.formats.detect import Framework
+from bridge.verification.conventions import excuse
+
+FINITE, SPECIAL = np.ones(3), np.array([1.0, np.nan, np.inf])
+
+
+def node(name: str, operator: str, inputs: list[str], value: Any) -> tuple[dict[str, Any], Any]:
+    return {"name": name, "operator": operator, "inputs": inputs}, value
+
+
+@pytest.mark.parametrize(
+    ("framework", "operator", "excused"),
+    [
+        ("tf", "MaxPool", True),
+        ("tf", "Softmax", True),
+        ("tf", "TopKV2", True),
+        ("tf", "Max", False),
+        ("tf", "Softsign", False),
+        ("torch", "aten.max_pool2d.default", False),
+        ("torch", "aten.softmax.int", False),
+        ("torch", "aten.sign.default", True),
+        ("torch", "aten.softsign.default", False),
+        ("torch", "aten.gelu.default", True),
+        ("onnx", "ReduceMax", True),
+        ("onnx", "Softmax", False),
+        ("onnx", "Resize", True),
+    ],
+)
+def test_operators_with_a_way_of_their_own(framework: Framework, operator: str, excused: bool) -> None:
+    trace = [node("a", "Conv", ["x", "w"], SPECIAL), node("b", operator, ["a"], FINITE)]
+    found = excuse(framework, trace, {"x": SPECIAL})
+    assert (found is not None) == excused
+    assert found is None or operator in found
+
+
+def test_a_value_that_is_lost_before_is_no_excuse() -> None:
+    trace = [
+        node("a", "Conv", ["x", "w"], SPECIAL),
+        node("b", "Select", ["a"], FINITE),
+        node("c", "MaxPool", ["b"], FINITE),
+        node("n", "ArgMax", ["c"], np.ones(3, np.int64)),
+    ]
+    assert excuse("tf", trace, {"x": SPECIAL}) is None
+    assert excuse("tf", [node("c", "MaxPool", ["x"], FINITE)], {"x": SPECIAL}) is not None
+    assert excuse("tf", [node("c", "MaxPool", ["x"], FINITE)], {"x": FINITE}) is None
