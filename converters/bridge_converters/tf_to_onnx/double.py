@@ -29,7 +29,8 @@ _NARROWER: Mapping[str, frozenset[str]] = {
     "bfloat16": frozenset({"float32"}),
 }
 """The dtypes and policies that give way to a dtype."""
-_FAILURES = (ValueError, TypeError, NotImplementedError, KeyError, AttributeError, tf.errors.OpError)
+FAILURES = (ValueError, TypeError, NotImplementedError, KeyError, AttributeError, tf.errors.OpError)
+"""What building or tracing a model in a dtype that its author did not think of may raise."""
 _DROPPING = ("rate", "stddev", "dropout", "recurrent_dropout", "_dropout")
 _UNTRAINED = "Keras cannot build this model in float64, so that only its inference function is at hand"
 
@@ -132,11 +133,14 @@ def keras_form(
     for make in _makers(model, request, rebuild, dtype):
         try:
             with default_dtype(dtype):
-                double = make()
+                with _names_from_the_start():
+                    double = make()
                 _take_weights(double, model, request, dtype)
                 specs = _specs(request.inputs, dtype)
-                return traced_keras_form(double, specs, static_batch=request.static_batch, dtype=dtype)
-        except _FAILURES:
+                return traced_keras_form(
+                    double, specs, static_batch=request.static_batch, dtype=dtype, called=model
+                )
+        except FAILURES:
             continue
     signature = plain_signature(model, request.inputs, static_batch=request.static_batch)
     routine = function_routine(signature, {})
@@ -144,9 +148,17 @@ def keras_form(
 
 
 def traced_keras_form(
-    model: Any, inputs: Sequence[InputSpec], *, static_batch: bool = False, dtype: str = "float64"
+    model: Any,
+    inputs: Sequence[InputSpec],
+    *,
+    static_batch: bool = False,
+    dtype: str = "float64",
+    called: Any = None,
 ) -> Form:
-    """The form of a Keras model that is of the wanted dtype already, `inputs` included."""
+    """The form of a Keras model that is of the wanted dtype already, `inputs` included.
+
+    `called` is the model that it is a copy of; the weights are called what they are called there.
+    """
     from bridge_converters.tf_to_onnx.keras_source import plain_signature
 
     signature = plain_signature(model, inputs, static_batch=static_batch)
@@ -159,19 +171,24 @@ def traced_keras_form(
 
     return Form(
         function_routine(signature, resources),
-        lambda: keras_naming(model, signature),
+        lambda: keras_naming(model, signature, called),
         training=training,
         dtype=dtype if dtype == "float64" else None,
     )
 
 
-def keras_naming(model: Any, signature: Signature) -> Naming:
-    """What bridge calls the variables and layers of a Keras model, by the nodes of a function of it."""
+def keras_naming(model: Any, signature: Signature, called: Any = None) -> Naming:
+    """What bridge calls the variables and layers of a Keras model, by the nodes of a function of it.
+
+    `called` is a model of the same architecture whose variables lend their paths.
+    """
     from bridge_converters.tf_to_onnx.keras_tree import layer_paths, variables
 
+    own = variables(model, layer_paths(model))
+    named = own if called is None else variables(called, layer_paths(called))
     known = {
-        id(each.variable.value.handle): (each.path, each.trainable)
-        for each in variables(model, layer_paths(model))
+        id(each.variable.value.handle): (name.path, name.trainable)
+        for each, name in zip(own, named, strict=True)
     }
     weights = {node: known[handle] for node, handle in capture_handles(signature).items() if handle in known}
     graph = signature.function.graph.as_graph_def()
@@ -238,6 +255,19 @@ def default_dtype(dtype: str) -> Iterator[None]:
     finally:
         keras.config.set_floatx(floatx)
         keras.config.set_dtype_policy(policy)
+
+
+@contextmanager
+def _names_from_the_start() -> Iterator[None]:
+    """Let Keras count the names of nameless layers as in a new process, so that a copy is called alike."""
+    from keras.src.backend.common import global_state
+
+    counts = global_state.get_global_attribute("object_name_uids")
+    global_state.set_global_attribute("object_name_uids", None)
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute("object_name_uids", counts)
 
 
 @contextmanager

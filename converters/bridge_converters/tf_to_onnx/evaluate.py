@@ -468,6 +468,9 @@ def _shape(proto: Any) -> list[int | None] | None:
     return None if shape.rank is None else shape.as_list()
 
 
+_EagerTensor = tf.__internal__.EagerTensor
+
+
 class _Walk:
     """One evaluation."""
 
@@ -484,6 +487,7 @@ class _Walk:
         self._feeds = feeds
         self._observe = observe
         self._noise = noise
+        self._observed: dict[int, str] = {}
 
     def graph(self, body: _Body, arguments: Sequence[Any], prefix: str) -> list[Any]:
         """The outputs of a body; `prefix` is what the names of its nodes start with."""
@@ -505,11 +509,21 @@ class _Walk:
         if self._noise is not None and step.op not in MOVES and not self._is_call(step):
             results = [self._noise.disturb(each) if tf.is_tensor(each) else each for each in results]
         if self._observe is not None:
-            read = tuple(f"{prefix}{name}:{index}" for name, index in step.inputs)
+            read = tuple(
+                self._name(value, f"{prefix}{name}:{index}")
+                for value, (name, index) in zip(inputs, step.inputs, strict=True)
+            )
             for index, value in enumerate(results):
                 if tf.is_tensor(value) and value.dtype not in (tf.variant, tf.resource, tf.string):
-                    self._observe(Result(f"{prefix}{step.name}:{index}", step.op, read, value))
+                    name = f"{prefix}{step.name}:{index}"
+                    inside = self._name(value, name)
+                    made_of = read if inside == name else (inside,)
+                    self._observe(Result(name, step.op, made_of, value))
         return results
+
+    def _name(self, value: Any, name: str) -> str:
+        """What a tensor was called first: a function passes on the tensors of its caller, and back."""
+        return self._observed.setdefault(value._id, name) if isinstance(value, _EagerTensor) else name
 
     def _is_call(self, step: _Step) -> bool:
         return step.op in _CALLS | _LOOPS | _BRANCHES | _CASES or self._program.is_function(step.op)
