@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+
+from bridge.verification.localise.alike import relative_error
 from bridge.verification.localise.pairing import Pairing, Status
 from bridge.verification.localise.trace import Trace
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_SAME = 1e-6
+"""How far apart the sorted elements of two arrays with the same elements may be."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +57,19 @@ def first_divergence(
         return None
     source_region = _source_region(source, pairings, [end for end, _ in wrong if end is not None])
     first = _first(target, pairings, region)
-    reordered = _reordered(target, pairings, first)
-    if reordered is not None:
-        return _divergence(source, target, pairings, reordered, {reordered, *region}, source_region, True)
-    return _divergence(source, target, pairings, first, region, source_region, False)
+    counterpart = pairings[first].partner
+    if counterpart is None and source_region:
+        flowing = {position for position in source_region if source.depends_on_inputs[position]}
+        counterpart = _deepest(source, _heads(source, flowing or source_region, source_region))
+    scrambled = False
+    if counterpart is not None and pairings[first].status is Status.UNKNOWN:
+        reordered = _reordered(source, target, pairings, first, counterpart)
+        stopped = _stopped(source, target, pairings, first, counterpart)
+        if reordered is not None:
+            first, scrambled = reordered, True
+        elif stopped is not None:
+            first = stopped
+    return _divergence(source, target, pairings, first, counterpart, region, source_region, scrambled)
 
 
 def _ends(trace: Trace) -> list[int]:
@@ -89,13 +107,20 @@ def _first(target: Trace, pairings: Sequence[Pairing], region: set[int]) -> int:
     different = {position for position in region if pairings[position].status is Status.DIFFERENT}
     flowing = {position for position in region if target.depends_on_inputs[position]}
     eligible = different or flowing or region
-    behind = _leads_from(target, eligible, region)
-    heads = sorted(position for position in eligible if position not in behind)
+    heads = _heads(target, eligible, region)
     heads = [each for each in heads if not _leads_to_equal(target, pairings, each)] or heads
-    if different:
-        return heads[0]
-    depths = _depths(target)
-    return max(heads, key=lambda each: (depths[each], -each))
+    return heads[0] if different else _deepest(target, heads)
+
+
+def _heads(trace: Trace, eligible: set[int], region: set[int]) -> list[int]:
+    behind = _leads_from(trace, eligible, region)
+    return sorted(position for position in eligible if position not in behind)
+
+
+def _deepest(trace: Trace, positions: Sequence[int]) -> int:
+    """The value that is farthest from the inputs, the first of several."""
+    depths = _depths(trace)
+    return max(positions, key=lambda each: (depths[each], -each))
 
 
 def _leads_from(trace: Trace, starts: set[int], region: set[int]) -> set[int]:
@@ -131,17 +156,45 @@ def _depths(trace: Trace) -> list[int]:
     return depths
 
 
-def _reordered(target: Trace, pairings: Sequence[Pairing], first: int) -> int | None:
-    """The earliest of the values before the first wrong one whose elements are in an unexplained order."""
-    found = None
-    waiting = list(target.reads[first])
-    while waiting:
-        position = waiting.pop()
+def _reordered(
+    source: Trace, target: Trace, pairings: Sequence[Pairing], first: int, counterpart: int
+) -> int | None:
+    """A value that the wrong one was made from, with the elements that it should have, in another order.
+
+    Two models may well order elements differently, but where all else is equal and the next value is not,
+    the order is what differs.
+    """
+    expected = [source.values[each].array for each in source.reads[counterpart]]
+    for position in target.reads[first]:
         pairing = pairings[position]
-        if pairing.status is Status.EQUAL and not pairing.plain:
-            found = position if found is None else min(found, position)
-            waiting.extend(target.reads[position])
-    return found
+        if pairing.status is not Status.EQUAL or not target.depends_on_inputs[position]:
+            continue
+        array = target.values[position].array
+        if not pairing.plain or any(_is_reordered(array, each) for each in expected):
+            return position
+    return None
+
+
+def _is_reordered(array: Array, expected: Array) -> bool:
+    """Whether two arrays have one shape and the same elements, but not in the same places."""
+    if array.shape != expected.shape or relative_error(expected, array) <= _SAME:
+        return False
+    return relative_error(np.sort(expected, axis=None), np.sort(array, axis=None)) <= _SAME
+
+
+def _stopped(
+    source: Trace, target: Trace, pairings: Sequence[Pairing], first: int, counterpart: int
+) -> int | None:
+    """The value after which the target leaves a module that the source goes on in."""
+    for position in target.reads[first]:
+        origins = set(pairings[position].equals) & set(source.reads[counterpart])
+        left = target.values[position].module != target.values[first].module
+        goes_on = any(
+            source.values[each].module == source.values[counterpart].module != "" for each in origins
+        )
+        if left and goes_on:
+            return position
+    return None
 
 
 def _divergence(
@@ -149,16 +202,12 @@ def _divergence(
     target: Trace,
     pairings: Sequence[Pairing],
     first: int,
+    counterpart: int | None,
     region: set[int],
     source_region: set[int],
     scrambled: bool,
 ) -> Divergence:
-    block = _block(target, region, first)
-    partner = pairings[first].partner
-    counterpart = partner
-    if partner is None and source_region:
-        flowing = [position for position in source_region if source.depends_on_inputs[position]]
-        counterpart = min(flowing or source_region)
+    block = _block(target, region | {first}, first)
     source_block = () if counterpart is None else _block(source, source_region | {counterpart}, counterpart)
     fed = {each for position in block for each in target.reads[position]} - set(block)
     last_equal = []
@@ -171,10 +220,10 @@ def _divergence(
 
 def _block(trace: Trace, region: set[int], first: int) -> tuple[int, ...]:
     """The wrong node and the nodes of the region in the same module, or that it is made from."""
-    scope = trace.values[first].scope
+    module = trace.values[first].module
     behind = {first}
     for position in sorted(region, reverse=True):
         if position < first and any(reader in behind for reader in trace.read_by[position]):
             behind.add(position)
-    same = {each for each in region if scope and trace.values[each].scope == scope and each >= first}
+    same = {each for each in region if module and trace.values[each].module == module and each >= first}
     return tuple(sorted(behind | same))

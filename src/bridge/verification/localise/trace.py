@@ -33,6 +33,11 @@ class Value:
     source: str | None = None
     gradient: Array | None = None
 
+    @property
+    def module(self) -> str:
+        """The path of what the value was made in: TensorFlow's names begin with it."""
+        return self.name.rpartition("/")[0] or self.scope or ""
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -96,10 +101,16 @@ class Trace:
 
     @classmethod
     def read(cls, records: Sequence[Mapping[str, Any]], file: Path, feeds: Mapping[str, Array]) -> Trace:
-        """The trace that a worker's answer to `intermediates` describes; its arrays stay in the file."""
+        """The trace that a worker's answer to `intermediates` describes; its arrays stay in the file.
+
+        The inputs are its first values.
+        """
         tensors = read_tensors(str(file))
+        known = {record["name"] for record in records}
+        inputs = tuple(Value(name, "input", array) for name, array in feeds.items() if name not in known)
         return cls(
-            tuple(
+            inputs
+            + tuple(
                 Value(
                     name=record["name"],
                     operator=record["operator"],
@@ -124,11 +135,11 @@ class Trace:
 
 
 def _named(leaves: Iterable[str], name: str) -> set[str]:
-    """Those of a graph's values that are the input of a name: `x`, else `x:0` or `serving_default_x:0`."""
+    """The values of a graph that are an input of a name: `x`, else `x:0`, or `call/x:0`, `serving_default_x:0`."""
     exact = {leaf for leaf in leaves if leaf == name}
     if exact:
         return exact
-    bases = {leaf: leaf.split(":")[0] for leaf in leaves}
+    bases = {leaf: leaf.split(":")[0].rpartition("/")[2] for leaf in leaves}
     return {leaf for leaf, base in bases.items() if base == name or base.endswith(f"_{name}")}
 
 
