@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bridge.formats.detect import Framework
-from bridge.verification.conventions import excuse
+from bridge.verification.conventions import excuse, is_convention
 
 FINITE, SPECIAL = np.ones(3), np.array([1.0, np.nan, np.inf])
 
@@ -50,3 +50,10 @@ def test_a_value_that_is_lost_before_is_no_excuse() -> None:
     assert excuse("tf", trace, {"x": SPECIAL}) is None
     assert excuse("tf", [node("c", "MaxPool", ["x"], FINITE)], {"x": SPECIAL}) is not None
     assert excuse("tf", [node("c", "MaxPool", ["x"], FINITE)], {"x": FINITE}) is None
+
+
+def test_operators_that_differ_in_some_framework() -> None:
+    assert all(
+        map(is_convention, ("MaxPool", "aten.max_pool2d.default", "TopKV2", "aten.sign.default", "Softmax"))
+    )
+    assert not any(map(is_convention, ("Conv", "aten.softsign.default", "Relu", "aten.linear.default")))

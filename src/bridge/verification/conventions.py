@@ -34,6 +34,11 @@ _OWN_WAY: Mapping[Framework, re.Pattern[str]] = {
 }
 
 
+def is_convention(operator: str) -> bool:
+    """Whether some framework hands NaN or infinities on in its own way at an operator of this name."""
+    return any(pattern.search(operator.lower()) for pattern in _OWN_WAY.values())
+
+
 def excuse(
     framework: Framework, trace: Iterable[tuple[Mapping[str, Any], Array]], feeds: Mapping[str, Array]
 ) -> str | None:
