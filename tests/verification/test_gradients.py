@@ -93,6 +93,16 @@ def test_a_map_with_gaps_lists_what_it_cannot_compare() -> None:
     assert set(different(check({}, {}, gap))) == {"first.kernel", "a/kernel"}
 
 
+def test_a_buffer_that_the_other_side_trains_is_no_difference_between_models_written_apart() -> None:
+    apart = check({"buffers": True}, {"parameters_only": True}, complete=False)
+    assert apart.passed, apart.reasons
+    listed = {each.name for each in apart.tensors if each.verdict == "not comparable"}
+    assert listed == {"norm.mean", "norm.variance"}
+    assert set(different(check({"buffers": True}, {"parameters_only": True}))) == listed
+    assert set(different(check({}, {"parameters_only": True}, complete=False))) == listed
+    assert check({"parameters_only": True}, {"parameters_only": True}, complete=False).passed
+
+
 def test_a_side_without_gradients_cannot_be_checked() -> None:
     with ExitStack() as stack:
         ours = stack.enter_context(Side(label="source", threads=1, timeout=60))

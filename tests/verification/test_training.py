@@ -118,6 +118,15 @@ def test_what_a_map_with_gaps_leaves_out_is_not_trained() -> None:
     assert "a/kernel" not in {each.name for each in result.tensors}
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_buffer_that_the_other_side_trains_is_left_as_it_is(which: int) -> None:
+    apart: list[dict[str, Any]] = [{"buffers": True, "inference": True}, {"parameters_only": True}]
+    result = train(apart[which], apart[1 - which], network_map(), complete=False)
+    assert result.passed, result.reasons
+    assert not result.training
+    assert check(apart[which], apart[1 - which]).verdict == "different"
+
+
 def test_a_side_that_cannot_train_cannot_be_checked() -> None:
     with sides({}, {}) as (ours, _), sides({}, {}) as (_, theirs):
         theirs.result(theirs.submit_load("tests.worker.side_models:load", {}))

@@ -39,7 +39,8 @@ class Network:
     The request may hold `names` (the network's own names for the weights above), `transposed` (those it
     stores transposed), `input`, `momentum` and `unbiased` of the statistics, `stale` (they are not
     updated), `frozen` and `detached` weights, `detached_input`, `inference` (no training mode),
-    `epsilon`, and `seed`.
+    `epsilon`, `buffers` (it tells that the statistics are no parameters), `parameters_only` (it trains
+    them in inference mode), and `seed`.
     """
 
     def __init__(self, request: Mapping[str, Any]) -> None:
@@ -56,6 +57,9 @@ class Network:
 
     def weights(self) -> dict[str, Array]:
         return {name: value.astype(np.float32) for name, value in self.state().items()}
+
+    def buffers(self) -> list[str]:
+        return [self._names[name] for name in STATISTICS] if self._request.get("buffers") else []
 
     def state(self) -> dict[str, Array]:
         return {
@@ -111,6 +115,9 @@ class Network:
             "second.kernel": active.T @ dy,
             "second.bias": dy.sum(0),
         }
+        if self._request.get("parameters_only"):
+            gradients["norm.mean"] = -(dn * scale).sum(0)
+            gradients["norm.variance"] = -(dn * (hidden - mean)).sum(0) * scale**3 / 2
         absent = {*self._request.get("frozen", ()), *self._request.get("detached", ())}
         by_weight = {
             self._names[name]: value.T if name in self._transposed else value

@@ -8,7 +8,7 @@ computes, and where several tensors of the target come from one of the source.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -209,6 +209,7 @@ class _Check:
                 target.weights,
                 self.source_weights,
                 complete=self.complete,
+                buffers=(source.buffers, target.buffers),
                 scale=scale,
                 tolerance=tolerance,
             )
@@ -228,12 +229,15 @@ def compare_weight_gradients(
     source_weights: Mapping[str, Array],
     *,
     complete: bool,
+    buffers: tuple[Collection[str], Collection[str]] = ((), ()),
     scale: float,
     tolerance: float,
 ) -> list[TensorGradient]:
     """Hold the source's gradients against the target's, pulled back to the source's tensors.
 
-    `source_weights` are the source's tensors, which recipes that compute are differentiated at.
+    `source_weights` are the source's tensors, which recipes that compute are differentiated at. `buffers`
+    are the tensors of each side that are known to be no parameters: one that the other side trains is no
+    difference where the map is not `complete`, that is, where the target was not made from the source.
     """
     ours = _by_first_name(source, weight_map)
     known = _by_first_name(source_weights, weight_map)
@@ -272,6 +276,9 @@ def compare_weight_gradients(
         if not broken.isdisjoint(targets):
             continue
         why_not = _not_comparable(name, reading, ours.get(name), pulled.get(name), complete)
+        held = name in buffers[0], not set(targets).isdisjoint(buffers[1])
+        if why_not is None and not complete and held[0] != held[1]:
+            why_not = "one side holds it as a buffer, which is not trained, the other as a parameter"
         if why_not is None:
             results.append(
                 _compared(name, "weight", targets, ours.get(name), pulled.get(name), scale, tolerance)

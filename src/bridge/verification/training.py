@@ -332,17 +332,25 @@ class _Training:
         return source, target
 
     def _fix(self, before: tuple[Trained, Trained]) -> None:
-        """Leave what only one side is known to have as it is, where the map may have gaps."""
+        """Leave as it is what only one side is known to train, where the map may have gaps."""
         if self.weights is None or self.complete:
             return
         paired = set(self.pairs.recipes)
         read = {name for recipe in self.pairs.recipes.values() for name in recipes.sources(recipe)}
         known = {each for name in read for each in self.pairs.source_names(name)}
         source, target = before
+        fixed = set(source.trained) - known
+        fixed_target = set(target.trained) - paired
+        for name, recipe in self.pairs.recipes.items():
+            made_of = {each for one in recipes.sources(recipe) for each in self.pairs.source_names(one)}
+            if name in target.buffers:
+                fixed |= made_of & set(source.trained)
+            if name in target.trained and not made_of.isdisjoint(source.buffers):
+                fixed_target.add(name)
         self.pairs = _Pairs(
             self.pairs.recipes,
-            self.pairs.fixed | frozenset(set(source.trained) - known),
-            self.pairs.fixed_target | frozenset(set(target.trained) - paired),
+            self.pairs.fixed | fixed,
+            self.pairs.fixed_target | fixed_target,
             self.pairs.aliases,
         )
 

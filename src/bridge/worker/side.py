@@ -78,11 +78,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Gradients:
-    """One answered vector-Jacobian product, in float64; a gradient that does not exist is absent."""
+    """One answered vector-Jacobian product, in float64; a gradient that does not exist is absent.
+
+    `buffers` are the weights that are known to be no parameters.
+    """
 
     outputs: list[Array]
     inputs: dict[str, Array]
     weights: dict[str, Array]
+    buffers: tuple[str, ...]
     seconds: float
 
 
@@ -91,13 +95,15 @@ class Trained:
     """One answered training, in float64.
 
     `losses` and `gradient_norms` are those before each step, `state` all weights and statistics after the
-    last, `trained` the names of the weights that had a gradient.
+    last, `trained` the names of the weights that had a gradient, `buffers` those that are known to be no
+    parameters.
     """
 
     losses: Array
     gradient_norms: Array
     state: dict[str, Array]
     trained: tuple[str, ...]
+    buffers: tuple[str, ...]
     seconds: float
 
 
@@ -268,6 +274,7 @@ class Side:
                 [tensors[f"output:{position}"] for position in range(reply["count"])],
                 _with_prefix(tensors, "input:"),
                 _with_prefix(tensors, "weight:"),
+                tuple(reply["buffers"]),
                 reply["seconds"],
             )
 
@@ -310,6 +317,7 @@ class Side:
                 tensors["gradient_norms"],
                 _with_prefix(tensors, "weight:"),
                 tuple(reply["trained"]),
+                tuple(reply["buffers"]),
                 reply["seconds"],
             )
 

@@ -242,7 +242,12 @@ class Side:
         tensors.update((f"input:{name}", gradient) for name, gradient in by_input.items())
         tensors.update((f"weight:{name}", gradient) for name, gradient in by_weight.items())
         write_tensors(results, tensors)
-        return {"seconds": seconds, "count": len(outputs), "peak_bytes": peak_memory()}
+        return {
+            "seconds": seconds,
+            "count": len(outputs),
+            "buffers": self._buffers(),
+            "peak_bytes": peak_memory(),
+        }
 
     def train(
         self,
@@ -260,8 +265,15 @@ class Side:
         vjp = self._optional("vjp", "compute gradients")
         read_state = self._optional("state", "tell its weights in float64")
         assign = self._optional("assign", "change its weights")
-        before = {name: np.array(array) for name, array in read_state().items()}
+        steps = _batches(read_tensors(batches, writable=True))
         started = time.perf_counter()
+        try:
+            state = read_state()
+        except NotImplementedError:
+            # The side makes its float64 form with the first inputs that it runs on.
+            vjp(steps[0][0], lambda outputs: [None] * len(outputs), False)
+            state = read_state()
+        before = {name: np.array(array) for name, array in state.items()}
         try:
             if start is not None:
                 assign(read_tensors(start, writable=True))
@@ -269,7 +281,7 @@ class Side:
                 vjp,
                 {name: np.array(array) for name, array in read_state().items()},
                 assign,
-                _batches(read_tensors(batches, writable=True)),
+                steps,
                 rate,
                 momentum,
                 training,
@@ -282,7 +294,16 @@ class Side:
         tensors["gradient_norms"] = np.array(norms, np.float64)
         write_tensors(results, tensors)
         seconds = time.perf_counter() - started
-        return {"seconds": seconds, "trained": trained, "peak_bytes": peak_memory()}
+        return {
+            "seconds": seconds,
+            "trained": trained,
+            "buffers": self._buffers(),
+            "peak_bytes": peak_memory(),
+        }
+
+    def _buffers(self) -> list[str]:
+        buffers = getattr(self._model, "buffers", None)
+        return [] if buffers is None else sorted(buffers())
 
     def intermediates(self, inputs: str, values: str, cotangents: str | None = None) -> dict[str, Any]:
         """Write every value that the float64 form computes; `records[i]` tells about the tensor `i`.

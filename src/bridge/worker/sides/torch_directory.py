@@ -58,6 +58,10 @@ class TorchDirectorySide:
     def weights(self) -> dict[str, Array]:
         return {name: to_array(tensor) for name, tensor in self._model.state_dict().items()}
 
+    def buffers(self) -> list[str]:
+        """The weights that are no parameters."""
+        return list(dict(self._model.named_buffers(remove_duplicate=False)))
+
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         with torch.inference_mode():
             return flatten((self._narrow or self._model)(*self._tensors(feeds)))

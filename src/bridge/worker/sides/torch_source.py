@@ -69,6 +69,13 @@ class TorchSide:
         """Parameters and buffers, tied ones under every name, and a program's constants."""
         return {path: to_array(each) for path, each in self._tensors().items()}
 
+    def buffers(self) -> list[str]:
+        """The weights that are no parameters."""
+        parameters = set(self._runnable.program.graph_signature.parameters)
+        if isinstance(self._runnable.module, nn.Module):
+            parameters.update(dict(self._runnable.module.named_parameters(remove_duplicate=False)))
+        return [path for path in self._tensors() if path not in parameters]
+
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         if self._dtype is None:
             return self._run(self._runnable, feeds)
