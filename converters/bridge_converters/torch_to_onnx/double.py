@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -72,11 +73,16 @@ def fp64_program(program: ExportedProgram) -> CastModule:
 
 
 def cast_program(program: ExportedProgram, dtype: torch.dtype) -> CastModule:
-    """The same computation in `dtype` throughout; complex numbers stay as they are unless it is float64."""
+    """The same computation in `dtype` throughout; complex numbers stay as they are unless it is float64.
+
+    Numbers in the graph that `dtype` cannot hold become its largest ones, as code that asks for the dtype's
+    limits would have them: masks are filled with the lowest number of float32.
+    """
     module = program.module(check_guards=False)
     assert isinstance(module, fx.GraphModule)
     substitutes = substitutes_by(dtype)
     cast_graphs(module, substitutes, {})
+    _limit_numbers(module, torch.finfo(dtype).max)
     return CastModule(module, substitutes, dtype)
 
 
@@ -132,6 +138,19 @@ def _cast_dtypes(module: fx.GraphModule, substitutes: Substitutes) -> None:
         node.args = map_aggregate(node.args, cast)
         node.kwargs = map_aggregate(node.kwargs, cast)
     module.recompile()
+
+
+def _limit_numbers(module: fx.GraphModule, largest: float) -> None:
+    def limit(value: Any) -> Any:
+        beyond = isinstance(value, float) and math.isfinite(value) and abs(value) > largest
+        return math.copysign(largest, value) if beyond else value
+
+    for each in module.modules():
+        if isinstance(each, fx.GraphModule):
+            for node in each.graph.nodes:
+                node.args = map_aggregate(node.args, limit)
+                node.kwargs = map_aggregate(node.kwargs, limit)
+            each.recompile()
 
 
 @contextmanager

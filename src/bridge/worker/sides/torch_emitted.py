@@ -84,11 +84,13 @@ def _load(
 class _Precision(ast.NodeTransformer):
     """Replaces `torch.float32` and the narrower types, in place.
 
-    Numbers in forward methods are those of the graph, which holds them in float32; they keep that value.
+    Numbers in forward methods are those of the graph, which holds them in float32; they keep that value,
+    or become the largest that the dtype holds.
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
         self._dtype = str(dtype).removeprefix("torch.")
+        self._largest = torch.finfo(dtype).max
         self._in_forward = False
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
@@ -119,7 +121,7 @@ class _Precision(ast.NodeTransformer):
         if self._in_forward and isinstance(node.value, float):
             single = float(np.float32(node.value))
             if math.isfinite(single) and single != 0.0:
-                return ast.Constant(single)
+                return ast.Constant(max(-self._largest, min(single, self._largest)))
         return node
 
     def _target(self) -> ast.Attribute:

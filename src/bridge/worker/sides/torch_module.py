@@ -14,6 +14,7 @@ from bridge_converters.torch_to_onnx.capture import capture
 from bridge_converters.torch_to_onnx.double import default_dtype
 from bridge_converters.torch_to_onnx.inputs import Examples, forward_parameters
 from bridge_converters.torch_to_onnx.load import Runnable
+from bridge_converters.torch_to_onnx.shapes import dynamic_batch
 from torch import nn
 
 from bridge.errors import BridgeError, InputError
@@ -22,7 +23,7 @@ from bridge.worker.sides.torch_gradients import Cotangents
 from bridge.worker.sides.torch_source import TorchSide
 
 Array = np.ndarray[Any, np.dtype[Any]]
-_Shapes = tuple[tuple[str, str, tuple[int, ...]], ...]
+_Sizes = tuple[tuple[str, str, tuple[int, ...]], ...]
 
 
 class TorchModuleSide:
@@ -54,7 +55,7 @@ class TorchModuleSide:
         self.outputs = None
         self.what = f"module {type(module).__name__} under PyTorch {torch.__version__}"
         self.notes: list[str] = []
-        self._exported: dict[_Shapes, TorchSide | str] = {}
+        self._exported: dict[_Sizes, TorchSide | str] = {}
         self._trained: TorchSide | None = None
         self._double: nn.Module | None = None
 
@@ -65,6 +66,10 @@ class TorchModuleSide:
             **dict(self._module.named_parameters(remove_duplicate=False)),
         }
         return {path: to_array(each) for path, each in tensors.items()}
+
+    def buffers(self) -> list[str]:
+        """The weights that are no parameters."""
+        return list(dict(self._module.named_buffers(remove_duplicate=False)))
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         if self._dtype is not None:
@@ -125,19 +130,22 @@ class TorchModuleSide:
 
     def _side(self, feeds: Mapping[str, Array]) -> TorchSide | str:
         """The program for inputs of these sizes, or why there is none."""
-        key = tuple((name, array.dtype.name, array.shape[1:]) for name, array in feeds.items())
-        if key not in self._exported:
+        sizes = _sizes(feeds, from_axis=1)
+        exact = _sizes(feeds, from_axis=0)
+        found = self._exported.get(sizes, self._exported.get(exact))
+        if found is None:
             args, kwargs = self._arguments({name: to_tensor(array) for name, array in feeds.items()})
             try:
                 program = capture(self._module, Examples(args, kwargs)).program
             except BridgeError as error:
-                self._exported[key] = error.message
+                found = self._exported[exact] = error.message
             else:
                 runnable = Runnable(
                     program, self._module, names.input_names(program), names.output_names(program)
                 )
-                self._exported[key] = TorchSide(runnable, self._dtype)
-        return self._exported[key]
+                found = TorchSide(runnable, self._dtype)
+                self._exported[sizes if dynamic_batch(program) else exact] = found
+        return found
 
     def _run(self, module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> list[Array]:
         args, kwargs = self._arguments(tensors)
@@ -153,3 +161,7 @@ class TorchModuleSide:
                 break
             args.append(rest.pop(name))
         return tuple(args), rest
+
+
+def _sizes(feeds: Mapping[str, Array], *, from_axis: int) -> _Sizes:
+    return tuple((name, array.dtype.name, array.shape[from_axis:]) for name, array in feeds.items())
