@@ -214,6 +214,7 @@ def verify(
                 shapes=shapes,
                 map_inputs=map_inputs,
                 map_outputs=map_outputs,
+                dtype=dtype,
                 gradients=gradients,
                 training=training,
                 localise=localise,

@@ -97,7 +97,7 @@ def test_examples_may_be_run_beside_what_is_drawn(source: Path, tmp_path: Path) 
     assert both.passed
     assert both.target.path == "final.onnx"
     assert [draw.rule for draw in both.draws][:2] == ["user", "typical"]
-    assert len({draw.name for draw in both.draws}) == len(both.draws) == 10
+    assert len({draw.name for draw in both.draws}) == len(both.draws) == 11
 
 
 def test_a_target_that_fixes_the_batch_is_run_at_its_size(source: Path, tmp_path: Path) -> None:

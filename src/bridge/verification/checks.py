@@ -8,8 +8,6 @@ from pathlib import Path
 
 from bridge.verification.user_inputs import UserInputs
 
-TRAINING_STEPS = 20
-
 
 @dataclass(frozen=True)
 class Checks:
@@ -19,7 +17,8 @@ class Checks:
     model does not say what it takes. Unless arrays are given, or if `draw`, inputs are drawn from the
     `seed`, in the sizes `batches` where axis 0 is dynamic and `shapes` (as of `--shapes`) where other axes
     are. `map_inputs` and `map_outputs` say which belong together (the grammar of
-    `bridge.verification.pairing.parse_map`). `gradients` compares those of inputs and parameters,
+    `bridge.verification.mapping.parse_map`). `dtype` is the type of floating-point inputs where the models
+    were loaded to compute in another than their own. `gradients` compares those of inputs and parameters,
     `training` that many steps of it. Where the versions differ, `localise` looks for the first wrong node,
     and `repro` is a directory to write a minimal reproduction to.
     """
@@ -31,6 +30,7 @@ class Checks:
     shapes: Sequence[str] = ()
     map_inputs: str = ""
     map_outputs: str = ""
+    dtype: str | None = None
     gradients: bool = False
     training: int = 0
     localise: bool = True

@@ -6,11 +6,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from bridge.verification.compare import OutputResult, Sample, Verdict, compare_output, is_inexact
+from bridge.verification.gradients import GradientsResult
 from bridge.verification.inputs import Draw
 from bridge.verification.measure import Array
 from bridge.verification.pairing import Correspondence
-from bridge.verification.weights import WeightsResult
+from bridge.verification.training import TrainingResult
+from bridge.verification.weighing import Weights
 from bridge.worker.side import Run
+
+_SHOWN = 8
 
 
 @dataclass
@@ -33,12 +37,13 @@ class Findings:
     """Everything that a verdict follows from.
 
     `failures` are ways in which the target gives no outputs to compare, `unchecked` what should have been
-    checked and could not be. `weights` is None where they were not compared; `weights_note` says why.
+    checked and could not be. `gradients` and `training` are None where they were not asked for.
     """
 
     outputs: tuple[OutputResult, ...] = ()
-    weights: WeightsResult | None = None
-    weights_note: str = ""
+    weights: Weights = field(default_factory=Weights)
+    gradients: GradientsResult | None = None
+    training: TrainingResult | None = None
     failures: list[str] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
 
@@ -116,28 +121,47 @@ def _samples(ran: Ran, run: Run, correspondence: Correspondence) -> list[Sample]
 
 def conclude(findings: Findings) -> tuple[Verdict, tuple[str, ...]]:
     """The verdict over everything, and the reasons where it is not "equivalent"."""
-    outputs, weights = findings.outputs, findings.weights
+    deeper = [each for each in (findings.gradients, findings.training) if each is not None]
     different = list(findings.failures)
-    different += [
-        f"output {each.name}: {reason}"
-        for each in outputs
-        if each.verdict == "different"
-        for reason in each.reasons
-    ]
-    if weights is not None and not weights.passed:
-        wrong = len(weights.differences) + len(weights.unmapped)
-        different.append(f"{wrong} of {weights.compared} weights are not the source's")
+    different += _reasons(findings.outputs, "different")
+    different += _weight_reasons(findings.weights)
+    for each in deeper:
+        if each.verdict == "different":
+            different += _some(each.reasons)
     if different:
         return "different", tuple(different)
-    unchecked = [
-        f"output {each.name}: {reason}"
-        for each in outputs
-        if each.verdict == "could not be checked"
-        for reason in each.reasons
-    ]
+    unchecked = _reasons(findings.outputs, "could not be checked")
     unchecked += findings.unchecked
-    if not outputs:
+    if findings.weights.unread is not None:
+        unchecked.append(findings.weights.unread)
+    for each in deeper:
+        if each.verdict == "could not be checked":
+            unchecked += _some(each.reasons)
+    if not findings.outputs:
         unchecked.append("there are no outputs to compare")
-    elif not any(each.varies or each.varies is None for each in outputs):
+    elif not any(each.varies or each.varies is None for each in findings.outputs):
         unchecked.append("no output varies with the inputs, so their equality proves nothing")
     return ("could not be checked", tuple(unchecked)) if unchecked else ("equivalent", ())
+
+
+def _reasons(outputs: Sequence[OutputResult], verdict: Verdict) -> list[str]:
+    return [
+        f"output {each.name}: {reason}"
+        for each in outputs
+        if each.verdict == verdict
+        for reason in each.reasons
+    ]
+
+
+def _weight_reasons(weights: Weights) -> list[str]:
+    if weights.result is not None and not weights.result.passed:
+        wrong = len(weights.result.differences) + len(weights.result.unmapped)
+        return [f"{wrong} of {weights.result.compared} weights are not the source's"]
+    if weights.match is not None:
+        return _some([f"weight {each.target}: {each.reason}" for each in weights.match.differences])
+    return []
+
+
+def _some(sentences: Sequence[str]) -> list[str]:
+    more = len(sentences) - _SHOWN
+    return [*sentences[:_SHOWN], *([f"and {more} more"] if more > 0 else [])]

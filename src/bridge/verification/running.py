@@ -167,7 +167,7 @@ class Runner:
             self.notes.append(text)
 
     def unsteady(self, ran: Sequence[Ran]) -> tuple[str | None, str | None]:
-        """In words, whether the source or the target gives other outputs for the same inputs: a random one."""
+        """In words, whether the source or the target gives other outputs when it runs the same inputs again."""
         smallest = min(
             (each for each in ran if isinstance(each.target, Run)),
             key=lambda each: sum(array.size for array in each.draw.arrays.values()),

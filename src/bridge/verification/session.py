@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 
 from bridge.verification.checks import Checks
+from bridge.verification.loaded import Loaded
 from bridge.verification.parties import Party
-from bridge.verification.procedure import Loaded, Procedure, unchecked
+from bridge.verification.procedure import Procedure, unchecked
 from bridge.verification.report import Report
 from bridge.worker.failures import WorkerFailure
 from bridge.worker.side import Description, Side
@@ -63,6 +64,7 @@ class Session:
         self._drop_in = drop_in
         self._say = on_progress or (lambda text: None)
         self._workers: dict[str, _Worker] = {}
+        self._loaded: Loaded | None = None
         self._count = 0
 
     def __enter__(self) -> Session:
@@ -103,6 +105,10 @@ class Session:
 
     def _load(self) -> Loaded:
         """Both models, loaded side by side where they are not yet."""
+        if self._loaded is not None:
+            for worker in self._workers.values():
+                worker.side.restart_clock(self._timeout)
+            return self._loaded
         for role, party in (("source", self._source), ("target", self._target)):
             if role not in self._workers:
                 side = Side(label=f"{role} worker", threads=self._threads, timeout=self._timeout)
@@ -112,7 +118,7 @@ class Session:
         if any(each.description is None for each in self._workers.values()):
             self._say("loading both versions")
         source, target = (self._workers[role] for role in ("source", "target"))
-        return Loaded(
+        self._loaded = Loaded(
             self._source,
             self._target,
             source.side,
@@ -121,6 +127,7 @@ class Session:
             target.described(),
             drop_in=self._drop_in,
         )
+        return self._loaded
 
     def _described(self, role: str) -> tuple[Party, Description | None]:
         party = self._source if role == "source" else self._target
@@ -133,6 +140,7 @@ class Session:
                 self._end(role)
 
     def _end(self, role: str) -> None:
+        self._loaded = None
         worker = self._workers.pop(role, None)
         if worker is not None:
             worker.side.close()

@@ -318,7 +318,7 @@ class Side:
             given = {int(position): array for position, array in read_tensors(cotangents).items()}
             found = list(method(feeds, lambda outputs: _given_cotangents(outputs, given)))
         tensors: dict[str, Any] = {}
-        records = []
+        records: list[Any] = []
         for record, value, gradient in found:
             if value.dtype.name not in _SAFETENSORS_DTYPES.values():
                 continue

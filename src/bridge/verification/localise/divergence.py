@@ -63,7 +63,7 @@ def first_divergence(
         counterpart = _deepest(source, _heads(source, flowing or source_region, source_region))
     scrambled = False
     if counterpart is not None and pairings[first].status is Status.UNKNOWN:
-        reordered = _reordered(source, target, pairings, first, counterpart)
+        reordered = _reordered(source, target, pairings, first, {*source.reads[counterpart], *source_region})
         stopped = _stopped(source, target, pairings, first, counterpart)
         if reordered is not None:
             first, scrambled = reordered, True
@@ -157,20 +157,19 @@ def _depths(trace: Trace) -> list[int]:
 
 
 def _reordered(
-    source: Trace, target: Trace, pairings: Sequence[Pairing], first: int, counterpart: int
+    source: Trace, target: Trace, pairings: Sequence[Pairing], first: int, expected: set[int]
 ) -> int | None:
-    """A value that the wrong one was made from, with the elements that it should have, in another order.
+    """A value that the wrong one was made from, with the elements of an expected one in another order.
 
     Two models may well order elements differently, but where all else is equal and the next value is not,
-    the order is what differs.
+    the order is what differs. `expected` are positions in the source.
     """
-    expected = [source.values[each].array for each in source.reads[counterpart]]
     for position in target.reads[first]:
         pairing = pairings[position]
         if pairing.status is not Status.EQUAL or not target.depends_on_inputs[position]:
             continue
         array = target.values[position].array
-        if not pairing.plain or any(_is_reordered(array, each) for each in expected):
+        if not pairing.plain or any(_is_reordered(array, source.values[each].array) for each in expected):
             return position
     return None
 

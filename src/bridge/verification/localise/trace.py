@@ -135,7 +135,7 @@ class Trace:
 
 
 def _named(leaves: Iterable[str], name: str) -> set[str]:
-    """The values of a graph that are an input of a name: `x`, else `x:0`, or `call/x:0`, `serving_default_x:0`."""
+    """The values of a graph that are the input `x`: that name, else `x:0`, `call/x:0` and the like."""
     exact = {leaf for leaf in leaves if leaf == name}
     if exact:
         return exact

@@ -11,6 +11,10 @@ from typing import Any
 
 from bridge.errors import ExitCode
 from bridge.verification.compare import OutputResult, Verdict
+from bridge.verification.gradients import GradientsResult
+from bridge.verification.localise import Localisation
+from bridge.verification.matching import Suspect, ValueMatch
+from bridge.verification.training import TrainingResult
 from bridge.verification.weights import WeightsResult
 
 SCHEMA = 1
@@ -56,11 +60,49 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class MatchedWeights:
+    """Weights of two models that bridge did not convert, matched by their values.
+
+    `tensors` of the target have a counterpart of equal bits, up to an order of axes or elements. `suspects`
+    nearly have one; where they `decide`, they are differences.
+    """
+
+    tensors: int
+    elements: int
+    rearranged: tuple[str, ...]
+    ambiguous: tuple[str, ...]
+    suspects: tuple[Suspect, ...]
+    unmatched_source: tuple[str, ...]
+    unmatched_target: tuple[str, ...]
+
+    @classmethod
+    def of(cls, match: ValueMatch | None) -> MatchedWeights | None:
+        if match is None:
+            return None
+        return cls(
+            match.matched,
+            match.elements,
+            match.rearranged,
+            match.ambiguous,
+            match.suspects,
+            match.unmatched_source,
+            match.unmatched_target,
+        )
+
+    @property
+    def passed(self) -> bool:
+        return not any(each.decides for each in self.suspects)
+
+
+@dataclass(frozen=True)
 class Report:
     """Whether two versions of a model are equivalent, and what that rests on.
 
     `reference` says what the outputs were held against, `reasons` why the verdict is not "equivalent".
-    `weights` is None where they were not compared; `weights_note` then says why.
+    `weights` is the comparison through the weight map of a converted model, `matched_weights` that by
+    values of two models that bridge did not convert; where both are None, `weights_note` says why.
+    `gradients` and `training` are None where they were not asked for, `localisation` where nothing
+    differs or the first wrong node could not be found.
     """
 
     verdict: Verdict
@@ -69,12 +111,16 @@ class Report:
     target: SideReport
     seed: int
     reference: str
-    outputs: tuple[OutputResult, ...]
-    draws: tuple[DrawReport, ...]
-    weights: WeightsResult | None
-    weights_note: str
-    notes: tuple[str, ...]
-    timing: Timing = field(compare=False)
+    outputs: tuple[OutputResult, ...] = ()
+    draws: tuple[DrawReport, ...] = ()
+    weights: WeightsResult | None = None
+    matched_weights: MatchedWeights | None = None
+    weights_note: str = ""
+    gradients: GradientsResult | None = None
+    training: TrainingResult | None = None
+    localisation: Localisation | None = None
+    notes: tuple[str, ...] = ()
+    timing: Timing = field(compare=False, default=Timing(0.0, 0.0, 0.0, 0, 0))
 
     @property
     def passed(self) -> bool:

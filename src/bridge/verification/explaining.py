@@ -1,0 +1,155 @@
+"""Name the first wrong node of two versions that differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bridge.formats.request import ReadRequest
+from bridge.verification.checks import Checks
+from bridge.verification.compare import OutputResult, is_inexact
+from bridge.verification.conventions import excuse
+from bridge.verification.deeper import ordinary_run, size
+from bridge.verification.judging import Findings, Ran
+from bridge.verification.loaded import Loaded
+from bridge.verification.localise import Case, Evidence, Localisation, locate_fault, locate_gradient_fault
+from bridge.verification.measure import Array
+from bridge.verification.pairing import Correspondence
+from bridge.verification.parties import FACTORY
+from bridge.verification.running import Runner
+from bridge.worker.failures import TaskFailure
+from bridge.worker.side import Run
+from bridge.worker.standalone import read_tensors, write_tensors
+
+Found = tuple[Localisation, Evidence] | str
+"""Where a fault is and what tells, or a sentence why that cannot be said."""
+
+
+class Explainer:
+    """Localises what one verification found."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        checks: Checks,
+        correspondence: Correspondence,
+        runner: Runner,
+        ran: Sequence[Ran],
+    ) -> None:
+        self._loaded = loaded
+        self._checks = checks
+        self._correspondence = correspondence
+        self._runner = runner
+        self._ran = [each for each in ran if isinstance(each.target, Run)]
+
+    def explain(self, findings: Findings) -> Found:
+        """The first wrong node: by the values inside both models, by gradients where only those differ."""
+        different = [each for each in findings.outputs if each.verdict == "different"]
+        if different or findings.gradients is None or findings.gradients.verdict != "different":
+            chosen = self._telling(different)
+            return "no inputs ran on both sides" if chosen is None else self._locate(chosen)
+        chosen = ordinary_run(self._ran)
+        return "no inputs ran on both sides" if chosen is None else self._locate_gradient(chosen)
+
+    def conventional(self, results: Sequence[OutputResult]) -> tuple[frozenset[str], tuple[str, ...]]:
+        """The draws of special values whose outputs differ by a convention of the frameworks, and notes."""
+        special = [each for each in self._ran if each.draw.rule == "special"]
+        names = {each.draw.name for each in special}
+        doubted = {
+            reason.partition(":")[0]
+            for each in results
+            if each.verdict == "different"
+            for reason in each.reasons
+        }
+        excused, notes = [], []
+        for each in special:
+            if each.draw.name in doubted & names:
+                reason = self._excuse(each)
+                if reason is not None:
+                    excused.append(each.draw.name)
+                    notes.append(f"{each.draw.name} was not judged: {reason}")
+        return frozenset(excused), tuple(notes)
+
+    def _excuse(self, ran: Ran) -> str | None:
+        """Why the places of NaN and infinities in the outputs tell nothing; None where they do."""
+        sides = (
+            (self._loaded.source_side, self._runner.source_file(ran.draw)),
+            (self._loaded.target_side, self._runner.target_file(ran.draw)),
+        )
+        files = [side.scratch / "excuse.values.safetensors" for side, _ in sides]
+        numbers = [
+            side.submit("intermediates", inputs=str(inputs), values=str(file))
+            for (side, inputs), file in zip(sides, files, strict=True)
+        ]
+        for (side, inputs), file, number, framework in zip(
+            sides, files, numbers, self._loaded.frameworks, strict=True
+        ):
+            try:
+                records = side.result(number)["records"]
+            except TaskFailure as error:
+                return f"the {side.label} cannot show where they come from ({error.text})"
+            values = read_tensors(str(file))
+            trace = [(record, values[str(position)]) for position, record in enumerate(records)]
+            reason = excuse(framework, trace, read_tensors(str(inputs)))
+            if reason is not None:
+                return reason
+        return None
+
+    def _telling(self, different: Sequence[OutputResult]) -> Ran | None:
+        """The smallest run of a kind of inputs at which outputs differ; the smallest at all without any."""
+        rules = {errors.rule for each in different for errors in each.errors if not errors.passed}
+        named = {each.worst.draw for each in different if each.worst is not None}
+        reasons = [reason for each in different for reason in each.reasons]
+        telling = [
+            each
+            for each in self._ran
+            if each.draw.rule in rules
+            or each.draw.name in named
+            or any(reason.startswith(f"{each.draw.name}:") for reason in reasons)
+        ]
+        ordinary = [each for each in telling if each.draw.rule != "special"] or telling
+        return min(ordinary or self._ran, key=size, default=None)
+
+    def _locate(self, ran: Ran) -> Found:
+        return locate_fault(self._loaded.source_side, self._loaded.target_side, self._case(ran))
+
+    def _locate_gradient(self, ran: Ran) -> Found:
+        generator = np.random.default_rng(self._checks.seed)
+        drawn: list[Array | None] = [
+            np.asarray(generator.standard_normal(each.shape)) if is_inexact(each) else None
+            for each in self._correspondence.source_outputs(ran.source.outputs)
+        ]
+        assert isinstance(ran.target, Run)
+        target = self._correspondence.target_cotangents(drawn, len(ran.target.outputs))
+        source: list[Array | None] = [None] * len(ran.source.outputs)
+        for paired, cotangent in zip(self._correspondence.outputs or (), drawn, strict=True):
+            source[paired.source] = cotangent
+        return locate_gradient_fault(
+            self._loaded.source_side,
+            self._loaded.target_side,
+            self._case(ran),
+            _cotangents(self._loaded.source_side.scratch / "explain.cotangents.safetensors", source),
+            _cotangents(self._loaded.target_side.scratch / "explain.cotangents.safetensors", target),
+        )
+
+    def _case(self, ran: Ran) -> Case:
+        party = self._loaded.source_party
+        request = None
+        if self._loaded.converted and party.request.get("format") not in (None, FACTORY):
+            request = ReadRequest.from_json(party.request)
+        return Case(
+            self._runner.source_file(ran.draw),
+            self._runner.target_file(ran.draw),
+            [paired.target for paired in self._correspondence.outputs or ()],
+            self._loaded.target_party.converted,
+            request,
+        )
+
+
+def _cotangents(file: Path, cotangents: Sequence[Array | None]) -> Path:
+    write_tensors(
+        str(file), {str(position): each for position, each in enumerate(cotangents) if each is not None}
+    )
+    return file
