@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -525,6 +526,16 @@ class _Walk:
         """What a tensor was called first: a function passes on the tensors of its caller, and back."""
         return self._observed.setdefault(value._id, name) if isinstance(value, _EagerTensor) else name
 
+    @contextmanager
+    def _observing(self, observing: bool) -> Iterator[None]:
+        """Iterations of a loop are not observed: they compute tensors of one name again and again."""
+        observe = self._observe
+        self._observe = observe if observing else None
+        try:
+            yield
+        finally:
+            self._observe = observe
+
     def _is_call(self, step: _Step) -> bool:
         return step.op in _CALLS | _LOOPS | _BRANCHES | _CASES or self._program.is_function(step.op)
 
@@ -567,12 +578,9 @@ class _Walk:
             return self.graph(self._program.function(branches[chosen].name), inputs[1:], prefix)
         condition = self._program.function(attr["cond"].func.name)
         body = self._program.function(attr["body"].func.name)
-        observe, self._observe = self._observe, None
-        try:
+        with self._observing(False):
             while bool(self.graph(condition, inputs, prefix)[0]):
                 inputs = self.graph(body, inputs, prefix)
-        finally:
-            self._observe = observe
         return inputs
 
     def _frames(self, body: _Body, arguments: Sequence[Any], prefix: str) -> list[Any]:
@@ -609,7 +617,8 @@ class _Walk:
                 chosen = next(index for index, value in enumerate(read) if value is not None)
                 deliver(step.name, tag, [read[chosen], tf.constant(chosen)])
             else:
-                results = self._step(step, read, prefix)
+                with self._observing(not tag):
+                    results = self._step(step, read, prefix)
                 for place in loops.places(step, tag, results):
                     deliver(place.name, place.tag, place.results)
         return [values[name, ()][index] for name, index in body.outputs]

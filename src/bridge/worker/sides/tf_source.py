@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from bridge_converters.tf_to_onnx.double import function_form, graph_form, keras_form
+from bridge_converters.tf_to_onnx.double import function_form, graph_form, keras_form, keras_naming
 from bridge_converters.tf_to_onnx.form import Cotangents, Form, Naming
 from bridge_converters.tf_to_onnx.functions import Signature
 from bridge_converters.tf_to_onnx.id_limits import id_limits
@@ -45,13 +45,15 @@ class Parts:
     """What a side is made of.
 
     `tensors` are the inputs in the graph of the `runnable`, `form` makes the same model in another precision.
-    Without `weights` the form says what they are.
+    Without `weights` the form says what they are. `differentiable` is the model in float64 for gradients and
+    training, where that is another one.
     """
 
     runnable: Runnable
     tensors: Sequence[Any]
     form: Callable[[str], Form]
     weights: Callable[[], Mapping[str, Array]] | None = None
+    differentiable: Callable[[], Form] | None = None
 
 
 def _parts(request: ReadRequest) -> Parts:
@@ -72,7 +74,11 @@ def _parts(request: ReadRequest) -> Parts:
 
 
 def keras_parts(model: Any, request: ReadRequest, rebuild: Callable[[], Any] | None = None) -> Parts:
-    """The parts of a Keras model; `rebuild` makes its architecture again where no configuration can."""
+    """The parts of a Keras model; `rebuild` makes its architecture again where no configuration can.
+
+    The inference function in float64 is the one that was traced for `run`. Gradients and training need the
+    model built again, which takes as long as loading it.
+    """
     from bridge_converters.tf_to_onnx.keras_source import plain_signature
     from bridge_converters.tf_to_onnx.keras_tree import layer_paths, variables
 
@@ -80,11 +86,18 @@ def keras_parts(model: Any, request: ReadRequest, rebuild: Callable[[], Any] | N
         return {each.path: np.asarray(each.variable) for each in variables(model, layer_paths(model))}
 
     signature = plain_signature(model, request.inputs, static_batch=request.static_batch)
+
+    def form(dtype: str) -> Form:
+        if dtype != "float64":
+            return keras_form(model, request, rebuild=rebuild, dtype=dtype)
+        return function_form(signature, naming=lambda: keras_naming(model, signature))
+
     return Parts(
         FunctionRunnable(signature),
         arguments(signature.function),
-        lambda dtype: keras_form(model, request, rebuild=rebuild, dtype=dtype),
+        form,
         weights,
+        lambda: keras_form(model, request, rebuild=rebuild),
     )
 
 
@@ -121,6 +134,8 @@ class TensorFlowSide:
         self._make_form = parts.form
         self._forms: dict[str, Form] = {}
         self._weights = parts.weights
+        self._make_differentiable = parts.differentiable
+        self._differentiable: Form | None = None
         self._dtype = dtype
         self.inputs = _inputs(parts.runnable, parts.tensors)
         self.outputs = list(parts.runnable.output_names)
@@ -153,17 +168,25 @@ class TensorFlowSide:
     def vjp(
         self, feeds: Mapping[str, Array], cotangents: Cotangents, training: bool = False
     ) -> tuple[list[Array], dict[str, Array], dict[str, Array]]:
-        return self._double.vjp(feeds, cotangents, training)
+        return self._trained.vjp(feeds, cotangents, training)
 
     def state(self) -> dict[str, Array]:
-        return self._double.state()
+        return self._trained.state()
 
     def assign(self, tensors: Mapping[str, Array]) -> None:
-        self._double.assign(tensors)
+        self._trained.assign(tensors)
 
     @property
     def _double(self) -> Form:
         return self._form("float64")
+
+    @property
+    def _trained(self) -> Form:
+        if self._make_differentiable is None:
+            return self._double
+        if self._differentiable is None:
+            self._differentiable = self._make_differentiable()
+        return self._differentiable
 
     def _form(self, dtype: str) -> Form:
         if dtype not in self._forms:
