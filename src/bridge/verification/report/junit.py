@@ -38,11 +38,17 @@ def render(report: Report) -> str:
 
     for output in report.outputs:
         case(f"output {output.name}", output.verdict, "\n".join(output.reasons))
-    if report.weights is None:
+    weights = report.weights or report.matched_weights
+    if weights is None:
         case("weights", "skipped", report.weights_note)
     else:
-        case("weights", "equivalent" if report.weights.passed else "different", weights_line(report))
-    case("verdict", report.verdict, "\n".join(report.reasons))
+        case("weights", "equivalent" if weights.passed else "different", weights_line(report))
+    if report.gradients is not None:
+        case("gradients", report.gradients.verdict, "\n".join(report.gradients.reasons))
+    if report.training is not None:
+        case("training", report.training.verdict, "\n".join(report.training.reasons))
+    located = () if report.localisation is None else (report.localisation.summary(),)
+    case("verdict", report.verdict, "\n".join((*report.reasons, *located)))
     for key, count in counts.items():
         suite.set(key, str(count))
     suite.set("time", f"{report.timing.total_seconds:.3f}")
