@@ -29,6 +29,7 @@ PERTURBED = 1e-3
 _PIECE = 2**15
 _SAMPLES = 512
 _MOST_AXES = 6
+_MOST_SUMMANDS = 64
 _ROLES = {
     "beta": "bias",
     "gamma": "weight",
@@ -89,7 +90,8 @@ def match_by_value(source: Mapping[str, Array], target: Mapping[str, Array]) -> 
     """Find for every tensor of the target the one of the source that holds the same bits.
 
     Axes may be in another order, axes of size 1 may be added or left out, and the elements may be in another
-    order along an axis, as the gates of a recurrent layer or the channels of a flattened image are.
+    order along an axis, as the gates of a recurrent layer or the channels of a flattened image are. A sum of
+    two tensors of the source is found too, as of the two biases of a recurrent layer.
     """
     return _Matcher(source, target).match()
 
@@ -101,16 +103,16 @@ class _Relation:
     permutation: tuple[int, ...]
     take: tuple[tuple[int, tuple[int, ...]], ...] = ()
 
-    def recipe(self, name: str, source: Array, target: Array) -> Recipe:
-        made: Recipe = Source(name)
-        squeezed = _squeezed(source).shape
-        if squeezed != source.shape:
+    def recipe(self, made: Recipe, source: Sequence[int], target: Sequence[int]) -> Recipe:
+        """What makes the target's shape of `made`, which has the source's."""
+        squeezed = [size for size in source if size != 1]
+        if len(squeezed) != len(source):
             made = step("reshape", made, shape=squeezed)
         made = step("transpose", made, perm=self.permutation)
         for axis, indices in self.take:
             made = step("take", made, axis=axis, indices=indices)
-        if _squeezed(target).shape != target.shape:
-            made = step("reshape", made, shape=target.shape)
+        if 1 in target:
+            made = step("reshape", made, shape=tuple(target))
         return made
 
 
@@ -120,7 +122,7 @@ class _Matcher:
         self._target = {name: np.asarray(array) for name, array in target.items()}
         self._source_bits = {name: _bits(array) for name, array in self._source.items()}
         self._target_bits = {name: _bits(array) for name, array in self._target.items()}
-        self._found: dict[str, tuple[str, _Relation]] = {}
+        self._found: dict[str, tuple[tuple[str, ...], _Relation]] = {}
         self._modules: dict[str, set[str]] = {}
 
     def match(self) -> ValueMatch:
@@ -138,10 +140,14 @@ class _Matcher:
                 alone = len(candidates[name]) == 1 == list(prints.values()).count(prints[name])
                 self._match_constant(name, candidates[name], alone=alone)
         ambiguous = tuple(name for name in sorted(constant) if candidates[name] and name not in self._found)
-        used = {name for name, _ in self._found.values()}
+        used = self._used()
         equal = {each for name in ambiguous for each in candidates[name]}
         left_source = sorted(set(self._source) - used - equal)
         left_target = sorted(set(self._target) - set(self._found) - set(ambiguous))
+        for name in left_target:
+            self._match_sum(name, left_source)
+        left_source = [name for name in left_source if name not in self._used()]
+        left_target = [name for name in left_target if name not in self._found]
         suspects = tuple(self._suspects(left_source, left_target))
         suspected = {each.target for each in suspects}, {each.source for each in suspects}
         return ValueMatch(
@@ -158,7 +164,7 @@ class _Matcher:
         for source in sorted(candidates, key=lambda each: not self._alike(each, name)):
             relation = _relation(self._source_bits[source], self._target_bits[name])
             if relation is not None:
-                self._found[name] = source, relation
+                self._found[name] = (source,), relation
                 self._modules.setdefault(_module(name), set()).add(_module(source))
                 return
 
@@ -170,7 +176,7 @@ class _Matcher:
         if alone and np.any(self._target[name] != 0) and np.any(self._target[name] != 1):
             self._match_exactly(name, candidates)
             return
-        used = {source for source, _ in self._found.values()}
+        used = self._used()
         fitting = []
         for source in candidates:
             orders = list(_orders(self._source_bits[source], self._target_bits[name]))
@@ -182,8 +188,34 @@ class _Matcher:
             [each for each in fitting if _words(_module(each[0])) == _words(_module(name))],
         ):
             if len(near) == 1:
-                self._found[name] = near[0]
+                source, relation = near[0]
+                self._found[name] = (source,), relation
                 return
+
+    def _match_sum(self, name: str, candidates: Sequence[str]) -> None:
+        """The sum of two tensors, as one framework has one bias where the other has two."""
+        target = self._target[name]
+        fitting = [
+            each
+            for each in candidates
+            if self._source[each].dtype == target.dtype
+            and self._source[each].size == target.size
+            and _is_float(target)
+        ]
+        if len(fitting) > _MOST_SUMMANDS:
+            return
+        for pair in itertools.combinations(fitting, 2):
+            first, second = (self._source[each] for each in pair)
+            if first.shape == second.shape and pair[0] not in self._used():
+                bits = _bits(first + second)
+                if _print(target, bits) == _print(target, self._target_bits[name]):
+                    relation = _relation(bits, self._target_bits[name])
+                    if relation is not None:
+                        self._found[name] = pair, relation
+                        return
+
+    def _used(self) -> set[str]:
+        return {name for names, _ in self._found.values() for name in names}
 
     def _alike(self, source: str, target: str) -> bool:
         return _words(_module(source)) == _words(_module(target)) and _role(source) == _role(target)
@@ -191,11 +223,24 @@ class _Matcher:
     def _weight_map(self) -> WeightMap:
         tensors = []
         for name in sorted(self._found):
-            source, relation = self._found[name]
+            sources, relation = self._found[name]
             array = self._target[name]
-            recipe = relation.recipe(source, self._source[source], array)
-            tensors.append(TensorMap(name, array.shape, array.dtype.name, "parameter", True, recipe))
-        used = {name for name, _ in self._found.values()}
+            made: Recipe = Source(sources[0])
+            for other in sources[1:]:
+                made = step("add", made, Source(other))
+            recipe = relation.recipe(made, self._source[sources[0]].shape, array.shape)
+            tensors.append(
+                TensorMap(
+                    name,
+                    array.shape,
+                    array.dtype.name,
+                    "parameter",
+                    True,
+                    recipe,
+                    "bijective" if len(sources) == 1 else "lossy",
+                )
+            )
+        used = self._used()
         return WeightMap(
             "unknown",
             "unknown",
@@ -367,7 +412,7 @@ def _relation(source: Array, target: Array) -> _Relation | None:
     for order in _orders(source, target):
         return _Relation(order)
     ours, theirs = _squeezed(source), _squeezed(target)
-    if ours.ndim > 1:
+    if ours.ndim:
         mixed_target = _mixed(theirs)
         for order in _fitting_orders(ours.shape, theirs.shape):
             moved = np.transpose(ours, order)
