@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
 
@@ -27,10 +26,26 @@ class Conversion:
         self._table = registry.table(target)
         self._table.find("Identity", version=1)
         self._canonical = pipeline.canonicalise(ir.load(hub))
+        self._honest = self._emit(None)
 
     def faults(self) -> list[Fault]:
         """Every fault that can be planted."""
-        return graph_faults.sites(self._canonical) + text_faults.sites(self._emit(None), self._target)
+        return graph_faults.sites(self._canonical) + text_faults.sites(self._honest, self._target)
+
+    def names(self, fault: Fault) -> tuple[str, ...]:
+        """The hub values that stand for the fault's node: itself, or what it is fused into."""
+        anchored = {each.hub for each in self._honest.anchors.anchors}
+        if fault.kind == "swapped_outputs":
+            return self._honest.outputs.names
+        if fault.node in anchored:
+            return (fault.node,)
+        node = next(each for each in self._canonical.graph if each.outputs[0].name == fault.node)
+        while node.outputs[0].name not in anchored:
+            users = node.outputs[0].consumers()
+            if len(users) != 1:
+                return (fault.node,)
+            node = users[0]
+        return (node.outputs[0].name or fault.node,)
 
     def build(self, fault: Fault | None, directory: Path) -> None:
         """Write the converted model with the fault to an existing directory."""
@@ -63,9 +78,3 @@ def _shaped(model: ir.Model) -> ir.Model:
             if value not in model.graph.outputs:
                 value.shape = None
     return importlib.import_module("bridge.passes.shapes").infer_shapes(model)
-
-
-def side(directory: Path, target: registry.TargetName) -> Any:
-    """What the verifier loads for a directory."""
-    loader = "torch_directory" if target == "torch" else "saved_model"
-    return importlib.import_module(f"bridge.worker.sides.{loader}").load({"path": str(directory)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -16,7 +16,7 @@ class Fault:
     @property
     def label(self) -> str:
         """A name for files."""
-        safe = "".join(each if each.isalnum() or each in "._-" else "-" for each in self.node)
+        safe = "".join(each if each.isalnum() or each in "_-" else "-" for each in self.node)
         return f"{self.kind}@{safe}"
 
 
@@ -77,3 +77,17 @@ class Faults:
         fault = Fault(kind, node)
         self.asked[fault] = None
         return fault == self.planted
+
+
+def chosen(available: Sequence[Fault], count: int) -> list[Fault]:
+    """At most `count` faults of each kind, spread over the nodes that they apply to."""
+    kinds: dict[str, list[Fault]] = {}
+    for each in available:
+        kinds.setdefault(each.kind, []).append(each)
+    result = []
+    for of_kind in kinds.values():
+        taken = min(count, len(of_kind))
+        offset = sum(map(ord, of_kind[0].kind)) % len(of_kind)
+        positions = {(offset + index * len(of_kind) // taken) % len(of_kind) for index in range(taken)}
+        result += [of_kind[position] for position in sorted(positions)]
+    return result

@@ -6,7 +6,7 @@ its weights, the weight map and the anchors are those of a conversion with one w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -501,17 +501,3 @@ def _round_away(node: ir.Node) -> None:
     node.graph.insert_before(node, shifted)
     node.replace_input_with(0, shifted.outputs[0])
     node.op_type = "Floor"
-
-
-def chosen(available: Sequence[Fault], count: int) -> list[Fault]:
-    """At most `count` faults of each kind, spread over the nodes that they apply to."""
-    kinds: dict[str, list[Fault]] = {}
-    for each in available:
-        kinds.setdefault(each.kind, []).append(each)
-    result = []
-    for of_kind in kinds.values():
-        taken = min(count, len(of_kind))
-        offset = sum(map(ord, of_kind[0].kind)) % len(of_kind)
-        positions = {(offset + index * len(of_kind) // taken) % len(of_kind) for index in range(taken)}
-        result += [of_kind[position] for position in sorted(positions)]
-    return result

@@ -93,12 +93,12 @@ MODELS: Mapping[str, Callable[[], Any]] = {
 }
 
 
-def save(name: str, directory: Path) -> None:
+def save(name: str, path: Path) -> None:
     """Write a model as `.keras`, or as a SavedModel where it is no Keras model; weights are seeded."""
     keras.utils.set_random_seed(sum(map(ord, name)))
     model = MODELS[name]()
     if isinstance(model, tf.Module) and not isinstance(model, keras.Model):
-        tf.saved_model.save(model, str(directory / "source"), signatures=model.__call__)
+        tf.saved_model.save(model, str(path), signatures=model.__call__)
         return
     generator = np.random.default_rng(sum(map(ord, name)))
     for layer in model.layers:
@@ -116,4 +116,4 @@ def save(name: str, directory: Path) -> None:
             weights = layer.get_weights()
             if len(weights) == 2:
                 layer.set_weights([weights[0], 0.2 * generator.standard_normal(weights[1].shape)])
-    model.save(directory / "source.keras")
+    model.save(path)

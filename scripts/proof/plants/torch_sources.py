@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from scripts.proof.plants.architectures import Input
 
 
 class Residual(nn.Module):
@@ -189,24 +191,21 @@ class Mobile(nn.Module):
         return self.head(self.dropout(y.mean((2, 3))))
 
 
-_IMAGE = (torch.zeros(2, 3, 13, 11),)
-_EVEN_IMAGE = (torch.zeros(2, 3, 12, 10),)
-
-MODELS: Mapping[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
-    "resnet": (ResNet, _IMAGE),
-    "unet": (UNet, _EVEN_IMAGE),
-    "pooling_converted": (Pooling, (torch.zeros(2, 3, 12, 11),)),
-    "transformer_converted": (Transformer, (torch.zeros(2, 9, dtype=torch.int64),)),
-    "perceptron": (Perceptron, (torch.zeros(2, 10),)),
-    "mobile_converted": (Mobile, _IMAGE),
+MODELS: Mapping[str, Callable[[], nn.Module]] = {
+    "resnet": ResNet,
+    "unet": UNet,
+    "pooling_converted": Pooling,
+    "transformer_converted": Transformer,
+    "perceptron": Perceptron,
+    "mobile_converted": Mobile,
 }
 
 
-def save(name: str, path: Path) -> None:
+def save(name: str, inputs: Sequence[Input], path: Path) -> None:
     """Export a model as a `.pt2` with a dynamic batch; weights and statistics are seeded."""
     torch.manual_seed(sum(map(ord, name)))
-    make, examples = MODELS[name]
-    model = make()
+    model = MODELS[name]()
+    examples = tuple(torch.zeros(2, *each.shape, dtype=getattr(torch, each.dtype)) for each in inputs)
     _settle(model)
     shapes = tuple({0: torch.export.Dim("batch")} for _ in examples)
     torch.export.save(torch.export.export(model.eval(), examples, dynamic_shapes=shapes, strict=False), path)
