@@ -211,15 +211,6 @@ class Index:
             by_size[array.size].append((self._prints[position].norm, position))
         self._by_size = {size: sorted(entries) for size, entries in by_size.items()}
 
-    def find(self, target: Array, tolerance: float) -> tuple[int, Alignment] | None:
-        """The array that is `target`, and how; a plain alignment before another, then the first array."""
-        other = None
-        for position, alignment in self.find_all(target, tolerance):
-            if alignment.plain:
-                return position, alignment
-            other = other or (position, alignment)
-        return other
-
     def find_all(self, target: Array, tolerance: float) -> Iterator[tuple[int, Alignment]]:
         """Every array that is `target`, in order."""
         entries = self._by_size.get(target.size, [])

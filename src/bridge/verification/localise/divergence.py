@@ -64,9 +64,13 @@ def first_divergence(
     scrambled = False
     if counterpart is not None and pairings[first].status is Status.UNKNOWN:
         reordered = _reordered(source, target, pairings, first, {*source.reads[counterpart], *source_region})
+        instead = _stands_in(source, target, pairings, first, counterpart)
         stopped = _stopped(source, target, pairings, first, counterpart)
         if reordered is not None:
-            first, scrambled = reordered, True
+            first, counterpart = reordered
+            scrambled = True
+        elif instead is not None:
+            first = instead
         elif stopped is not None:
             first = stopped
     return _divergence(source, target, pairings, first, counterpart, region, source_region, scrambled)
@@ -94,7 +98,7 @@ def _unequal_behind(trace: Trace, ends: Iterable[int], equal: set[int]) -> set[i
 
 
 def _source_region(source: Trace, pairings: Sequence[Pairing], ends: Sequence[int]) -> set[int]:
-    equal = {each.partner for each in pairings if each.partner is not None and each.status is Status.EQUAL}
+    equal = {position for each in pairings for position in each.equals}
     return _unequal_behind(source, ends or _ends(source), equal)
 
 
@@ -158,8 +162,8 @@ def _depths(trace: Trace) -> list[int]:
 
 def _reordered(
     source: Trace, target: Trace, pairings: Sequence[Pairing], first: int, expected: set[int]
-) -> int | None:
-    """A value that the wrong one was made from, with the elements of an expected one in another order.
+) -> tuple[int, int] | None:
+    """A value that the wrong one was made from, with the elements of an expected one in another order; both.
 
     Two models may well order elements differently, but where all else is equal and the next value is not,
     the order is what differs. `expected` are positions in the source.
@@ -169,8 +173,11 @@ def _reordered(
         if pairing.status is not Status.EQUAL or not target.depends_on_inputs[position]:
             continue
         array = target.values[position].array
-        if not pairing.plain or any(_is_reordered(array, source.values[each].array) for each in expected):
-            return position
+        for each in sorted(expected):
+            if _is_reordered(array, source.values[each].array):
+                return position, each
+        if not pairing.plain and pairing.partner is not None:
+            return position, pairing.partner
     return None
 
 
@@ -179,6 +186,32 @@ def _is_reordered(array: Array, expected: Array) -> bool:
     if array.shape != expected.shape or relative_error(expected, array) <= _SAME:
         return False
     return relative_error(np.sort(expected, axis=None), np.sort(array, axis=None)) <= _SAME
+
+
+def _stands_in(
+    source: Trace, target: Trace, pairings: Sequence[Pairing], first: int, counterpart: int
+) -> int | None:
+    """The value that the target reads where the source reads the counterpart; it equals another one.
+
+    Two poolings of which one should count its padding are equal if both do: what reads them is the first
+    value without an equal one.
+    """
+    expected = set(_flowing(source, source.reads[counterpart]))
+    read = _flowing(target, target.reads[first])
+    if any(expected & set(pairings[each].equals) for each in read):
+        return None
+    for reader in source.read_by[counterpart]:
+        wanted = _flowing(source, source.reads[reader])
+        if len(wanted) == len(read) and all(
+            origin == counterpart or origin in pairings[each].equals
+            for origin, each in zip(wanted, read, strict=True)
+        ):
+            return read[wanted.index(counterpart)]
+    return None
+
+
+def _flowing(trace: Trace, positions: Sequence[int]) -> list[int]:
+    return [position for position in positions if trace.depends_on_inputs[position]]
 
 
 def _stopped(

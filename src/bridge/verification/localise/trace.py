@@ -13,7 +13,7 @@ from bridge.worker.standalone import read_tensors
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_SHAPE_OPERATORS = ("shape", "shapen", "size", "rank", "sym_size", "sym_numel", "numel", "dim", "tensorshape")
+_SHAPE_OPERATORS = ("shape", "shapen", "size", "rank", "sym_size", "sym_numel", "numel")
 
 
 @dataclass(frozen=True)
@@ -154,5 +154,6 @@ def _same(first: Array, second: Array) -> bool:
 
 
 def _asks_for_shape(operator: str) -> bool:
-    name = operator.lower()
-    return any(part in _SHAPE_OPERATORS for part in name.replace("::", ".").split("."))
+    """Whether an operator's result depends on shapes only: `Shape`, `aten.sym_size.int`."""
+    name = operator.lower().removeprefix("aten.").split(".")[0]
+    return name in _SHAPE_OPERATORS
