@@ -47,11 +47,12 @@ def excuse(
     `trace` is what `intermediates` answers for the draw, `feeds` the side's inputs by name. None where no NaN
     or infinity reaches such an operator: both sides then have them in the same places. That is asked of
     the side whose framework is the odd one, so that a NaN which a target loses before its max pooling
-    is still a difference.
+    is still a difference. A value that does not say what it is made from may be made from any before it.
     """
     reached = {name for name, array in feeds.items() if _is_special(array)}
     for record, value in trace:
-        arrives = [name for name in record["inputs"] if name in reached]
+        known = record.get("inputs")
+        arrives = not reached.isdisjoint(known) if known else bool(reached)
         if arrives and _OWN_WAY[framework].search(str(record["operator"]).lower()):
             return (
                 f"{record['operator']} ({record['name']}) gets NaN or infinities, which every framework "
