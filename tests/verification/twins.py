@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-LAST_TO_FIRST = (0, 3, 1, 2)
-FIRST_TO_LAST = (0, 2, 3, 1)
+
 _MOMENTUM = 0.9
 
 
