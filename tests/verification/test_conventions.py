@@ -40,6 +40,23 @@ def test_operators_with_a_way_of_their_own(framework: Framework, operator: str, 
     assert found is None or operator in found
 
 
+@pytest.mark.parametrize(
+    ("framework", "operator", "nan", "inf"),
+    [
+        ("tf", "MaxPool", True, False),
+        ("tf", "Softmax", True, True),
+        ("tf", "ResizeBilinear", False, True),
+        ("torch", "aten.gelu.default", False, True),
+        ("torch", "aten.sign.default", True, False),
+    ],
+)
+def test_nan_and_infinities_are_told_apart(framework: Framework, operator: str, nan: bool, inf: bool) -> None:
+    for value, excused in ((np.nan, nan), (np.inf, inf)):
+        feeds = {"x": np.array([1.0, value])}
+        assert (excuse(framework, [node("b", operator, ["x"], FINITE)], feeds) is not None) == excused
+        assert (excuse(framework, [node("b", operator, [], FINITE)], feeds) is not None) == excused
+
+
 def test_a_value_that_is_lost_before_is_no_excuse() -> None:
     trace = [
         node("a", "Conv", ["x", "w"], SPECIAL),

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,17 +26,30 @@ from bridge.formats.detect import Framework
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+Kind = Literal["nan", "inf"]
+
 _RESIZE = r"resize|upsampl|interpolat"
-_OWN_WAY: Mapping[Framework, re.Pattern[str]] = {
-    "tf": re.compile(rf"max_?pool|softmax|top_?k|sort|{_RESIZE}"),
-    "torch": re.compile(rf"(^|[._])sign([._]|$)|gelu|{_RESIZE}"),
-    "onnx": re.compile(rf"max_?pool|reduce_?(max|min)|top_?k|{_RESIZE}"),
+_OWN_WAY: Mapping[Framework, Mapping[Kind, re.Pattern[str]]] = {
+    "tf": {
+        "nan": re.compile(r"max_?pool|softmax|top_?k|sort"),
+        "inf": re.compile(rf"softmax|{_RESIZE}"),
+    },
+    "torch": {
+        "nan": re.compile(r"(^|[._])sign([._]|$)"),
+        "inf": re.compile(rf"gelu|{_RESIZE}"),
+    },
+    "onnx": {
+        "nan": re.compile(r"max_?pool|reduce_?(max|min)|top_?k"),
+        "inf": re.compile(_RESIZE),
+    },
 }
 
 
 def is_convention(operator: str) -> bool:
     """Whether some framework hands NaN or infinities on in its own way at an operator of this name."""
-    return any(pattern.search(operator.lower()) for pattern in _OWN_WAY.values())
+    return any(
+        pattern.search(operator.lower()) for patterns in _OWN_WAY.values() for pattern in patterns.values()
+    )
 
 
 def excuse(
@@ -49,19 +62,21 @@ def excuse(
     the side whose framework is the odd one, so that a NaN which a target loses before its max pooling
     is still a difference. A value that does not say what it is made from may be made from any before it.
     """
-    reached = {name for name, array in feeds.items() if _is_special(array)}
+    reached = {name: _kinds(array) for name, array in feeds.items()}
     for record, value in trace:
-        known = record.get("inputs")
-        arrives = not reached.isdisjoint(known) if known else bool(reached)
-        if arrives and _OWN_WAY[framework].search(str(record["operator"]).lower()):
+        arriving = {kind for name in record.get("inputs") or reached for kind in reached.get(name, ())}
+        own_way = _OWN_WAY[framework]
+        if any(own_way[kind].search(str(record["operator"]).lower()) for kind in arriving):
             return (
                 f"{record['operator']} ({record['name']}) gets NaN or infinities, which every framework "
                 "hands on in its own way"
             )
-        if _is_special(value):
-            reached.add(record["name"])
+        reached[record["name"]] = _kinds(value)
     return None
 
 
-def _is_special(array: Array) -> bool:
-    return array.dtype.kind in "fc" and not bool(np.isfinite(array).all())
+def _kinds(array: Array) -> frozenset[Kind]:
+    if array.dtype.kind not in "fc":
+        return frozenset()
+    found: dict[Kind, bool] = {"nan": bool(np.isnan(array).any()), "inf": bool(np.isinf(array).any())}
+    return frozenset(kind for kind, there in found.items() if there)
