@@ -384,7 +384,8 @@ class Evaluator:
             dtype = node.attr[attr.name].type if attr.name in typed else 0
             if dtype in self._types:
                 allowed = attr.allowed_values.list.type
-                if node.op in _REINTERPRETS or (allowed and self._types[dtype] not in allowed):
+                statistics = node.op.startswith("FusedBatchNorm") and attr.name == "U"
+                if statistics or node.op in _REINTERPRETS or (allowed and self._types[dtype] not in allowed):
                     yield attr.name
 
     def _in_own_types(self, step: _Step, inputs: list[Any], kept: frozenset[str]) -> list[Any]:
