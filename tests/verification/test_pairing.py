@@ -19,9 +19,8 @@ from bridge.verification.pairing import (
     PairedOutput,
     correspond_inputs,
     correspond_outputs,
-    output_order,
-    pair,
 )
+from bridge.verification.spellings import output_order, pair
 from bridge.worker.side import Description, TensorSpec
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
 Permutation = tuple[int, ...]
 """`np.transpose(array, permutation)`: axis i of the result is axis `permutation[i]` of the array."""
 Shape = Sequence[int | str | None]
@@ -26,6 +30,11 @@ def last_to_first(rank: int) -> Permutation:
 def inverse(permutation: Permutation | None) -> Permutation | None:
     """The permutation that undoes another."""
     return None if permutation is None else tuple(permutation.index(axis) for axis in range(len(permutation)))
+
+
+def transposed(array: Array, permutation: Permutation | None) -> Array:
+    """An array by a permutation, or as it is."""
+    return array if permutation is None else np.transpose(array, permutation)
 
 
 def candidates(rank: int) -> Iterator[Permutation]:

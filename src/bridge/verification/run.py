@@ -10,8 +10,8 @@ import numpy as np
 
 from bridge.errors import InputError
 from bridge.formats.request import ReadRequest
-from bridge.verification.pairing import output_order, pair
 from bridge.verification.parties import resolve
+from bridge.verification.spellings import output_order, pair
 from bridge.worker.side import Side
 from bridge.worker.standalone import write_tensors
 
