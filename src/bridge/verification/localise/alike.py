@@ -33,8 +33,10 @@ def relative_error(reference: Array, array: Array) -> float:
         return 0.0 if np.array_equal(reference, array) else math.inf
     first, second = reference.astype(np.float64, copy=False), array.astype(np.float64, copy=False)
     finite = np.isfinite(first)
-    if not finite.all() or not np.isfinite(second).all():
-        if not np.array_equal(np.where(finite, 0.0, first), np.where(finite, 0.0, second), equal_nan=True):
+    if not np.array_equal(finite, np.isfinite(second)):
+        return math.inf
+    if not finite.all():
+        if not np.array_equal(first[~finite], second[~finite], equal_nan=True):
             return math.inf
         first, second = first[finite], second[finite]
     return _finite_error(first.reshape(-1), second.reshape(-1))

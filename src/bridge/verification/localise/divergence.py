@@ -64,7 +64,7 @@ def first_divergence(
     scrambled = False
     if counterpart is not None and pairings[first].status is Status.UNKNOWN:
         reordered = _reordered(source, target, pairings, first, {*source.reads[counterpart], *source_region})
-        instead = _stands_in(source, target, pairings, first, counterpart)
+        instead = _stands_in(source, target, pairings, first, _block(source, source_region, counterpart))
         stopped = _stopped(source, target, pairings, first, counterpart)
         if reordered is not None:
             first, counterpart = reordered
@@ -189,24 +189,27 @@ def _is_reordered(array: Array, expected: Array) -> bool:
 
 
 def _stands_in(
-    source: Trace, target: Trace, pairings: Sequence[Pairing], first: int, counterpart: int
+    source: Trace, target: Trace, pairings: Sequence[Pairing], first: int, expected: Sequence[int]
 ) -> int | None:
-    """The value that the target reads where the source reads the counterpart; it equals another one.
+    """The value that the target reads where the source reads an expected one; it equals another one.
 
     Two poolings of which one should count its padding are equal if both do: what reads them is the first
-    value without an equal one.
+    value without an equal one. `expected` are positions in the source, of one operation.
     """
-    expected = set(_flowing(source, source.reads[counterpart]))
+    module = source.values[expected[0]].module
+    given = {each for position in expected for each in _flowing(source, source.reads[position])}
+    given = {each for each in given if not module or source.values[each].module != module}
     read = _flowing(target, target.reads[first])
-    if any(expected & set(pairings[each].equals) for each in read):
+    if any(given & set(pairings[each].equals) for each in read):
         return None
-    for reader in source.read_by[counterpart]:
-        wanted = _flowing(source, source.reads[reader])
-        if len(wanted) == len(read) and all(
-            origin == counterpart or origin in pairings[each].equals
-            for origin, each in zip(wanted, read, strict=True)
-        ):
-            return read[wanted.index(counterpart)]
+    for result in expected:
+        for reader in set(source.read_by[result]).difference(expected):
+            wanted = _flowing(source, source.reads[reader])
+            if len(wanted) == len(read) and all(
+                origin == result or origin in pairings[each].equals
+                for origin, each in zip(wanted, read, strict=True)
+            ):
+                return read[wanted.index(result)]
     return None
 
 

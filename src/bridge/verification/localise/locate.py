@@ -17,8 +17,9 @@ from bridge.verification.localise.backwards import first_wrong_gradient
 from bridge.verification.localise.blame import blame
 from bridge.verification.localise.divergence import Divergence, first_divergence
 from bridge.verification.localise.pairing import Pairing, Status, pair_by_anchor, pair_by_value
-from bridge.verification.localise.result import Localisation, Place
+from bridge.verification.localise.result import Blame, Localisation, Place
 from bridge.verification.localise.trace import Trace, Value
+from bridge.verification.pairing import PairedOutput
 from bridge.worker.failures import TaskFailure
 from bridge.worker.side import Side
 from bridge.worker.standalone import read_tensors
@@ -26,8 +27,8 @@ from bridge.worker.standalone import read_tensors
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _EPS = float(np.finfo(np.float32).eps)
-_LEAST = 4 * _EPS
-"""Two right models differ by so much in float64, since one rounds its constants to float32."""
+_LEAST = _EPS
+"""Two right models may differ by so much in float64, since one rounds its constants to float32."""
 
 _MOST = 64 * _EPS
 _SAME = 1e-10
@@ -39,13 +40,13 @@ class Case:
     """The inputs to localise with, and what is known about the pair.
 
     `inputs` and `target_inputs` are files of tensors by each side's names of the inputs; small ones will do,
-    and be fast. `order[i]` is the position in the target of the source's output i. `converted` is the
-    target's directory if bridge wrote it, `request` what would read the source again.
+    and be fast. `outputs` says which of them belong together. `converted` is the target's directory if
+    bridge wrote it, `request` what would read the source again.
     """
 
     inputs: Path
     target_inputs: Path
-    order: Sequence[int]
+    outputs: Sequence[PairedOutput]
     converted: Path | None = None
     request: ReadRequest | None = None
 
@@ -75,7 +76,7 @@ def locate_fault(
         evidence = _look(source, target, case)
     except _Unable as error:
         return str(error)
-    errors = _output_errors(evidence, case.order)
+    errors = _output_errors(evidence, case.outputs)
     worst = max(errors, default=0.0)
     if worst <= _LEAST:
         return (
@@ -171,11 +172,14 @@ def _look(
     return Evidence(traces[0], traces[1], outputs[0], outputs[1], (), anchors, None)
 
 
-def _output_errors(evidence: Evidence, order: Sequence[int]) -> list[float]:
-    return [
-        relative_error(output, evidence.target_outputs[order[position]])
-        for position, output in enumerate(evidence.outputs)
-    ]
+def _output_errors(evidence: Evidence, outputs: Sequence[PairedOutput]) -> list[float]:
+    errors = []
+    for each in outputs:
+        found = evidence.target_outputs[each.target]
+        if each.permutation is not None:
+            found = found.transpose(each.permutation)
+        errors.append(relative_error(evidence.outputs[each.source], found))
+    return errors
 
 
 def _permutations(anchors: Mapping[str, Anchor]) -> dict[str, tuple[int, ...]]:
@@ -199,10 +203,10 @@ def _compare(evidence: Evidence, case: Case, errors: Sequence[float], tolerance:
     target_index = Index([value.array for value in evidence.target.values])
     wrong = [
         (
-            _last(index, evidence.outputs[position]),
-            _last(target_index, evidence.target_outputs[case.order[position]]),
+            _last(index, evidence.outputs[output.source]),
+            _last(target_index, evidence.target_outputs[output.target]),
         )
-        for position, error in enumerate(errors)
+        for output, error in zip(case.outputs, errors, strict=True)
         if error > tolerance
     ]
     divergence = first_divergence(evidence.source, evidence.target, pairings, wrong)
@@ -253,31 +257,31 @@ def _outputs_only(
     evidence: Evidence, case: Case, errors: Sequence[float], tolerance: float
 ) -> Localisation | str:
     """Every value inside is equal: the outputs are other values, or not those of the inspected model."""
-    position = next(position for position, error in enumerate(errors) if error > tolerance)
-    output = evidence.target_outputs[case.order[position]]
-    index = Index([value.array for value in evidence.target.values])
-    end = _last(index, output)
-    if end is None and evidence.anchors:
-        name = list(evidence.anchors)[-1]
-        return Localisation(
-            source=None,
-            target=Place(f"output {case.order[position]}", "output", None, None),
-            error=errors[position],
-            how="anchors",
-            blame="artifact",
-            notes=(f"all values of model.py up to {name} are equal to the source's",),
+    output, error = next(
+        (output, error) for output, error in zip(case.outputs, errors, strict=True) if error > tolerance
+    )
+    source = _last(Index([value.array for value in evidence.source.values]), evidence.outputs[output.source])
+    target = _last(
+        Index([value.array for value in evidence.target.values]), evidence.target_outputs[output.target]
+    )
+    blamed: Blame | None = None
+    if target is not None:
+        given = _place(evidence.target.values[target])
+        notes = (f"the target gives {given} as output {output.target}, which is another value of the source",)
+    elif evidence.anchors:
+        blamed = "artifact"
+        notes = (
+            "all values of model.py are equal to the source's, so the artifact beside it is another model",
         )
-    if end is None:
+    else:
         return "all values that the target shows are equal to values of the source, but its outputs are not"
-    partner = evidence.pairings[end].partner
-    origin = "" if partner is None else f", the source's {_place(evidence.source.values[partner])},"
-    note = f"the target gives this value{origin} as output {case.order[position]}, and not output {position}"
     return Localisation(
-        source=None if partner is None else _place(evidence.source.values[partner]),
-        target=_place(evidence.target.values[end]),
-        error=errors[position],
+        source=None if source is None else _place(evidence.source.values[source]),
+        target=Place(f"output {output.target}", "output"),
+        error=error,
         how="anchors" if evidence.anchors else "values",
-        notes=(note,),
+        blame=blamed,
+        notes=notes,
     )
 
 
