@@ -125,8 +125,9 @@ def _run_export(
     for position, tensor in enumerate(examples.tensors()):
         if axes.get(position):
             shapes[tensor] = dict.fromkeys(sorted(axes[position]), Dim.AUTO)
-    # Node annotations (TorchScript's source lines) survive only under preserve_node_meta.
-    with torch.no_grad(), fx_traceback.preserve_node_meta(), quiet():
+    # Node annotations (TorchScript's source lines) survive only under preserve_node_meta. Gradients are on:
+    # otherwise the program would not say which parts of the module switch them off.
+    with torch.enable_grad(), fx_traceback.preserve_node_meta(), quiet():
         return torch.export.export(
             module, examples.args, dict(examples.kwargs), dynamic_shapes=shapes, strict=strict
         )

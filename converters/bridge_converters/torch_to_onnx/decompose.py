@@ -66,16 +66,21 @@ def _normalize(
     momentum: float,
     eps: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Batch normalization in inference, along axis 1; the further results are empty, as PyTorch's are."""
+    """Batch normalization in inference as PyTorch's kernels compute it, by a scale and a shift along axis 1.
+
+    The further results are empty, as PyTorch's are.
+    """
 
     def along(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.reshape(1, -1, *[1] * (input.ndim - 2))
 
-    result = (input - along(running_mean)) * along(torch.rsqrt(running_var + eps))
+    scale = torch.rsqrt(running_var + eps)
     if weight is not None:
-        result = result * along(weight)
+        scale = scale * weight
+    shift = -running_mean * scale
     if bias is not None:
-        result = result + along(bias)
+        shift = shift + bias
+    result = input * along(scale) + along(shift)
     return result, input.new_empty((0,)), input.new_empty((0,))
 
 

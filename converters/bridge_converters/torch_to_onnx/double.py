@@ -82,7 +82,8 @@ def cast_program(program: ExportedProgram, dtype: torch.dtype) -> CastModule:
     assert isinstance(module, fx.GraphModule)
     substitutes = substitutes_by(dtype)
     cast_graphs(module, substitutes, {})
-    _limit_numbers(module, torch.finfo(dtype).max)
+    if dtype is not torch.float64:
+        _limit_numbers(module, torch.finfo(dtype).max)
     return CastModule(module, substitutes, dtype)
 
 

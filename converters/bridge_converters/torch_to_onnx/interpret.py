@@ -144,8 +144,9 @@ class _Rounder(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
         if n in self._rounding and isinstance(result, torch.Tensor) and is_inexact(result):
-            draws = torch.rand(result.shape, dtype=torch.float64, generator=self._generator)
-            result = result * (1 + self._unit * (2 * draws - 1)).to(result.real.dtype)
+            draws = torch.rand(result.shape, generator=self._generator, dtype=torch.float32)
+            factors = draws.to(result.real.dtype).mul_(2 * self._unit).add_(1 - self._unit)
+            result = result * factors
         return result
 
 

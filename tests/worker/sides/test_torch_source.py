@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from bridge.worker.sides.torch_source import TorchSide
+from bridge.formats.request import InputSpec, ReadRequest
+from bridge.worker.sides.torch_source import TorchSide, load
 from tests.worker.sides.torch_nets import (
     Array,
     autograd,
@@ -232,3 +234,36 @@ def test_control_flow_and_integer_inputs_survive(tmp_path: Path) -> None:
     assert relative(side.run_noisy(feeds, UNIT, 0)[0], want) > 0
     assert [each.dtype.name for each in side.run(feeds)] == ["float32", "int64"]
     assert len(side.intermediates(feeds)) >= 3
+
+
+@pytest.mark.parametrize("format", ["torchscript", "state_dict", "pickle_module"])
+def test_other_formats_answer_by_the_paths_of_their_module(
+    format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, feeds, path = text_net(), text_feeds(), tmp_path / "net.pt"
+    monkeypatch.chdir(Path(__file__).parents[3])
+    if format == "torchscript":
+        examples = tuple(torch.from_numpy(each) for each in feeds.values())
+        torch.jit.trace(net, examples).save(path)  # type: ignore[no-untyped-call]
+    else:
+        torch.save(net if format == "pickle_module" else net.state_dict(), path)
+    request = ReadRequest(
+        str(path),
+        format,
+        model="tests.worker.sides.torch_nets:TextNet" if format == "state_dict" else None,
+        inputs=(InputSpec((2, 5), "int32", "ids"), InputSpec((2, 5), "float32", "mask")),
+        trust=True,
+    )
+    side = load(request.to_json())
+    assert set(net.state_dict()) <= set(side.state()) <= set(side.weights())
+    with monkeypatch.context() as patch:
+        if format == "torchscript":  # a trace does not hold where gradients are off
+            patch.setattr(torch, "no_grad", contextlib.nullcontext)
+        expected = autograd(text_net().double(), feeds, flat_text)
+    outputs, by_input, by_weight = side.vjp(feeds, cotangents, False)
+    np.testing.assert_allclose(outputs[0], expected[0][0], rtol=1e-6, atol=1e-9)
+    assert set(by_weight) == set(expected[2])
+    for name, array in expected[2].items():
+        np.testing.assert_allclose(by_weight[name], array, rtol=1e-5, atol=1e-8)
+    assert set(by_input) == {"mask"}
+    assert side.inputs[0]["limit"] == 11

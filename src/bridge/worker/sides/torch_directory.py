@@ -46,6 +46,7 @@ class TorchDirectorySide:
         self._narrow = None if dtype is None else _emitted(directory, dtype)
         self._double: Emitted | None = None
         self._trained: Emitted | None = None
+        self._anchored: Emitted | None = None
         self._module_side: TorchModuleSide | None = None
         parameters = inspect.signature(self._model.forward).parameters.values()
         self._names = [each.name for each in parameters if each.default is inspect.Parameter.empty]
@@ -86,11 +87,13 @@ class TorchDirectorySide:
 
         Raises NotImplementedError where the directory has no anchors.
         """
-        try:
-            anchors = Anchors.load(self._directory / "anchors.json")
-        except InputError as error:
-            raise NotImplementedError(f"its values have no names: {error.message}") from error
-        model = _emitted(self._directory, torch.float64, anchors)
+        if self._anchored is None:
+            try:
+                anchors = Anchors.load(self._directory / "anchors.json")
+            except InputError as error:
+                raise NotImplementedError(f"its values have no names: {error.message}") from error
+            self._anchored = _emitted(self._directory, torch.float64, anchors)
+        model = self._anchored
         if cotangents is None:
             with torch.no_grad():
                 _, values = model.recorded(*self._tensors(feeds))

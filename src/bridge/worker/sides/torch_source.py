@@ -46,6 +46,7 @@ class TorchSide:
         self._double: Runnable | None = None
         self._trained: Runnable | None = None
         self._noisy: Interpreted | None = None
+        self._traced: Interpreted | None = None
         limits = id_limits(runnable.program)
         self.inputs = [
             {
@@ -98,10 +99,11 @@ class TorchSide:
         self, feeds: Mapping[str, Array], cotangents: Cotangents | None = None
     ) -> list[tuple[Any, ...]]:
         """Every tensor that the program computes, by the name that the hub's `source_value` gives."""
-        from bridge_converters.torch_to_onnx.decompose import as_the_hub_names_it
+        if self._traced is None:
+            from bridge_converters.torch_to_onnx.decompose import as_the_hub_names_it
 
-        program = as_the_hub_names_it(self._runnable.program)
-        interpreted = self._interpreted(program)
+            self._traced = self._interpreted(as_the_hub_names_it(self._runnable.program))
+        interpreted = self._traced
         if cotangents is None:
             with torch.no_grad():
                 _, computed = interpreted.recorded(self._leaves(feeds))
