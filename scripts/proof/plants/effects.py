@@ -24,13 +24,16 @@ import numpy as np
 
 from bridge.verification.parties import resolve
 from scripts.proof.plants.architectures import Input
-from scripts.proof.plants.catalog import HONEST, MODELS, Model, plants
+from scripts.proof.plants.catalog import HONEST, MODELS, Model, Plant, plants
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _BATCH = 6
 _DOUBLE = 1e-12
 """Changes of gradients and states below this are rounding in float64."""
+
+_ROUNDINGS = ("activation_half",)
+"""Kinds that a float64 form of the model undoes: their effect is measured in float32."""
 
 
 @dataclass
@@ -126,10 +129,10 @@ class _Measured:
         names = [each["name"] for each in self._side.inputs]
         return {name: feeds.get(name, next(iter(feeds.values()))) for name in names}
 
-    def outputs(self) -> list[list[Array]]:
-        return [
-            [np.asarray(each) for each in self._side.run_fp64(self._named(feeds))] for feeds in self._feeds
-        ]
+    def outputs(self, *, single: bool = False) -> list[list[Array]]:
+        """The outputs for all inputs in float64, or in float32."""
+        run = self._side.run if single else self._side.run_fp64
+        return [[np.asarray(each) for each in run(self._named(feeds))] for feeds in self._feeds]
 
     def gradients(self, *, training: bool) -> dict[str, Array]:
         outputs, inputs, weights = self._side.vjp(self._named(self._feeds[0]), _cotangents, training)
@@ -150,9 +153,18 @@ def _cotangents(outputs: Sequence[Array]) -> list[Array | None]:
 
 
 def _largest(honest: Mapping[str, Array], planted: Mapping[str, Array]) -> float:
+    """The largest relative change; a tensor near zero is held against a millionth of the largest."""
     if honest.keys() != planted.keys():
         return float("inf")
-    largest = max((distance(each, planted[name]) for name, each in honest.items()), default=0.0)
+    sizes = {name: float(np.linalg.norm(each)) for name, each in honest.items() if each.dtype.kind == "f"}
+    floor = 1e-6 * max((size for size in sizes.values() if np.isfinite(size)), default=0.0)
+    largest = 0.0
+    for name, each in honest.items():
+        if 0 <= sizes.get(name, -1.0) < floor and each.shape == planted[name].shape:
+            change = float(np.linalg.norm(planted[name] - each)) / floor
+        else:
+            change = distance(each, planted[name])
+        largest = max(largest, change)
     return 0.0 if largest < _DOUBLE else largest
 
 
@@ -167,20 +179,22 @@ class _Comparison:
         self._weights = self._honest.weights()
         self._taken: dict[str, dict[str, Array] | str] = {}
 
-    def effect(self, label: str) -> Effect:
+    def effect(self, plant: Plant) -> Effect:
         effect = Effect()
+        single = plant.fault.kind in _ROUNDINGS
         try:
-            planted = _Measured(self._model, self._model.target_path(self._directory, label))
+            planted = _Measured(self._model, self._model.target_path(self._directory, plant.fault.label))
             effect.weights = planted.weights() != self._weights
-            outputs = planted.outputs()
+            outputs = planted.outputs(single=single)
         except Exception as error:  # a planted model may fail in any way, and then it differs
             effect.function = [float("inf")]
             effect.notes.append(f"the planted target fails: {_line(error)}")
             return effect
+        honest = self._honest.outputs(single=True) if single else self._outputs
         effect.function = [
             max(
                 distance(ours[position], theirs[position])
-                for ours, theirs in zip(self._outputs, outputs, strict=True)
+                for ours, theirs in zip(honest, outputs, strict=True)
             )
             for position in range(len(outputs[0]))
         ]
@@ -223,7 +237,7 @@ def _line(error: Exception) -> str:
 def measure(directory: Path, model: Model) -> dict[str, Effect]:
     """The effects of all plants of a model, by label. Imports the target's framework."""
     comparison = _Comparison(model, directory)
-    return {each.fault.label: comparison.effect(each.fault.label) for each in plants(directory, model.name)}
+    return {each.fault.label: comparison.effect(each) for each in plants(directory, model.name)}
 
 
 def load(directory: Path, model: str) -> dict[str, Effect]:
