@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 BAR = 1.3
@@ -26,10 +27,12 @@ keras.applications.ResNet50(weights=None).save(sys.argv[1])
 """
 _RUN_KERAS = """
 import keras, sys
-import numpy as np
+import numpy as np, tensorflow as tf
 model = keras.saving.load_model(sys.argv[1], compile=False)
+spec = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+run = tf.function(lambda images: model(images, training=False), input_signature=[spec])
 for path in sys.argv[2:]:
-    np.asarray(model(np.load(path), training=False))
+    np.asarray(run(np.load(path)))
 """
 _RUN_TORCH = """
 import sys
@@ -50,7 +53,7 @@ def main() -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with tempfile.TemporaryDirectory() as scratch:
         source, target = Path(scratch, "resnet50.keras"), Path(scratch, "resnet50_torch")
-        _python(_BUILD, str(source)).wait()
+        _done(_python(_BUILD, str(source)))
         _bridge("convert", str(source), "--to", "torch", "-o", str(target), "--no-verify")
         files = _inputs(Path(scratch))
         rows = []
@@ -88,9 +91,14 @@ def _inputs(directory: Path) -> list[str]:
 def _baseline(source: Path, target: Path, files: list[str], *, together: bool) -> None:
     first = _python(_RUN_KERAS, str(source), *files)
     if not together:
-        first.wait()
-    _python(_RUN_TORCH, str(target), *files).wait()
-    first.wait()
+        _done(first)
+    _done(_python(_RUN_TORCH, str(target), *files))
+    _done(first)
+
+
+def _done(process: subprocess.Popen[bytes]) -> None:
+    if process.wait() != 0:
+        raise RuntimeError(f"a process of the benchmark ended with {process.returncode}")
 
 
 def _python(text: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -101,8 +109,7 @@ def _bridge(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "bridge", *arguments, "--quiet"], check=True)
 
 
-def _timed(function: object) -> float:
-    assert callable(function)
+def _timed(function: Callable[[], None]) -> float:
     started = time.perf_counter()
     function()
     return time.perf_counter() - started
