@@ -256,10 +256,11 @@ def test_other_formats_answer_by_the_paths_of_their_module(
     )
     side = load(request.to_json())
     assert set(net.state_dict()) <= set(side.state()) <= set(side.weights())
+    double = text_net().double()
     with monkeypatch.context() as patch:
         if format == "torchscript":  # a trace does not hold where gradients are off
             patch.setattr(torch, "no_grad", contextlib.nullcontext)
-        expected = autograd(text_net().double(), feeds, flat_text)
+        expected = autograd(double, feeds, flat_text)
     outputs, by_input, by_weight = side.vjp(feeds, cotangents, False)
     np.testing.assert_allclose(outputs[0], expected[0][0], rtol=1e-6, atol=1e-9)
     assert set(by_weight) == set(expected[2])
