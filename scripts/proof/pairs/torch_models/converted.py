@@ -68,4 +68,5 @@ def mixer() -> nn.Module:
     model: nn.Module = _timm().models.mlp_mixer.MlpMixer(
         num_classes=10, img_size=32, patch_size=8, num_blocks=2, embed_dim=32
     )
+    nn.init.normal_(model.head.weight, std=0.2)  # a fresh head is zero
     return model

@@ -90,7 +90,9 @@ def example(pair: Pair, batch: int = 2, seed: int = 0) -> tuple[torch.Tensor, ..
     generator = np.random.default_rng(seed)
     tensors = []
     for each in pair.inputs:
-        shape = [{"batch": batch, "length": _LENGTH}.get(str(size), size) for size in each.shape]
+        sizes = {"batch": batch, "length": _LENGTH}
+        shape = [size if isinstance(size, int) else sizes[size] for size in each.shape]
+        array: Any
         if each.limit:
             array = generator.integers(0, each.limit, shape)
         elif each.name == "mask":
