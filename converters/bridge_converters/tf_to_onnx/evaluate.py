@@ -366,7 +366,7 @@ class Evaluator:
             typed = frozenset(name for name, attr in step.node.attr.items() if attr.type in self._types)
             if not typed:
                 raise
-            return self._in_own_types(step, inputs, typed | {_FIXED})
+            return self._in_own_types(step, inputs, typed)
 
     def _narrow(self, step: _Step) -> frozenset[str]:
         """The type attributes of an operator that must stay, and `_FIXED` if it has fixed types."""
@@ -378,14 +378,16 @@ class Evaluator:
         definition = op_def_registry.get(node.op)
         arguments = [*definition.input_arg, *definition.output_arg]
         typed = {each.type_attr for each in arguments if each.type_attr}
-        if any(each.type in self._types for each in arguments):
+        fixed = any(each.type in self._types for each in arguments)
+        if fixed:
             yield _FIXED
         for attr in definition.attr:
             dtype = node.attr[attr.name].type if attr.name in typed else 0
             if dtype in self._types:
                 allowed = attr.allowed_values.list.type
                 statistics = node.op.startswith("FusedBatchNorm") and attr.name == "U"
-                if statistics or node.op in _REINTERPRETS or (allowed and self._types[dtype] not in allowed):
+                own = statistics or node.op in _REINTERPRETS or (fixed and self._dtype == "float64")
+                if own or (allowed and self._types[dtype] not in allowed):
                     yield attr.name
 
     def _in_own_types(self, step: _Step, inputs: list[Any], kept: frozenset[str]) -> list[Any]:

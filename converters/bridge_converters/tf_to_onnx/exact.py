@@ -97,7 +97,7 @@ def _local_response(attributes: Attributes, inputs: Sequence[Any]) -> list[tf.Te
 
 
 def _convolution(attributes: Attributes, inputs: Sequence[Any]) -> list[tf.Tensor] | None:
-    """Conv2D or Conv3D: channels last, one group; undilated where a gradient is wanted."""
+    """Conv2D or Conv3D: channels last, one group; undilated in three dimensions or for a gradient."""
     x, kernel = inputs
     rank = x.shape.rank
     first = _channels_first(attributes)
@@ -109,7 +109,8 @@ def _convolution(attributes: Attributes, inputs: Sequence[Any]) -> list[tf.Tenso
         pads = [*pads[:2], *pads[4:], *pads[2:4]]
     groups = x.shape[-1] // kernel.shape[-2]
     dilated = any(each != 1 for each in dilations)
-    if not first and groups == 1 and not (dilated and execute.must_record_gradient()):
+    undilated = dilated and (rank == 5 or execute.must_record_gradient())
+    if not first and groups == 1 and not undilated:
         return None
     if dilated:
         kernel = _spread(kernel, dilations[1:-1])
@@ -176,6 +177,22 @@ def _transposed_convolution(attributes: Attributes, inputs: Sequence[Any]) -> li
     return [tf.transpose(y, _to_first(4))]
 
 
+def _average_3d(attributes: Attributes, inputs: Sequence[Any]) -> list[tf.Tensor]:
+    """AvgPool3D as a pool of the planes and one along the depth: the averages of a box's rows and columns."""
+    x, window, strides = inputs[0], list(attributes["ksize"]), list(attributes["strides"])
+    mode, first = attributes["padding"].decode(), _channels_first(attributes)
+    if first:
+        x, window, strides = tf.transpose(x, _to_last(5)), _moved_list(window), _moved_list(strides)
+    shape = tf.shape(x)
+    planes = tf.reshape(x, tf.concat([[shape[0] * shape[1]], shape[2:]], 0))
+    planes = tf.nn.avg_pool2d(planes, window[2:4], strides[2:4], mode)
+    size = tf.shape(planes)
+    columns = tf.reshape(planes, [shape[0], shape[1], size[1] * size[2], shape[4]])
+    columns = tf.nn.avg_pool2d(columns, [window[1], 1], [strides[1], 1], mode)
+    y = tf.reshape(columns, [shape[0], tf.shape(columns)[1], size[1], size[2], shape[4]])
+    return [tf.transpose(y, _to_first(5)) if first else y]
+
+
 def _pooling(pool: Callable[..., tf.Tensor]) -> Composition:
     def compose(attributes: Attributes, inputs: Sequence[Any]) -> list[tf.Tensor] | None:
         if attributes["data_format"] != b"NCHW" or attributes["padding"] == b"EXPLICIT":
@@ -193,6 +210,7 @@ def _pooling(pool: Callable[..., tf.Tensor]) -> Composition:
 
 COMPOSITIONS: Mapping[str, Composition] = {
     "AvgPool": _pooling(tf.nn.avg_pool2d),
+    "AvgPool3D": _average_3d,
     "Conv2D": _convolution,
     "Conv2DBackpropInput": _transposed_convolution,
     "Conv3D": _convolution,

@@ -7,7 +7,7 @@ part: only the names of weights and scopes are the reader's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -189,7 +189,9 @@ class Form:
         """The outputs, and the gradients of the floating inputs and of the trainable weights.
 
         In training mode BatchNormalization uses the statistics of the batch and moves its own; nothing is
-        dropped out. Raises NotImplementedError where there is no training mode.
+        dropped out. The derivatives are those of the operators: a graph does not tell what
+        `tf.custom_gradient` put in their place. Raises NotImplementedError where there is no training mode,
+        and for an operator without a derivative.
         """
         routine, evaluator = self._routine(training)
         tensors = self._inputs(inputs)
@@ -310,7 +312,12 @@ def _gradients(
             targets.append(output)
             weights.append(tf.constant(cotangent, output.dtype))
     floating = [source for source in sources if source.dtype.is_floating]
-    found = iter(tape.gradient(targets, floating, output_gradients=weights) if targets and floating else ())
+    found: Iterator[Any] = iter(())
+    if targets and floating:
+        try:
+            found = iter(tape.gradient(targets, floating, output_gradients=weights))
+        except LookupError as error:
+            raise NotImplementedError(f"TensorFlow cannot differentiate the model: {error}") from error
     answer: list[Array | None] = []
     for source in sources:
         gradient = next(found, None) if source.dtype.is_floating else None

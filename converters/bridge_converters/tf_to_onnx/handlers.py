@@ -88,6 +88,45 @@ def _erfc(graph: Graph, node: Node, name: str, _: list[Any]) -> None:
     )
 
 
+def _floor_div(graph: Graph, node: Node, name: str, _: list[Any]) -> None:
+    """floor(x / y); for integers, whose division truncates in ONNX, (x - mod(x, y)) / y."""
+    x, y = node.input
+    (result,) = node.output
+    shape, dtype = graph.get_shape(result), graph.get_dtype(result)
+    graph.remove_node(name)
+    whole = {"name": name, "outputs": [result], "shapes": [shape], "dtypes": [dtype]}
+    part = {"shapes": [shape], "dtypes": [dtype]}
+    if helper.tensor_dtype_to_np_dtype(dtype).kind == "f":
+        quotient = graph.make_node("Div", [x, y], name=f"{name}/Div", **part)
+        graph.make_node("Floor", [quotient.output[0]], **whole)
+        return
+    rest = graph.make_node("Mod", [x, y], name=f"{name}/Mod", **part)
+    multiple = graph.make_node("Sub", [x, rest.output[0]], name=f"{name}/Sub", **part)
+    graph.make_node("Div", [multiple.output[0], y], **whole)
+
+
+def _floor_mod(graph: Graph, node: Node, name: str, _: list[Any]) -> None:
+    """x - floor(x / y) * y; for integers `Mod`, whose result has the sign of the divisor too."""
+    x, y = node.input
+    (result,) = node.output
+    shape, dtype = graph.get_shape(result), graph.get_dtype(result)
+    graph.remove_node(name)
+    whole = {"name": name, "outputs": [result], "shapes": [shape], "dtypes": [dtype]}
+    part = {"shapes": [shape], "dtypes": [dtype]}
+    if helper.tensor_dtype_to_np_dtype(dtype).kind != "f":
+        graph.make_node("Mod", [x, y], **whole)
+        return
+    quotient = graph.make_node("Div", [x, y], name=f"{name}/Div", **part)
+    floor = graph.make_node("Floor", [quotient.output[0]], name=f"{name}/Floor", **part)
+    multiple = graph.make_node("Mul", [floor.output[0], y], name=f"{name}/Mul", **part)
+    graph.make_node("Sub", [x, multiple.output[0]], **whole)
+
+
 def custom_handlers() -> dict[str, Handler]:
     """The handlers by TensorFlow operator, in the form that tf2onnx takes."""
-    return {markers.OP_TYPE: (_marker, []), "Erfc": (_erfc, [])}
+    return {
+        markers.OP_TYPE: (_marker, []),
+        "Erfc": (_erfc, []),
+        "FloorDiv": (_floor_div, []),
+        "FloorMod": (_floor_mod, []),
+    }
