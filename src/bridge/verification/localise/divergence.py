@@ -45,7 +45,8 @@ def first_divergence(
 
     `wrong` are the positions of each wrong output in the source and in the target, None where it is no
     value of the trace. A value that is not equal is no fault where equal values follow on every way to
-    the wrong outputs: it belongs to an operation that the models spell differently.
+    the wrong outputs: it belongs to an operation that the models spell differently. Where the target gives
+    a value as its output after which the source goes on, that value is the wrong one.
 
     None where every value is equal.
     """
@@ -53,14 +54,17 @@ def first_divergence(
     region = _unequal_behind(
         target, ends, {i for i, each in enumerate(pairings) if each.status is Status.EQUAL}
     )
-    if not region:
-        return None
     source_region = _source_region(source, pairings, [end for end, _ in wrong if end is not None])
+    unmet = _unmet(source, source_region)
+    if not region:
+        given = next((end for origin, end in wrong if origin in source_region and end is not None), None)
+        if given is None:
+            return None
+        return _divergence(source, target, pairings, given, unmet, region, source_region, False)
     first = _first(target, pairings, region)
     counterpart = pairings[first].partner
-    if counterpart is None and source_region:
-        flowing = {position for position in source_region if source.depends_on_inputs[position]}
-        counterpart = _deepest(source, _heads(source, flowing or source_region, source_region))
+    if counterpart is None:
+        counterpart = unmet
     scrambled = False
     if counterpart is not None and pairings[first].status is Status.UNKNOWN:
         reordered = _reordered(source, target, pairings, first, {*source.reads[counterpart], *source_region})
@@ -100,6 +104,12 @@ def _unequal_behind(trace: Trace, ends: Iterable[int], equal: set[int]) -> set[i
 def _source_region(source: Trace, pairings: Sequence[Pairing], ends: Sequence[int]) -> set[int]:
     equal = {position for each in pairings for position in each.equals}
     return _unequal_behind(source, ends or _ends(source), equal)
+
+
+def _unmet(source: Trace, region: set[int]) -> int | None:
+    """The first value of the source that nothing in the target equals."""
+    flowing = {position for position in region if source.depends_on_inputs[position]}
+    return _deepest(source, _heads(source, flowing or region, region)) if region else None
 
 
 def _first(target: Trace, pairings: Sequence[Pairing], region: set[int]) -> int:
