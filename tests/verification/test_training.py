@@ -12,6 +12,7 @@ from bridge.hub.weights import TensorMap, WeightMap
 from bridge.verification.training import TrainingResult, check_training, pair_tensors
 
 RNG = np.random.default_rng(0)
+OUTPUT = RNG.standard_normal((6, 3)).astype(np.float32)
 BATCHES = [{"x": RNG.standard_normal((6, 4)).astype(np.float32)} for _ in range(20)]
 
 
@@ -24,7 +25,7 @@ def train(
             theirs,
             batches=BATCHES,
             correspondence=CORRESPONDENCE,
-            outputs=[RNG.standard_normal((6, 3)).astype(np.float32)],
+            outputs=[OUTPUT],
             weights=weights,
             complete=complete,
         )
@@ -94,6 +95,16 @@ def test_another_function_trains_otherwise() -> None:
     result = check({}, {"epsilon": 1.1e-3})
     assert result.verdict == "different"
     assert check({}, {"epsilon": float(np.float32(1e-3))}).passed
+
+
+def test_what_rounding_alone_carries_apart_is_no_difference() -> None:
+    """A channel that hardly varies, normalized with hardly an epsilon: rounding becomes its values."""
+    unstable: dict[str, Any] = {"thin": 1e-10, "epsilon": 1e-30}
+    result = check(unstable, {**unstable, "reordered": True})
+    assert result.verdict != "different", result.reasons
+    assert result.loss_tolerance > 1e-8
+    assert check(unstable, {**unstable, "frozen": ["norm.beta"]}).verdict == "different"
+    assert check({}, {"reordered": True}).judged_steps == 20
 
 
 def test_an_inference_graph_is_trained_in_inference_mode() -> None:

@@ -40,12 +40,14 @@ class Network:
     stores transposed), `input`, `momentum` and `unbiased` of the statistics, `stale` (they are not
     updated), `frozen` and `detached` weights, `detached_input`, `inference` (no training mode),
     `epsilon`, `buffers` (it tells that the statistics are no parameters), `parameters_only` (it trains
-    them in inference mode), and `seed`.
+    them in inference mode), `thin` (a factor for the kernel of one channel), `reordered` (a sum is in
+    another order), and `seed`.
     """
 
     def __init__(self, request: Mapping[str, Any]) -> None:
         self._request = request
         weights = initial_weights(request.get("seed", 0))
+        weights["first.kernel"][:, 0] *= np.float32(request.get("thin", 1))
         self._names = {name: request.get("names", {}).get(name, name) for name in weights}
         self._transposed = set(request.get("transposed", ()))
         self._weights = {name: value.astype(np.float64) for name, value in weights.items()}
@@ -93,7 +95,9 @@ class Network:
             raise NotImplementedError("it holds an inference graph only")
         w = self._weights
         x = feeds[self._input].astype(np.float64)
-        hidden = x @ w["first.kernel"] + w["first.bias"]
+        first = 2 if self._request.get("reordered") else 4
+        hidden = x[:, :first] @ w["first.kernel"][:first] + w["first.bias"]
+        hidden = hidden + x[:, first:] @ w["first.kernel"][first:]
         mean, variance = (hidden.mean(0), hidden.var(0)) if training else (w["norm.mean"], w["norm.variance"])
         scale = 1 / np.sqrt(variance + self._request.get("epsilon", 1e-3))
         normal = (hidden - mean) * scale

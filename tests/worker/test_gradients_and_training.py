@@ -60,6 +60,18 @@ def test_gradients_are_those_of_finite_differences(worker: Side) -> None:
     assert np.sum(change * cotangent) == pytest.approx(1e-6 * np.trace(found.inputs["x"]), rel=1e-4)
 
 
+def test_gradients_in_training_leave_the_statistics_as_they_were(worker: Side) -> None:
+    loaded(worker)
+    x, cotangent = write(worker, "x", x=X), write(worker, "c", **{"0": TARGET})
+    numbers = {
+        name: worker.submit_gradients(x, cotangent, name, training=training)
+        for name, training in (("a", False), ("b", True), ("c", False))
+    }
+    a, b, c = (worker.gradients(number, name) for name, number in numbers.items())
+    assert np.array_equal(a.outputs[0], c.outputs[0])
+    assert not np.array_equal(a.outputs[0], b.outputs[0])
+
+
 def test_a_cotangent_of_another_shape_is_refused(worker: Side) -> None:
     loaded(worker)
     number = worker.submit_gradients(write(worker, "x", x=X), write(worker, "c", **{"0": X}), "a")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,12 +45,19 @@ STATISTIC_TOLERANCE = 1e-4
 """The same for what one step adds to a statistic: 1 - momentum may come from a momentum in float32."""
 ROUNDED_CONSTANTS = 2.0**-20
 """How far the first losses may be apart because one side keeps its constants in float32."""
+UNSTABLE = 1e-6
+"""How far rounding alone may carry the source's losses, or changes, and still tell something."""
+CARRIED_FACTOR = 100.0
+"""How many times farther than that the target may be."""
 FRACTION = 0.01
 """The fraction of the first loss that the first step takes away, if the loss were linear."""
 _TRIALS = 4
 _DIVERGED = 10.0
 _KEPT_TOLERANCE = 1e-6
-_PROPORTIONAL = 1e-9
+_PROPORTIONAL = 1e-7
+_ROUNDING = 2.0**-51
+_NUDGES = 2
+_FEWEST_STEPS = 2
 
 
 @dataclass(frozen=True)
@@ -68,13 +75,15 @@ class TrainedTensor:
 class TrainingResult:
     """What was found. `training` says whether BatchNormalization used the statistics of each batch.
 
-    `loss_error` is the largest relative difference of the losses of one step. `conventions` are
+    `loss_error` is the relative difference of the losses of the step where it is farthest from what is
+    tolerated, among the `judged_steps` before rounding alone carries the source too far. `conventions` are
     differences that are known and were found to be exactly that. `fixed` are the source's tensors that were
     not trained on either side, because the target stores them computed or they have no known counterpart.
     """
 
     verdict: Verdict
     steps: int = 0
+    judged_steps: int = 0
     rate: float = 0.0
     momentum: float = MOMENTUM
     training: bool = True
@@ -102,8 +111,8 @@ class TrainingResult:
         if self.loss_error is not None and self.verdict == "different" and not _within(self):
             found.insert(
                 0,
-                f"the losses of {self.steps} training steps are up to {self.loss_error:.2g} apart, the "
-                f"tolerance is {self.loss_tolerance:.2g}",
+                f"the losses of {self.judged_steps} training steps are up to {self.loss_error:.2g} apart, "
+                f"the tolerance is {self.loss_tolerance:.2g}",
             )
         return tuple(found)
 
@@ -303,10 +312,7 @@ class _Training:
     ) -> tuple[int, int, str]:
         """Queue one training on both sides."""
         name = f"{self.name}.{name}"
-        fixed = (
-            sorted(each for path in self.pairs.fixed for each in self.pairs.source_names(path)),
-            sorted(self.pairs.fixed_target),
-        )
+        fixed = self._fixed_names()
         numbers = [
             side.submit_train(
                 files[which],
@@ -320,6 +326,13 @@ class _Training:
             for which, side in enumerate((self.source, self.target))
         ]
         return numbers[0], numbers[1], name
+
+    def _fixed_names(self) -> tuple[list[str], list[str]]:
+        """The weights that are not trained, by each side's names."""
+        return (
+            sorted(each for path in self.pairs.fixed for each in self.pairs.source_names(path)),
+            sorted(self.pairs.fixed_target),
+        )
 
     def _settled(self, request: tuple[int, int, str]) -> tuple[Trained, Trained] | Refusal:
         ours, theirs, name = request
@@ -442,10 +455,46 @@ class _Training:
             rate /= 10
         else:
             return self._result(_unchecked("the source diverges at every learning rate that was tried"))
-        return self._compare(before, source, target, rate, training=training)
+        found = self._compare(before, source, target, rate, training=training)
+        if found.verdict == "different":
+            nudged = self._nudged(before[0], files, rate, _nudge(source, target), training=training)
+            if nudged:
+                return self._compare(before, source, target, rate, training=training, nudged=nudged)
+        return found
+
+    def _nudged(
+        self, before: Trained, files: tuple[Path, Path], rate: float, nudge: float, *, training: bool
+    ) -> list[Trained]:
+        """The source trained from weights that are off by `nudge`, several times; none where it cannot be."""
+        numbers = []
+        for seed in range(_NUDGES):
+            rng = np.random.default_rng(seed)
+            start = self._file(self.source, f"nudged{seed}")
+            state = {
+                path: array * (1 + nudge * rng.uniform(-1, 1, array.shape))
+                for path, array in before.state.items()
+                if is_floating(array)
+            }
+            write_tensors(str(start), state)
+            numbers.append(
+                self.source.submit_train(
+                    files[0],
+                    f"{self.name}.nudged{seed}",
+                    rate=rate,
+                    momentum=MOMENTUM,
+                    training=training,
+                    start=start,
+                    fixed=self._fixed_names()[0],
+                )
+            )
+        answers = [
+            answer(self.source.trained, number, f"{self.name}.nudged{seed}")
+            for seed, number in enumerate(numbers)
+        ]
+        return [each for each in answers if isinstance(each, Trained)]
 
     def _result(self, result: TrainingResult) -> TrainingResult:
-        return TrainingResult(**{**vars(result), "notes": (*result.notes, *self.notes)})
+        return replace(result, notes=(*result.notes, *self.notes))
 
     def _compare(
         self,
@@ -455,36 +504,51 @@ class _Training:
         rate: float,
         *,
         training: bool,
+        nudged: Sequence[Trained] = (),
     ) -> TrainingResult:
-        error = _loss_error(source.losses, target.losses)
-        apart = max(
-            _loss_error(source.losses[:1], target.losses[:1]),
-            _loss_error(source.gradient_norms[:1], target.gradient_norms[:1]),
-        )
-        margin = AMPLIFICATION * min(apart, ROUNDED_CONSTANTS)
-        tensors = [*self.statistics, *self._parameters(before, source, target, CHANGE_TOLERANCE + margin)]
+        margin = AMPLIFICATION * min(_first_error(source, target), ROUNDED_CONSTANTS)
+        carried = np.zeros(len(source.losses))
+        for each in nudged:
+            carried = np.maximum(carried, np.maximum.accumulate(_errors(source.losses, each.losses)))
+        judged = int(np.count_nonzero(carried <= UNSTABLE))
+        errors = _errors(source.losses, target.losses)
+        tolerances = LOSS_TOLERANCE + margin + CARRIED_FACTOR * carried
+        worst = int(np.argmax(errors[:judged] / tolerances[:judged])) if judged else 0
+        tensors = [
+            *self.statistics,
+            *self._parameters(before, source, target, CHANGE_TOLERANCE + margin, nudged),
+        ]
         notes = ["Dropout is disabled on both sides", *self.notes]
+        if judged < len(errors):
+            notes.append(
+                f"rounding alone carries the source's losses apart: {judged} of {len(errors)} training steps "
+                "are judged"
+            )
         verdict: Verdict = "equivalent"
         if any(each.verdict == "different" for each in tensors):
             verdict = "different"
-        elif error > LOSS_TOLERANCE + margin:
+        elif judged < _FEWEST_STEPS:
+            verdict = "could not be checked"
+            notes.insert(0, "the training of the source is too unstable to judge by")
+        elif errors[worst] > tolerances[worst]:
             verdict = "different" if self.weights is not None else "could not be checked"
             if self.weights is None:
                 notes.insert(
                     0,
-                    f"the losses are {error:.2g} apart, and it is not known which weight is which: they "
-                    "may be the same function of other weights",
+                    f"the losses are {errors[worst]:.2g} apart, and it is not known which weight is which: "
+                    "they may be the same function of other weights",
                 )
         return TrainingResult(
             verdict,
-            len(self.batches),
+            len(errors),
+            judged,
             rate,
             MOMENTUM,
             training,
             tuple(float(each) for each in source.losses),
             tuple(float(each) for each in target.losses),
-            error,
-            LOSS_TOLERANCE + margin,
+            float(errors[worst]),
+            float(tolerances[worst]),
             tuple(tensors),
             tuple(self.conventions.values()),
             tuple(sorted(self.pairs.fixed)),
@@ -492,11 +556,15 @@ class _Training:
         )
 
     def _parameters(
-        self, before: tuple[Trained, Trained], source: Trained, target: Trained, tolerance: float
+        self,
+        before: tuple[Trained, Trained],
+        source: Trained,
+        target: Trained,
+        tolerance: float,
+        nudged: Sequence[Trained],
     ) -> list[TrainedTensor]:
         """The weights after the last step; statistics are judged by their first."""
-        statistics = {each.name for each in self.statistics}
-        statistics |= set(self.conventions)
+        statistics = {each.name for each in self.statistics} | set(self.conventions)
         changes: dict[str, tuple[Array, Array]] = {}
         for name in self.pairs.recipes:
             old, new = (self.pairs.expected(name, each.state) for each in (before[0], source))
@@ -507,19 +575,54 @@ class _Training:
         scale = largest_rms([new - old for old, new in changes.values()])
         results = []
         for name, (old, new) in changes.items():
-            found = target.state[name]
-            error = _change_error(old, new, found, scale)
-            reason = ""
-            if error > tolerance:
-                reason = f"its change in training is off by {error:.2g}, the tolerance is {tolerance:.2g}"
-                if np.array_equal(before[1].state[name], found):
-                    reason = "the source trains it, the target does not"
-                elif np.array_equal(old, new):
-                    reason = "the target trains it, the source does not"
-            results.append(
-                TrainedTensor(name, "parameter", "different" if reason else "equal", error, reason)
+            carried = 0.0
+            for each in nudged:
+                moved = self.pairs.expected(name, each.state)
+                assert moved is not None
+                carried = max(carried, _change_error(old, new, moved, scale))
+            error = _change_error(old, new, target.state[name], scale)
+            untrained = (
+                np.array_equal(old, new),
+                np.array_equal(before[1].state[name], target.state[name]),
             )
+            results.append(_judged(name, error, tolerance + CARRIED_FACTOR * carried, carried, untrained))
         return results
+
+
+def _first_error(source: Trained, target: Trained) -> float:
+    """How far the first losses and gradients are apart, before any update."""
+    return max(
+        float(_errors(source.losses[:1], target.losses[:1])[0]),
+        float(_errors(source.gradient_norms[:1], target.gradient_norms[:1])[0]),
+    )
+
+
+def _nudge(source: Trained, target: Trained) -> float:
+    """How far off the weights are to start to show what training makes of it.
+
+    By rounding, or by as much as both sides are apart before the first update where constants in float32
+    explain that: PyTorch's derivative of hardsigmoid holds 1/6 in float32 even in float64.
+    """
+    apart = _first_error(source, target)
+    return max(_ROUNDING, apart) if apart <= ROUNDED_CONSTANTS else _ROUNDING
+
+
+def _judged(
+    name: str, error: float, tolerance: float, carried: float, untrained: tuple[bool, bool]
+) -> TrainedTensor:
+    """One weight after the last step. `carried` is how far rounding alone carries the source's."""
+    if untrained == (True, False):
+        reason = "the target trains it, the source does not"
+    elif untrained == (False, True):
+        reason = "the source trains it, the target does not"
+    elif carried > UNSTABLE:
+        reason = f"rounding alone moves the source's by {carried:.2g}"
+        return TrainedTensor(name, "parameter", "not comparable", error, reason)
+    else:
+        reason = f"its change in training is off by {error:.2g}, the tolerance is {tolerance:.2g}"
+    if error <= tolerance:
+        return TrainedTensor(name, "parameter", "equal", error)
+    return TrainedTensor(name, "parameter", "different", error, reason)
 
 
 def _changed(before: Mapping[str, Array], after: Mapping[str, Array]) -> set[str]:
@@ -534,12 +637,13 @@ def _change_error(old: Array, new: Array, found: Array, scale: float) -> float:
     return relative_error(new - old, found - old, max(scale, rounding / 1e-6))
 
 
-def _loss_error(source: Array, target: Array) -> float:
-    """The largest relative difference of two series; infinite where either is not finite."""
-    if source.shape != target.shape or not (np.isfinite(source).all() and np.isfinite(target).all()):
-        return math.inf
-    size = np.maximum(np.abs(source), 1e-3 * np.max(np.abs(source), initial=0.0))
-    return float(np.max(np.divide(np.abs(target - source), size, out=np.zeros_like(size), where=size > 0)))
+def _errors(source: Array, target: Array) -> Array:
+    """The relative differences of two series; infinite where either is not finite."""
+    size = np.maximum(np.abs(source), 1e-3 * np.max(np.abs(source[np.isfinite(source)]), initial=0.0))
+    with np.errstate(invalid="ignore"):
+        errors = np.abs(target - source)
+    errors = np.divide(errors, size, out=np.zeros_like(errors), where=size > 0)
+    return np.where(np.isfinite(source) & np.isfinite(target), errors, math.inf)
 
 
 def _sample_count(source: Array, target: Array) -> int | None:

@@ -236,7 +236,13 @@ class Side:
         given = {int(position): array for position, array in read_tensors(cotangents).items()}
         feeds = read_tensors(inputs, writable=True)
         started = time.perf_counter()
-        outputs, by_input, by_weight = vjp(feeds, lambda found: _given_cotangents(found, given), training)
+        # In training the statistics move; they are to be there for what is asked next.
+        before = self._copied_state(vjp, feeds) if training else {}
+        try:
+            outputs, by_input, by_weight = vjp(feeds, lambda found: _given_cotangents(found, given), training)
+        finally:
+            if before:
+                self._model.assign(before)
         seconds = time.perf_counter() - started
         tensors = {f"output:{position}": output for position, output in enumerate(outputs)}
         tensors.update((f"input:{name}", gradient) for name, gradient in by_input.items())
@@ -267,13 +273,7 @@ class Side:
         assign = self._optional("assign", "change its weights")
         steps = _batches(read_tensors(batches, writable=True))
         started = time.perf_counter()
-        try:
-            state = read_state()
-        except NotImplementedError:
-            # The side makes its float64 form with the first inputs that it runs on.
-            vjp(steps[0][0], lambda outputs: [None] * len(outputs), False)
-            state = read_state()
-        before = {name: np.array(array) for name, array in state.items()}
+        before = self._copied_state(vjp, steps[0][0])
         try:
             if start is not None:
                 assign(read_tensors(start, writable=True))
@@ -300,6 +300,18 @@ class Side:
             "buffers": self._buffers(),
             "peak_bytes": peak_memory(),
         }
+
+    def _copied_state(self, vjp: Any, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        import numpy as np
+
+        read_state = self._optional("state", "tell its weights in float64")
+        try:
+            state = read_state()
+        except NotImplementedError:
+            # The side makes its float64 form with the first inputs that it runs on.
+            vjp(feeds, lambda outputs: [None] * len(outputs), False)
+            state = read_state()
+        return {name: np.array(array) for name, array in state.items()}
 
     def _buffers(self) -> list[str]:
         buffers = getattr(self._model, "buffers", None)
