@@ -93,6 +93,23 @@ def align(source: Array, target: Array, tolerance: float) -> Alignment | None:
     return None
 
 
+def nearest(source: Array, target: Array) -> tuple[Array, float] | None:
+    """`source` with its axes moved so that it comes nearest to `target`, and their distance.
+
+    None where no move gives the target's shape.
+    """
+    first, second = _squeezed(source), _squeezed(target)
+    if first.size != second.size or first.ndim != second.ndim:
+        return None
+    best: tuple[Array, float] | None = None
+    for moved, _, _ in _moves(first, second):
+        if moved.shape == second.shape:
+            error = relative_error(moved, second)
+            if best is None or error < best[1]:
+                best = moved.reshape(target.shape), error
+    return best
+
+
 def _squeezed(array: Array) -> Array:
     return array.reshape([size for size in array.shape if size != 1])
 

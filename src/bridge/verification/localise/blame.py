@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,19 @@ Array = np.ndarray[Any, np.dtype[Any]]
 HUB_FILE = "hub.onnx"
 
 
+@dataclass(frozen=True)
+class Blamed:
+    """The part at fault, or None and a sentence why it is not known.
+
+    `node` is the hub's node that computes the value, as an ONNX model of its own, `fed` what it takes.
+    """
+
+    part: Blame | None
+    note: str | None
+    node: bytes | None = None
+    fed: tuple[Array, ...] = ()
+
+
 def blame(
     request: ReadRequest,
     inputs: Path,
@@ -29,12 +43,11 @@ def blame(
     permutation: Sequence[int] | None,
     *,
     timeout: float | None = None,
-) -> tuple[Blame | None, str | None]:
+) -> Blamed:
     """Read the source again, and see on which side the hub graph's value is, under onnxruntime.
 
     `target` is the wrong value, under the hub's name and in its order of axes, `source` the right one, whose
-    axes `permutation` brings into that order. Returns the part at fault, or None and a sentence why it
-    is not known.
+    axes `permutation` brings into that order. `timeout` is in seconds, for each of two workers.
     """
     with tempfile.TemporaryDirectory(prefix="bridge-blame-") as directory:
         run_task(
@@ -43,7 +56,7 @@ def blame(
             label="read worker",
             timeout=timeout,
         )
-        results = Path(directory) / "values.safetensors"
+        results, node = Path(directory) / "values.safetensors", Path(directory) / "node.onnx"
         run_task(
             "bridge.verification.localise.hub_values:compute",
             {
@@ -52,13 +65,17 @@ def blame(
                 "name": target.name,
                 "source": source.name,
                 "results": str(results),
+                "node": str(node),
             },
             label="hub worker",
             timeout=timeout,
         )
         values = {name: np.array(array) for name, array in read_tensors(str(results)).items()}
+        model = node.read_bytes() if node.is_file() else None
     right = source.array if permutation is None else source.array.transpose(tuple(permutation))
-    return judge(values, right, target.array)
+    part, note = judge(values, right, target.array)
+    fed = tuple(array for name, array in values.items() if name.startswith("input:"))
+    return Blamed(part, note, model, fed)
 
 
 def judge(hub: Mapping[str, Array], right: Array, wrong: Array) -> tuple[Blame | None, str | None]:

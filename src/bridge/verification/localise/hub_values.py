@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx.utils
 import onnx_ir as ir
 import onnxruntime
 
@@ -17,26 +19,64 @@ from bridge.worker.standalone import read_tensors, write_tensors
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+_IR_VERSION = 11
+
 
 def compute(request: dict[str, Any]) -> dict[str, Any]:
     """Write the value `name` of the canonical graph, and the one made from the source's value `source`.
 
     `request`: `hub` (the file of the reader's graph), `inputs`, `name`, `source`, `results` (the file to
-    write: `canonical` and `reader`, in the hub's order of axes, where there are such values).
+    write: `canonical` and `reader`, in the hub's order of axes, where there are such values, and
+    `input:I`, what the node of `name` was fed with), `node` (the file for that node as a model).
     """
     feeds = read_tensors(request["inputs"], writable=True)
     model = ir.load(request["hub"])
     results = {}
-    read = next(
-        (value for value in _values(model) if metadata.source_value(value) == request["source"]), None
-    )
-    if read is not None:
-        results["reader"] = run(model, feeds, [read.name or ""])[0]
+    for value in _values(model):
+        if metadata.source_value(value) == request["source"]:
+            results["reader"] = run(model, feeds, [value.name or ""])[0]
+            break
     canonical = pipeline.canonicalise(model)
-    if any(value.name == request["name"] for value in _values(canonical)):
-        results["canonical"] = run(canonical, feeds, [request["name"]])[0]
+    found = next((value for value in _values(canonical) if value.name == request["name"]), None)
+    if found is not None:
+        node, read = alone(found)
+        arrays = run(canonical, feeds, [request["name"], *read])
+        results["canonical"] = arrays[0]
+        results.update((f"input:{position}", array) for position, array in enumerate(arrays[1:]))
+        Path(request["node"]).write_bytes(node)
     write_tensors(request["results"], results)
     return {}
+
+
+def extract(request: dict[str, Any]) -> dict[str, Any]:
+    """Write the part of the ONNX model `file` from the values `inputs` to the value `output`.
+
+    `out` is the file to write. Returns the names of its `inputs`, in their order.
+    """
+    model = onnx.shape_inference.infer_shapes(onnx.load(request["file"]))
+    part = onnx.utils.Extractor(model).extract_model(request["inputs"], [request["output"]])
+    onnx.save(part, request["out"])
+    return {"inputs": [each.name for each in part.graph.input]}
+
+
+def alone(value: ir.Value) -> tuple[bytes, list[str]]:
+    """The node that computes a value as an ONNX model of its own, weights included, and what it reads."""
+    node = value.producer()
+    assert node is not None
+    assert node.graph is not None
+    names, graph = [], onnx.GraphProto(name="node")
+    for each in dict.fromkeys(each for each in node.inputs if each is not None):
+        if each.const_value is not None:
+            tensor = onnx.numpy_helper.from_array(np.asarray(each.const_value.numpy()), each.name)
+            graph.initializer.append(tensor)
+        else:
+            graph.input.append(ir.to_proto(each))
+            names.append(each.name or "")
+    graph.node.append(ir.to_proto(node))
+    graph.output.append(ir.to_proto(value))
+    opsets = [onnx.helper.make_opsetid(*each) for each in node.graph.opset_imports.items()]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
+    return model.SerializeToString(), names
 
 
 def _values(model: ir.Model) -> list[ir.Value]:

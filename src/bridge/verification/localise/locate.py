@@ -12,9 +12,9 @@ import numpy as np
 from bridge.errors import BridgeError, InputError
 from bridge.formats.request import ReadRequest
 from bridge.hub.anchors import Anchor, Anchors
-from bridge.verification.localise.alike import Index, relative_error
+from bridge.verification.localise.alike import Index, nearest, relative_error
 from bridge.verification.localise.backwards import first_wrong_gradient
-from bridge.verification.localise.blame import blame
+from bridge.verification.localise.blame import Blamed, blame
 from bridge.verification.localise.divergence import Divergence, first_divergence
 from bridge.verification.localise.pairing import Pairing, Status, pair_by_anchor, pair_by_value
 from bridge.verification.localise.result import Blame, Localisation, Place
@@ -53,7 +53,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that one localisation looked at; a reproduction is made of it."""
+    """All that one localisation looked at; a reproduction is made of it.
+
+    `node` is an ONNX model of the wrong node as the hub has it, and `fed` its inputs.
+    """
 
     source: Trace
     target: Trace
@@ -62,6 +65,8 @@ class Evidence:
     pairings: tuple[Pairing, ...]
     anchors: Mapping[str, Anchor]
     divergence: Divergence | None
+    node: bytes | None = None
+    fed: tuple[Array, ...] = ()
 
 
 def locate_fault(
@@ -89,7 +94,7 @@ def locate_fault(
     if isinstance(found, str):
         return found
     if evidence.anchors and evidence.divergence is not None and case.request is not None:
-        found = _blamed(found, evidence, case, case.request, timeout)
+        return _blamed(found, evidence, case, case.request, timeout)
     return found, evidence
 
 
@@ -245,12 +250,12 @@ def _conclude(
 
 
 def _block_error(evidence: Evidence, divergence: Divergence) -> float | None:
-    """The distance of the two first wrong values, where they have one shape and may be one tensor."""
+    """The distance of the first wrong value from its counterpart in the order of axes that is nearest."""
     if divergence.source is None:
         return None
     ours = evidence.source.values[divergence.source].array
-    theirs = evidence.target.values[divergence.target].array
-    return relative_error(ours, theirs) if ours.shape == theirs.shape else None
+    found = nearest(ours, evidence.target.values[divergence.target].array)
+    return None if found is None else found[1]
 
 
 def _outputs_only(
@@ -287,20 +292,26 @@ def _outputs_only(
 
 def _blamed(
     found: Localisation, evidence: Evidence, case: Case, request: ReadRequest, timeout: float | None
-) -> Localisation:
+) -> tuple[Localisation, Evidence]:
     divergence = evidence.divergence
     assert divergence is not None
     pairing = evidence.pairings[divergence.target]
     if pairing.partner is None:
-        return found
+        return found, evidence
     target = evidence.target.values[divergence.target]
     source = evidence.source.values[pairing.partner]
     permutation = _permutations(evidence.anchors).get(target.name)
     try:
-        part, note = blame(request, case.inputs, target, source, permutation, timeout=timeout)
+        blamed = blame(request, case.inputs, target, source, permutation, timeout=timeout)
     except BridgeError as error:
-        part, note = None, f"the source could not be read again to find the part at fault: {error.message}"
-    return replace(found, blame=part, notes=found.notes if note is None else (*found.notes, note))
+        blamed = Blamed(
+            None, f"the source could not be read again to find the part at fault: {error.message}"
+        )
+    notes = found.notes if blamed.note is None else (*found.notes, blamed.note)
+    return (
+        replace(found, blame=blamed.part, notes=notes),
+        replace(evidence, node=blamed.node, fed=blamed.fed),
+    )
 
 
 def _place(value: Value) -> Place:
