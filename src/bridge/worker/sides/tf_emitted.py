@@ -28,8 +28,8 @@ _FORWARD = "call"
 _RECORDER = "__bridge_recorder__"
 _CALL = "__bridge_call__"
 _MODULE_NAME = "bridge_converted_model"
-_READER = "read_safetensors"
-"""The function of model.py that reads files: the dtypes in it are those of the file."""
+_READERS = frozenset({"load", "read_safetensors"})
+"""The functions of model.py that read files: the dtypes in them are those of the file."""
 _NARROW = frozenset({"float32", "float16", "bfloat16"})
 
 
@@ -115,7 +115,7 @@ def _execute(directory: Path, recorder: _Recorder, *, wide: bool) -> Any:
         raise InputError("this directory holds no model.py", where=str(directory))
     tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
     for statement in tree.body:
-        if wide and not (isinstance(statement, ast.FunctionDef) and statement.name == _READER):
+        if wide and not (isinstance(statement, ast.FunctionDef) and statement.name in _READERS):
             _Widen().visit(statement)
         if isinstance(statement, ast.ClassDef):
             for method in statement.body:
@@ -234,14 +234,8 @@ class _Recorder:
 
     def contained(self, path: str, position: int, number: int, value: Any) -> None:
         """A layer inside a native container has made a value: its `position`-th layer without anchors."""
-        call = self._call(path, number)
-        found = [
-            anchor
-            for (module, each, _), anchors in self._anchors.items()
-            if module == path and each == call
-            for anchor in anchors
-        ]
-        if position < len(found) and self._graph is tf.compat.v1.get_default_graph():
+        found = self._within(path, self._call(path, number))
+        if position < len(found):
             self._tie(value, found[position])
 
     def containers(self, model: Any) -> list[tuple[Any, str, int]]:
@@ -259,7 +253,7 @@ class _Recorder:
                 found += [(leaf, path, position) for position, leaf in enumerate(leaves)]
         return found
 
-    def _within(self, path: str, call: tuple[int, ...]) -> list[Anchor]:
+    def _within(self, path: str, call: tuple[int, ...] | None) -> list[Anchor]:
         return [
             anchor
             for (module, each, _), anchors in self._anchors.items()
