@@ -10,12 +10,12 @@ from networks import CORRESPONDENCE, LOADER, SAME, network_map, sides
 
 from bridge.hub.recipe import Recipe, Source, step
 from bridge.hub.weights import TensorMap, WeightMap
+from bridge.verification.distances import relative_error
 from bridge.verification.gradients import (
     GradientsResult,
     TensorGradient,
     check_gradients,
     compare_weight_gradients,
-    relative_error,
 )
 from bridge.worker.side import Side
 from tests.worker.network import initial_weights

@@ -9,7 +9,8 @@ from networks import CORRESPONDENCE, SAME, network_map, sides
 
 from bridge.hub.recipe import Recipe, Source, step
 from bridge.hub.weights import TensorMap, WeightMap
-from bridge.verification.training import TrainingResult, check_training, pair_tensors
+from bridge.verification.training import TrainingResult, check_training
+from bridge.verification.weight_pairs import WeightPairs, pair_tensors
 
 RNG = np.random.default_rng(0)
 OUTPUT = RNG.standard_normal((6, 3)).astype(np.float32)
@@ -153,7 +154,7 @@ def test_a_side_that_cannot_train_cannot_be_checked() -> None:
     assert "the target cannot be trained" in result.reasons[0]
 
 
-def pairs(**tensors: Recipe | None) -> Any:
+def pairs(**tensors: Recipe | None) -> WeightPairs:
     records = tuple(TensorMap(n, (), "float32", "parameter", True, each) for n, each in tensors.items())
     return pair_tensors(WeightMap("a", "b", records, {}))
 

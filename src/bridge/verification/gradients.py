@@ -19,6 +19,7 @@ from bridge.hub.adjoint import pull_back
 from bridge.hub.weights import TensorMap, WeightMap
 from bridge.verification.answers import Refusal, answer
 from bridge.verification.compare import Verdict
+from bridge.verification.distances import function_error, is_floating, largest_rms, relative_error
 from bridge.verification.pairing import Correspondence
 from bridge.worker.side import Gradients, Side
 from bridge.worker.standalone import write_tensors
@@ -29,8 +30,6 @@ Finding = Literal["equal", "different", "not comparable"]
 
 TOLERANCE = 1e-6
 """The relative Euclidean distance that two gradients of one tensor may have."""
-NEAR_ZERO = 1e-6
-"""A gradient is held against at least this fraction of the largest one, element for element."""
 ROUNDED_CONSTANTS = 64 * 2.0**-23
 """How far the functions may be apart in float64 because one side keeps its constants in float32."""
 AMPLIFICATION = 16.0
@@ -363,11 +362,6 @@ def _compared(
     return found("different", error, f"it is off by {error:.2g}, the tolerance is {tolerance:.2g}")
 
 
-def is_floating(array: Array) -> bool:
-    """Whether an array holds real floating-point numbers, of any width."""
-    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
-
-
 def source_cotangents(correspondence: Correspondence, drawn: Sequence[Array | None]) -> dict[int, Array]:
     """Arrays in the order of the paired outputs, by the position of the source's."""
     assert correspondence.outputs is not None
@@ -381,39 +375,3 @@ def target_cotangents(correspondence: Correspondence, drawn: Sequence[Array | No
     count = 1 + max(paired.target for paired in correspondence.outputs)
     moved = correspondence.target_cotangents(drawn, count)
     return {position: each for position, each in enumerate(moved) if each is not None}
-
-
-def relative_error(source: Array, target: Array, scale: float) -> float:
-    """The Euclidean distance of two arrays over the size of the source's.
-
-    Its root mean square counts as at least NEAR_ZERO times `scale`. Infinite where NaN or infinities are in
-    other places.
-    """
-    finite = np.isfinite(source)
-    if not np.array_equal(finite, np.isfinite(target)):
-        return math.inf
-    if not np.array_equal(source[~finite], target[~finite], equal_nan=True):
-        return math.inf
-    ours, theirs = source[finite], target[finite]
-    distance = float(np.linalg.norm((theirs - ours).reshape(-1)))
-    if distance == 0.0:
-        return 0.0
-    size = max(float(np.linalg.norm(ours.reshape(-1))), NEAR_ZERO * scale * math.sqrt(ours.size))
-    return distance / size if size else math.inf
-
-
-def largest_rms(arrays: Sequence[Array]) -> float:
-    """The largest root mean square of any of the arrays, NaN and infinities left out."""
-    finite = [each[np.isfinite(each)] for each in arrays]
-    return max((float(np.sqrt(np.mean(np.square(each)))) for each in finite if each.size), default=0.0)
-
-
-def function_error(source: Sequence[Array], target: Sequence[Array]) -> float:
-    """The largest relative Euclidean distance of two outputs; infinite where their shapes differ."""
-    errors = [0.0]
-    for ours, theirs in zip(source, target, strict=True):
-        if ours.shape != theirs.shape:
-            return math.inf
-        if ours.dtype.kind == "f" and ours.size:
-            errors.append(relative_error(ours, np.asarray(theirs, np.float64), largest_rms([ours])))
-    return max(errors)

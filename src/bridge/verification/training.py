@@ -16,20 +16,13 @@ from typing import Any, Literal
 import numpy as np
 
 from bridge.hub import recipe as recipes
-from bridge.hub.recipe import Recipe
 from bridge.hub.weights import WeightMap
 from bridge.verification.answers import Refusal, answer
 from bridge.verification.compare import Verdict
-from bridge.verification.gradients import (
-    AMPLIFICATION,
-    Finding,
-    is_floating,
-    largest_rms,
-    relative_error,
-    source_cotangents,
-    target_cotangents,
-)
+from bridge.verification.distances import is_floating, largest_rms, relative_error
+from bridge.verification.gradients import AMPLIFICATION, Finding, source_cotangents, target_cotangents
 from bridge.verification.pairing import Correspondence
+from bridge.verification.weight_pairs import WeightPairs, pair_tensors
 from bridge.worker.side import Side, Trained
 from bridge.worker.standalone import write_tensors
 
@@ -124,75 +117,6 @@ def _within(result: TrainingResult) -> bool:
     return result.loss_error is not None and result.loss_error <= result.loss_tolerance
 
 
-@dataclass(frozen=True)
-class _Pairs:
-    """Which tensors are the same on both sides, and which are to be left as they are.
-
-    `recipes` are those that only move elements, by the target's tensor. `fixed` are the source's
-    names of everything else that enters a target's tensor, `fixed_target` the target's.
-    """
-
-    recipes: Mapping[str, Recipe]
-    fixed: frozenset[str]
-    fixed_target: frozenset[str]
-    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    def source_names(self, name: str) -> tuple[str, ...]:
-        return (name, *self.aliases.get(name, ()))
-
-    def expected(self, target: str, state: Mapping[str, Array]) -> Array | None:
-        """The target's tensor that the source's state makes; None where the source does not tell."""
-        held = {}
-        for name in recipes.sources(self.recipes[target]):
-            known = next((each for each in self.source_names(name) if each in state), None)
-            if known is None:
-                return None
-            held[name] = state[known]
-        return recipes.run(self.recipes[target], held)
-
-
-def pair_tensors(weight_map: WeightMap) -> _Pairs:
-    """Split a map into tensors that train alike and those that do not.
-
-    What the target computes from the source's tensors (a folded BatchNormalization, a sum of two biases)
-    follows another path under the same rule; so does a tensor of which one side has a copy more. Where one
-    recipe is of that kind, every tensor that its tensors go into or come from is.
-    """
-    apart = {
-        each.target for each in weight_map.tensors if each.recipe and not recipes.only_moves(each.recipe)
-    }
-    readers: dict[str, list[str]] = {}
-    plain = {each.target: each.recipe for each in weight_map.tensors if each.recipe is not None}
-    for target, recipe in plain.items():
-        for name in set(recipes.sources(recipe)):
-            readers.setdefault(name, []).append(target)
-    for targets in readers.values():
-        whole = [each for each in targets if not _takes_parts(plain[each])]
-        if whole and len(targets) > 1:
-            apart.update(targets)
-    fixed: set[str] = set()
-    waiting = list(apart)
-    while waiting:
-        for name in set(recipes.sources(plain[waiting.pop()])) - fixed:
-            fixed.add(name)
-            more = set(readers[name]) - apart
-            apart |= more
-            waiting += more
-    return _Pairs(
-        {target: recipe for target, recipe in plain.items() if target not in apart},
-        frozenset(fixed),
-        frozenset(apart),
-        dict(weight_map.aliases),
-    )
-
-
-def _takes_parts(recipe: Recipe) -> bool:
-    match recipe:
-        case recipes.Step(op, inputs, _):
-            return op in ("slice", "take") or any(_takes_parts(each) for each in inputs)
-    return False
-
-
 def check_training(
     source: Side,
     target: Side,
@@ -218,7 +142,7 @@ def check_training(
     if not any(is_floating(each) for each in compared):
         return _unchecked("no output is of floating-point numbers")
     targets = _targets(len(batches), compared, seed)
-    pairs = _Pairs({}, frozenset(), frozenset()) if weights is None else pair_tensors(weights)
+    pairs = WeightPairs({}, frozenset(), frozenset()) if weights is None else pair_tensors(weights)
     return _Training(source, target, batches, targets, correspondence, weights, pairs, complete, name).run()
 
 
@@ -249,7 +173,7 @@ class _Training:
     targets: Sequence[Sequence[Array | None]]
     correspondence: Correspondence
     weights: WeightMap | None
-    pairs: _Pairs
+    pairs: WeightPairs
     complete: bool
     name: str
     notes: list[str] = field(default_factory=list)
@@ -360,7 +284,7 @@ class _Training:
                 fixed |= made_of & set(source.trained)
             if name in target.trained and not made_of.isdisjoint(source.buffers):
                 fixed_target.add(name)
-        self.pairs = _Pairs(
+        self.pairs = WeightPairs(
             self.pairs.recipes,
             self.pairs.fixed | fixed,
             self.pairs.fixed_target | fixed_target,
