@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import fx
 from torch._decomp import get_decompositions
 from torch.export import ExportedProgram
 
@@ -11,8 +10,6 @@ from bridge_converters.torch_to_onnx import program as program_rewrites
 from bridge_converters.torch_to_onnx.quiet import quiet
 
 _aten = torch.ops.aten
-
-DETACHED = "bridge_detached"
 
 _ROUNDED_INSIDE = (
     _aten.native_layer_norm.default,
@@ -28,15 +25,15 @@ _ROUNDED_INSIDE = (
 def as_the_hub_names_it(program: ExportedProgram) -> ExportedProgram:
     """The program whose nodes the hub's `source_value` names: as the ONNX exporter sees it.
 
-    The rewrites are those of the reader, the decomposition that of torch.onnx. Nodes that
-    autograd does not record in the source carry the annotation `DETACHED`. The program is left as it is.
+    The rewrites are those of the reader, the decomposition that of torch.onnx. Nodes that autograd does
+    not record in the source carry the annotation `program.DETACHED`. The program is left as it is.
     """
     from torch.onnx._internal.exporter._core import _prepare_exported_program_for_export
 
     from bridge_converters.torch_to_onnx.translate import registry
 
     program = program_rewrites.copy_graph(program)
-    _annotate_detached(program)
+    program_rewrites.inline_gradient_switches(program)
     program_rewrites.spell_global_pooling(program)
     program_rewrites.mark_dropouts(program)
     program_rewrites.drop_constant_outputs(program)
@@ -82,19 +79,3 @@ def _normalize(
         shift = shift + bias
     result = input * along(scale) + along(shift)
     return result, input.new_empty((0,)), input.new_empty((0,))
-
-
-def _annotate_detached(program: ExportedProgram) -> None:
-    """Note in a program what autograd does not record: a decomposition inlines and renames it."""
-    for module in program.graph_module.modules():
-        if not isinstance(module, fx.GraphModule):
-            continue
-        for node in module.graph.nodes:
-            if _detaches(node):
-                node.meta["custom"] = {**(node.meta.get("custom") or {}), DETACHED: True}
-
-
-def _detaches(node: fx.Node) -> bool:
-    if node.target is torch.ops.higher_order.wrap_with_set_grad_enabled:
-        return not node.args[0]
-    return node.target in (_aten.detach.default, _aten.detach_.default)

@@ -12,9 +12,8 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 
 from bridge.hub.metadata import scope_path
-from bridge_converters.torch_to_onnx.decompose import DETACHED
 from bridge_converters.torch_to_onnx.double import Substitutes, cast_graphs, convert, default_dtype
-from bridge_converters.torch_to_onnx.program import dropout_marker
+from bridge_converters.torch_to_onnx.program import DETACHED, dropout_marker
 from bridge_converters.torch_to_onnx.rounding import rounding_nodes
 from bridge_converters.torch_to_onnx.scopes import scope_of_node
 from bridge_converters.torch_to_onnx.user_code import location_of_node

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -15,6 +16,9 @@ from torch.export.graph_signature import ConstantArgument, OutputKind
 from torch.utils import _pytree as pytree
 
 _aten = torch.ops.aten
+
+DETACHED = "bridge_detached"
+"""The annotation of nodes that autograd does not record: a decomposition drops and renames `detach`."""
 
 _DROPOUTS = (_aten.dropout.default, _aten.dropout_.default)
 _GLOBAL_POOLING: dict[Any, int] = {
@@ -136,6 +140,70 @@ def copy_graph(program: ExportedProgram) -> ExportedProgram:
         constants=program.constants,
         verifiers=program.verifiers,
     )
+
+
+def inline_gradient_switches(program: ExportedProgram) -> None:
+    """Write what runs under `torch.no_grad()` or `enable_grad()` beside the rest, in place.
+
+    The decomposition does so as well, but drops the nodes' module paths and source lines. Nodes that autograd
+    does not record carry the annotation `DETACHED`. Branches of control flow are left as they are.
+    """
+    module = program.graph_module
+    switches = torch.ops.higher_order.wrap_with_set_grad_enabled
+    while (node := next((each for each in module.graph.nodes if each.target is switches), None)) is not None:
+        _inline(module, node)
+    for node in module.graph.nodes:
+        if node.target in (_aten.detach.default, _aten.detach_.default):
+            _annotate_detached(node)
+    module.recompile()
+
+
+def _inline(module: fx.GraphModule, node: fx.Node) -> None:
+    """Replace the call of a nested graph with gradients on or off by the graph's nodes."""
+    enabled, reference, *arguments = node.args
+    assert isinstance(reference, fx.Node)
+    assert isinstance(reference.target, str)
+    body = module.get_submodule(reference.target)
+    assert isinstance(body, fx.GraphModule)
+    rest = iter(arguments)
+    copies: dict[fx.Node, Any] = {}
+    results: Any = ()
+    with module.graph.inserting_before(node):
+        for inner in body.graph.nodes:
+            if inner.op == "placeholder":
+                copies[inner] = next(rest)
+            elif inner.op == "output":
+                results = fx.node.map_arg(inner.args[0], lambda each: copies[each])
+            else:
+                copies[inner] = _copied(module, body, inner, copies)
+                if not enabled:
+                    _annotate_detached(copies[inner])
+    for user in list(node.users):
+        assert user.target is operator.getitem
+        user.replace_all_uses_with(results[user.args[1]])
+        module.graph.erase_node(user)
+    module.graph.erase_node(node)
+    if not reference.users:
+        module.graph.erase_node(reference)
+
+
+def _copied(
+    module: fx.GraphModule, body: fx.GraphModule, node: fx.Node, copies: dict[fx.Node, Any]
+) -> fx.Node:
+    copy_ = module.graph.node_copy(node, lambda each: copies[each])
+    copy_.meta = dict(node.meta)
+    if node.op == "get_attr":
+        assert isinstance(node.target, str)
+        name = node.target
+        while hasattr(module, name):
+            name = f"{name}_"
+        setattr(module, name, getattr(body, node.target))
+        copy_.target = name
+    return copy_
+
+
+def _annotate_detached(node: fx.Node) -> None:
+    node.meta["custom"] = {**(node.meta.get("custom") or {}), DETACHED: True}
 
 
 def drop_constant_outputs(program: ExportedProgram) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import onnx_ir as ir
 import torch
 from onnxscript import opset23 as op
-from onnxscript.function_libs.torch_lib.ops.core import aten_convolution
+from onnxscript.function_libs.torch_lib.ops.core import (
+    aten_convolution,
+    aten_div_mode,
+    aten_floor_divide,
+)
 from torch.export import ExportedProgram
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 from torch.onnx.errors import OnnxExporterError
@@ -71,7 +75,21 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         aten.conv1d.default: _convolution,
         aten.conv2d.default: _convolution,
         aten.conv3d.default: _convolution,
+        aten.div.Tensor_mode: _divide,
+        aten.div.Scalar_mode: _divide,
     }
+
+
+def _divide(self: ir.Value, other: Any, rounding_mode: str | None = None) -> ir.Value:
+    """Integers divided as integers: the exporter's own translation passes through float32, exact to 2^24."""
+    integers = self.dtype is not None and self.dtype.is_integer()
+    both = integers and (isinstance(other, int) or (other.dtype is not None and other.dtype.is_integer()))
+    if rounding_mode is None or not both:
+        return cast(ir.Value, aten_div_mode(self, other, rounding_mode))
+    if rounding_mode == "floor":
+        return cast(ir.Value, aten_floor_divide(self, other))
+    divide: Any = op.Div
+    return cast(ir.Value, divide(self, other))
 
 
 def _dropout(input: ir.Value, ratio: float) -> ir.Value:

@@ -14,8 +14,11 @@ from bridge_converters.torch_to_onnx.double import fp64_program
 from bridge_converters.torch_to_onnx.export import export_module
 from bridge_converters.torch_to_onnx.interpret import Interpreted
 from bridge_converters.torch_to_onnx.load import load_runnable
+from bridge_converters.torch_to_onnx.program import DETACHED
 from bridge_converters.torch_to_onnx.reader import read
+from bridge_converters.torch_to_onnx.scopes import module_path
 from bridge_converters.torch_to_onnx.translate import translate
+from bridge_converters.torch_to_onnx.user_code import location_of_node
 
 from bridge.formats.request import InputSpec, ReadRequest
 from bridge.hub import metadata
@@ -112,3 +115,31 @@ def test_translation_keeps_the_program_usable(nets: ModuleType) -> None:
     program = torch.export.export(nets.linear, (torch.randn(2, 2),))
     assert translate(program).seconds > 0
     assert program.module()(torch.randn(2, 2)).shape == (2, 1)
+
+
+def test_parts_without_gradients_keep_their_scopes_and_lines() -> None:
+    class Rotary(torch.nn.Module):
+        @torch.no_grad()
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with torch.enable_grad():
+                shifted = x + 1
+            return shifted.cos() * 2
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rotary = Rotary()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.rotary(x) + x
+
+    program = torch.export.export(Net(), (torch.randn(2, 2),))
+    before = program.graph_module.code
+    decomposed = as_the_hub_names_it(program)
+    assert program.graph_module.code == before
+    nodes = {node.name: node for node in decomposed.graph.nodes if node.op == "call_function"}
+    assert module_path(nodes["cos"]) == "rotary"
+    assert str(location_of_node(nodes["cos"])).startswith("test_runnable.py:")
+    detached = {name for name, node in nodes.items() if (node.meta.get("custom") or {}).get(DETACHED)}
+    assert "cos" in detached
+    assert {node.name for node in decomposed.graph.output_node().all_input_nodes}.isdisjoint(detached)
