@@ -31,6 +31,13 @@ class WeightPairs:
     def source_names(self, name: str) -> tuple[str, ...]:
         return (name, *self.aliases.get(name, ()))
 
+    def fixed_names(self) -> tuple[list[str], list[str]]:
+        """The weights that are not trained, by each side's names."""
+        return (
+            sorted(each for path in self.fixed for each in self.source_names(path)),
+            sorted(self.fixed_target),
+        )
+
     def expected(self, target: str, state: Mapping[str, Array]) -> Array | None:
         """The target's tensor that the source's state makes; None where the source does not tell."""
         held = {}
