@@ -122,6 +122,16 @@ def _floor_mod(graph: Graph, node: Node, name: str, _: list[Any]) -> None:
     graph.make_node("Sub", [x, multiple.output[0]], **whole)
 
 
+def _truncate_mod(graph: Graph, node: Node, name: str, _: list[Any]) -> None:
+    """The remainder with the sign of the dividend, as C's fmod."""
+    inputs, (result,) = list(node.input), node.output
+    shape, dtype = graph.get_shape(result), graph.get_dtype(result)
+    graph.remove_node(name)
+    graph.make_node(
+        "Mod", inputs, attr={"fmod": 1}, name=name, outputs=[result], shapes=[shape], dtypes=[dtype]
+    )
+
+
 def custom_handlers() -> dict[str, Handler]:
     """The handlers by TensorFlow operator, in the form that tf2onnx takes."""
     return {
@@ -129,4 +139,5 @@ def custom_handlers() -> dict[str, Handler]:
         "Erfc": (_erfc, []),
         "FloorDiv": (_floor_div, []),
         "FloorMod": (_floor_mod, []),
+        "TruncateMod": (_truncate_mod, []),
     }

@@ -222,3 +222,27 @@ def test_bundles_round_trip_and_refuse_others(tmp_path: Path) -> None:
     signature.write_text(signature.read_text().replace('"version": 1', '"version": 9'))
     with pytest.raises(InputError, match="version 9"):
         Bundle.load(tmp_path / "b")
+
+
+class Divisions(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.int64)])
+    def __call__(self, x: tf.Tensor, y: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {
+            "floor_div": x // y,
+            "floor_mod": x % y,
+            "truncate_div": tf.truncatediv(x, y),
+            "truncate_mod": tf.truncatemod(x, y),
+        }
+
+
+def test_integers_are_divided_as_integers_of_either_sign(tmp_path: Path) -> None:
+    tf.saved_model.save(Divisions(), str(tmp_path / "saved"))
+    model = read(ReadRequest(str(tmp_path / "saved"), "saved_model"))
+    x = np.array([7, -7, 7, -7, 6, 2**40 + 1, -(2**40) - 1])
+    y = np.array([2, 2, -2, -2, 3, 1, 2])
+    names = [value.name for value in model.graph.outputs]
+    results = dict(zip(names, runtime(model, {"x": x, "y": y}), strict=True))
+    assert results["floor_div"].tolist() == (x // y).tolist()
+    assert results["floor_mod"].tolist() == (x % y).tolist()
+    assert results["truncate_mod"].tolist() == np.fmod(x, y).tolist()
+    assert results["truncate_div"].tolist() == ((x - np.fmod(x, y)) // y).tolist()

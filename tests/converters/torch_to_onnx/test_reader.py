@@ -500,3 +500,28 @@ class TestWhatCannotBeExported:
         with pytest.raises(InputError):
             export_module(nets.linear, torch.randn(4, 6), "net.pt2")
         assert capfd.readouterr() == ("", "")
+
+
+class _Divisions(torch.nn.Module):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (
+            torch.div(x, y, rounding_mode="floor"),
+            torch.div(x, y, rounding_mode="trunc"),
+            torch.div(x, 3, rounding_mode="floor"),
+            x // y,
+            x % y,
+        )
+
+
+def test_integers_are_divided_as_integers_of_any_size(tmp_path: Path) -> None:
+    """The exporter's own translation goes through float32, which is exact up to 2**24 only."""
+    x = torch.tensor([7, -7, 7, -7, 2**24 + 1, 2**40 + 1, -(2**40) - 1])
+    y = torch.tensor([2, 2, -2, -2, 1, 1, 2])
+    file = tmp_path / "divisions.pt2"
+    torch.export.save(torch.export.export(_Divisions(), (x, y)), file)
+    session = onnxruntime.InferenceSession(
+        ir.to_proto(read(ReadRequest(str(file), "pt2"))).SerializeToString()
+    )
+    results = session.run(None, {"x": x.numpy(), "y": y.numpy()})
+    for found, expected in zip(results, _Divisions()(x, y), strict=True):
+        assert found.tolist() == expected.tolist()
