@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from bridge.errors import InputError
 from bridge.formats.request import InputSpec
 from bridge.verification.fitting import vocabularies
-from bridge.verification.inputs import Draw, InputPlan, Role, draw, draws, plan, with_limit
+from bridge.verification.inputs import Draw, InputPlan, Role, draw, draws, plan
 from bridge.verification.user_inputs import apply_specs, split, user_draws
 from bridge.worker.side import TensorSpec
 from bridge.worker.standalone import write_tensors
@@ -52,7 +53,7 @@ def test_draws_suit_dtype_and_vary() -> None:
             spec("b", "bfloat16", "N", 4),
         ]
     )
-    plans = with_limit(plans, "ids", 50)
+    plans = [replace(each, limit=50) if each.name == "ids" else each for each in plans]
     made = draws(plans, seed=3)
     assert [each.batch for each in made[:3]] == [3, 1, 17]
     assert {each.rule for each in made} == {"typical", "small", "large", "pixels"}

@@ -31,7 +31,7 @@ class Choice:
     notes: list[str] = field(default_factory=list)
 
     def batches(self, count: int, checks: Checks) -> list[Draw]:
-        """As many sets of typical inputs of equal shapes, or the user's in turn where there are only those."""
+        """As many sets of typical inputs of equal shapes, or the user's in turn if there are only those."""
         if not self.plans:
             first = self.draws[0]
             alike = [each for each in self.draws if _shapes(each) == _shapes(first)]

@@ -74,6 +74,8 @@ class Explainer:
 
     def _excuse(self, ran: Ran) -> str | None:
         """Why the places of NaN and infinities in the outputs tell nothing; None where they do."""
+        if self._runner.same_specials(ran):
+            return "in float64 both versions have NaN and infinities in the same places"
         sides = (
             (self._loaded.source_side, self._runner.source_file(ran.draw)),
             (self._loaded.target_side, self._runner.target_file(ran.draw)),
@@ -142,7 +144,7 @@ class Explainer:
         return Case(
             self._runner.source_file(ran.draw),
             self._runner.target_file(ran.draw),
-            [paired.target for paired in self._correspondence.outputs or ()],
+            self._correspondence.outputs or (),
             self._loaded.target_party.converted,
             request,
         )

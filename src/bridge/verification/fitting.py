@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from bridge.verification.inputs import TOKEN_LIMITS, InputPlan, Role, plan, with_limit
+from bridge.verification.inputs import TOKEN_LIMITS, InputPlan, Role, plan
 from bridge.verification.layouts import Shape, first_to_last, inverse, last_to_first
 from bridge.verification.pairing import Correspondence, PairedInput
 from bridge.worker.side import Description, TensorSpec
@@ -149,27 +149,48 @@ _IDS = re.compile(r"(^|[^a-z])(ids?|idx|ind(ex|ices)|tokens?|words?|labels?|clas
 def vocabularies(plans: Sequence[InputPlan], runs: Runs) -> tuple[list[InputPlan], list[str]]:
     """The plans with the range of every integer input, and notes about ranges that had to be tried.
 
-    Where the graph does not show the limit of ids, the largest of a few that the source runs is taken; if
-    it also runs negative ones and the name does not speak of ids, they are drawn as boundary values.
-    `runs` tries plans on the source; its second argument names the trial.
+    Where the graph does not show the limit of ids, the largest of a few that the source runs is taken,
+    without zeros if it runs none with them (a division); if it also runs negative ones and the name does
+    not speak of ids, they are drawn as boundary values. An input for which nothing runs is tried again
+    when the others have their ranges. `runs` tries plans on the source; its second argument names the trial.
     """
     fitted, notes = list(plans), []
-    for number, each in enumerate(plans):
-        if each.role not in (Role.TOKENS, Role.TOKEN_TYPES) or each.bounded:
-            continue
-        limits = TOKEN_LIMITS if each.role is Role.TOKENS else TOKEN_LIMITS[-1:]
-        for limit in limits:
-            trial = with_limit(fitted, each.name, limit)
-            if limit == limits[-1] or runs(trial, f"trial-{number}-{limit}"):
-                fitted = trial
-                notes.append(f"the values of the input {each.name!r} are drawn from 0 to {limit - 1}")
-                break
+    open_ones = [
+        number
+        for number, each in enumerate(plans)
+        if each.role in (Role.TOKENS, Role.TOKEN_TYPES) and not each.bounded
+    ]
+    refused = []
+    for number in open_ones:
+        found = _range(fitted, number, runs, f"trial-{number}")
+        if found is None:
+            refused.append(number)
+        else:
+            fitted[number] = found
+    for number in refused:
+        fitted[number] = _range(fitted, number, runs, f"retrial-{number}") or fitted[number]
+    for number in open_ones:
+        each = fitted[number]
+        low = int(each.nonzero)
+        notes.append(f"the values of the input {each.name!r} are drawn from {low} to {each.limit - 1}")
         if each.role is Role.TOKENS and _may_be_negative(each):
-            negative = _replaced(fitted, replace(fitted[number], role=Role.INTEGERS))
+            negative = _replaced(fitted, replace(each, role=Role.INTEGERS))
             if runs(negative, f"trial-{number}-signed"):
-                fitted = _replaced(fitted, replace(fitted[number], signed=True))
+                fitted[number] = replace(each, signed=True)
                 notes[-1] += ", and negative ones among the boundary values"
     return fitted, notes
+
+
+def _range(plans: Sequence[InputPlan], number: int, runs: Runs, name: str) -> InputPlan | None:
+    """The plan of one input with the largest range that the source runs; None where it runs none."""
+    each = plans[number]
+    limits = TOKEN_LIMITS if each.role is Role.TOKENS else TOKEN_LIMITS[-1:]
+    for nonzero in (False, True):
+        for limit in limits:
+            changed = replace(each, limit=limit, nonzero=nonzero)
+            if runs(_replaced(plans, changed), f"{name}-{limit}{'-nonzero' * nonzero}"):
+                return changed
+    return None
 
 
 def _may_be_negative(each: InputPlan) -> bool:

@@ -67,7 +67,7 @@ class InputPlan:
     """One input: its concrete dtype, its shape (a string is a dynamic axis), its role.
 
     `limit` is the exclusive upper bound of ids, `bounded` says that the graph shows it. `signed`: it is no
-    id, so that boundary values may be negative.
+    id, so that boundary values may be negative. `nonzero`: it may be a divisor.
     """
 
     name: str
@@ -77,6 +77,7 @@ class InputPlan:
     limit: int = 2
     bounded: bool = False
     signed: bool = False
+    nonzero: bool = False
 
     @property
     def dynamic_batch(self) -> bool:
@@ -374,18 +375,18 @@ def _tokens(job: _Job) -> Array:
     """Ids, the first and the last of the vocabulary among them."""
     if job.rule == "boundary" and job.plan.signed:
         return _integers(job)
-    limit = _representable(job.plan)
-    ids = np.asarray(job.generator.integers(0, limit, job.shape))
+    limit, low = _representable(job.plan), int(job.plan.nonzero)
+    ids = np.asarray(job.generator.integers(low, limit, job.shape))
     if job.rule == "boundary":
-        ends = np.asarray(job.generator.choice([0, limit - 1], job.shape))
+        ends = np.asarray(job.generator.choice([low, limit - 1], job.shape))
         ids = np.where(job.generator.random(job.shape) < 0.5, ends, ids)
     if ids.size > 1:
-        ids.reshape(-1)[job.generator.choice(ids.size, 2, replace=False)] = (0, limit - 1)
+        ids.reshape(-1)[job.generator.choice(ids.size, 2, replace=False)] = (low, limit - 1)
     return ids
 
 
 def _representable(each: InputPlan) -> int:
-    return max(1, min(each.limit, np.iinfo(each.dtype).max))
+    return max(1 + each.nonzero, min(each.limit, np.iinfo(each.dtype).max))
 
 
 def _token_types(job: _Job) -> Array:
@@ -403,13 +404,18 @@ def _integers(job: _Job) -> Array:
     low, high = max(information.min, -job.plan.limit), min(information.max, job.plan.limit)
     values = np.asarray(job.generator.integers(low, high, job.shape))
     if job.rule != "boundary":
-        return values
+        return _without_zeros(values, job)
     ends = [max(information.min, -_LARGEST_INTEGER), min(information.max, _LARGEST_INTEGER)]
     near = job.generator.choice(np.array([0, 1, 2, 3, *(-1, -2, -3) * (low < 0)]), job.shape)
     values = np.where(job.generator.random(job.shape) < 0.5, near, values)
-    return np.where(
+    values = np.where(
         job.generator.random(job.shape) < 1 / 16, job.generator.choice(np.array(ends), job.shape), values
     )
+    return _without_zeros(values, job)
+
+
+def _without_zeros(values: Array, job: _Job) -> Array:
+    return np.where(values == 0, 1, values) if job.plan.nonzero else values
 
 
 def _positions(job: _Job) -> Array:
@@ -460,8 +466,3 @@ _FILLERS: Mapping[Role, Callable[[_Job], Array]] = {
     Role.MASK: _mask,
     Role.LENGTHS: _lengths,
 }
-
-
-def with_limit(plans: Sequence[InputPlan], name: str, limit: int) -> list[InputPlan]:
-    """The same plans, the token ids of one input below `limit`."""
-    return [replace(each, limit=limit) if each.name == name else each for each in plans]

@@ -58,7 +58,7 @@ class Procedure:
         self._say("running both versions")
         runner = Runner(loaded.source_side, loaded.target_side, correspondence, self._name)
         ran, held_against = runner.run(choice.draws)
-        correspondence = loaded.correspond_outputs(checks, correspondence, ran)
+        correspondence = runner.correspondence = loaded.correspond_outputs(checks, correspondence, ran)
         if correspondence.mismatch is not None:
             self._findings.failures.append(correspondence.mismatch)
             return self._report(ran, held_against)

@@ -12,7 +12,7 @@ from bridge.errors import BridgeError, ExitCode, InputError
 from bridge.verification.compare import is_inexact
 from bridge.verification.inputs import Draw
 from bridge.verification.judging import Ran, no_reference
-from bridge.verification.measure import Array
+from bridge.verification.measure import Array, count_special_mismatches
 from bridge.verification.pairing import Correspondence
 from bridge.worker.failures import TaskFailure
 from bridge.worker.side import Run, Side
@@ -29,14 +29,15 @@ _FLOAT32_EPSILON = float(np.finfo(np.float32).eps)
 class Runner:
     """Runs draws on both sides; requests are queued on both before any answer is waited for.
 
-    `name` sets the files of one verification apart from those of another on the same workers.
+    `correspondence` says which inputs belong together, and once the outputs of a run are there, which of
+    those. `name` sets the files of one verification apart from those of another on the same workers.
     `notes` collects what the reader of the report should know.
     """
 
     def __init__(self, source: Side, target: Side, correspondence: Correspondence, name: str) -> None:
         self._source = source
         self._target = target
-        self._correspondence = correspondence
+        self.correspondence = correspondence
         self._name = name
         self.notes: list[str] = []
 
@@ -47,7 +48,7 @@ class Runner:
     def target_file(self, draw: Draw) -> Path:
         """The draw's inputs under the target's names and in its layout."""
         return _written(
-            self._target, f"{self._name}.{draw.name}", lambda: self._correspondence.feeds(draw.arrays)
+            self._target, f"{self._name}.{draw.name}", lambda: self.correspondence.feeds(draw.arrays)
         )
 
     def run(self, draws: Sequence[Draw]) -> tuple[list[Ran], str]:
@@ -135,6 +136,27 @@ class Runner:
             each.function = self._function(each, number)
             each.noisy = self._noisy(each, numbers)
 
+    def same_specials(self, ran: Ran) -> bool:
+        """Whether both versions, computed in float64, have NaN and infinities in the same places."""
+        name = self._run_name(ran.draw)
+        numbers = (
+            self._source.submit_run(self.source_file(ran.draw), name, fp64=True),
+            self._target.submit_run(self.target_file(ran.draw), name, fp64=True),
+        )
+        ours = outcome(self._source, numbers[0], name, fp64=True)
+        theirs = outcome(self._target, numbers[1], name, fp64=True)
+        if isinstance(ours, str) or isinstance(theirs, str):
+            return False
+        pairs = zip(
+            self.correspondence.source_outputs(ours.outputs),
+            self.correspondence.arranged(theirs.outputs, ours.outputs),
+            strict=True,
+        )
+        return all(
+            one.shape == other.shape and not (is_inexact(one) and count_special_mismatches(one, other))
+            for one, other in pairs
+        )
+
     def _noises(self, ran: Sequence[Ran], ties: bool) -> list[tuple[float, int]]:
         unit = max(
             [float(ml_dtypes.finfo(each.dtype).eps) for each in ran[0].source.outputs if is_inexact(each)],
@@ -167,7 +189,7 @@ class Runner:
             self.notes.append(text)
 
     def unsteady(self, ran: Sequence[Ran]) -> tuple[str | None, str | None]:
-        """In words, whether the source or the target gives other outputs when it runs the same inputs again."""
+        """In words, whether the source or the target gives other outputs for the same inputs again."""
         smallest = min(
             (each for each in ran if isinstance(each.target, Run)),
             key=lambda each: sum(array.size for array in each.draw.arrays.values()),

@@ -21,7 +21,8 @@ class Weights:
 
     `result` is the comparison through the map of a converted model, `match` that by values of two models
     that bridge did not convert; `note` says why there is neither. `unread` says why weights that should
-    have been compared could not be. `map` says which tensor is which; it is not `complete` where it rests on values.
+    have been compared could not be. `map` says which tensor is which; it is not `complete` where it rests
+    on values.
     """
 
     result: WeightsResult | None = None
