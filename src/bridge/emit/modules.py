@@ -172,13 +172,17 @@ class ModuleTree:
 
     def target_path(self, path: Path) -> str:
         """The path of a tensor or module in the target's own naming."""
+        return self._dialect.separator.join(self.target_parts(path))
+
+    def target_parts(self, path: Path) -> list[str]:
+        """The components of a path as the target names them."""
         parts = []
         for depth, component in enumerate(path):
             module = self._index[path[:depth]]
             parts.append(
                 module.attributes[component] if self._dialect.uses_containers else scope_name(component)
             )
-        return self._dialect.separator.join(parts)
+        return parts
 
 
 def _first_uses(plan: Plan) -> dict[Path, int]:

@@ -221,7 +221,8 @@ def _anchors(
         if isinstance(item, ir.Node):
             for value in item.outputs:
                 if value in variables or not variables:
-                    anchor = _anchor(value, item, region, line, variables.get(value, ""))
+                    path = ".".join(modules.target_parts(region.path))
+                    anchor = _anchor(value, item, path, region.call, line, variables.get(value, ""))
                     anchors.append((order[item], anchor))
         elif modules[item.path].kind == "sequential":
             for inner in item.items:
@@ -236,15 +237,17 @@ def _anchors(
     return Anchors(FILE_NAME, tuple(anchor for _, anchor in anchors))
 
 
-def _anchor(value: ir.Value, node: ir.Node, region: tree.Region, line: int, variable: str) -> Anchor:
+def _anchor(
+    value: ir.Value, node: ir.Node, module: str, call: tuple[int, ...], line: int, variable: str
+) -> Anchor:
     return Anchor(
         hub=value.name or "",
         source=metadata.source_value(value),
         scope=metadata.scope_path(metadata.scope_of(node) or ()),
         location=metadata.location_of(node),
         operator=node.op_type,
-        module=".".join(region.path),
-        call=region.call,
+        module=module,
+        call=call,
         line=line,
         variable=variable,
         permutation=metadata.permutation_of(value),
