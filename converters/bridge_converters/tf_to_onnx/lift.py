@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -63,16 +63,19 @@ def lift_variables(
     """The inlined graph of a function, with captured variables and tensors as placeholders.
 
     Nodes are in the order in which the program made them. Control flow stays functional (While, If).
-    Raises BridgeError for a function that changes its variables and InputError for one that captures
-    anything but variables and numeric tensors.
+    Raises BridgeError for a function whose outputs may depend on variables that it changes, and InputError
+    for one that captures anything but variables and numeric tensors.
 
     A small tensor from outside is a constant of the graph already; `is_state` says of which of them a
     placeholder shall be made all the same.
     """
     traced = function.graph.as_graph_def()
-    refuse_assignments(traced)
-    graph_def = inline_functions(traced, [tensor.name for tensor in (*function.inputs, *function.outputs)])
-    captures = tuple(_captures(function))
+    inlined = inline_functions(traced, [tensor.name for tensor in (*function.inputs, *function.outputs)])
+    needed = [tensor.op.name for tensor in (*arguments(function), *function.outputs)]
+    graph_def = dataflow(inlined, needed)
+    _refuse_visible_assignments(inlined, graph_def)
+    nodes = {node.name for node in graph_def.node}
+    captures = tuple(capture for capture in _captures(function) if capture.node in nodes)
     lifted = lift_nodes(
         graph_def,
         {
@@ -81,7 +84,6 @@ def lift_variables(
             if capture.variable is not None or is_state(capture.source)
         },
     )
-    needed = [tensor.op.name for tensor in (*arguments(function), *function.outputs)]
     kept = dataflow(lifted, needed)
     _sort(kept, traced)
     placeholders = {node.name for node in kept.node if node.op == "Placeholder"}
@@ -213,16 +215,36 @@ def dataflow(
     return kept
 
 
+def _refuse_visible_assignments(whole: tf.compat.v1.GraphDef, outputs_only: tf.compat.v1.GraphDef) -> None:
+    """Raise BridgeError if what the outputs are computed from contains a variable that is changed.
+
+    A recurrent layer of Keras that has a dropout rate moves its random seed in inference too, and does
+    nothing with it.
+    """
+    refuse_assignments(outputs_only)
+    read = {node.name for node in outputs_only.node}
+    for node in whole.node:
+        if _assigns(node) and node.input[0].split(":")[0] in read:
+            _refuse_assignment(node)
+
+
 def refuse_assignments(graph_def: tf.compat.v1.GraphDef) -> None:
     """Raise BridgeError if the graph or a function of it changes a variable while it computes."""
     for node in _all_nodes(graph_def):
-        if node.op.startswith("Assign") or (node.op.startswith("Resource") and "Apply" in node.op):
-            raise BridgeError(
-                f"the model changes a variable while it computes ({node.op})",
-                hint="export the inference function only, and call Dropout and random layers "
-                "with training=False",
-                where=node.name,
-            )
+        if _assigns(node):
+            _refuse_assignment(node)
+
+
+def _assigns(node: tf.compat.v1.NodeDef) -> bool:
+    return node.op.startswith("Assign") or (node.op.startswith("Resource") and "Apply" in node.op)
+
+
+def _refuse_assignment(node: tf.compat.v1.NodeDef) -> NoReturn:
+    raise BridgeError(
+        f"the model changes a variable while it computes ({node.op})",
+        hint="export the inference function only, and call Dropout and random layers with training=False",
+        where=node.name,
+    )
 
 
 def _all_nodes(graph_def: tf.compat.v1.GraphDef) -> Iterator[tf.compat.v1.NodeDef]:

@@ -33,7 +33,7 @@ from bridge_converters.tf_to_onnx.saved_model import load_saved_model
 FORMAT = "tf_bundle"
 _RUNNABLE = "runnable"
 _NAMES = "variables.json"
-"""The path and trainability of every variable that the SavedModel holds, in its order."""
+"""The path and trainability of every variable that the SavedModel holds, in its order; null if no weight."""
 _SIGNATURE = "serving_default"
 
 
@@ -89,8 +89,9 @@ def exported_naming(directory: str | Path, signature: Signature) -> Naming:
     """What the variables of `open_exported(directory)` were called before they were exported."""
     names = json.loads((Path(directory) / _NAMES).read_text(encoding="utf-8"))
     held = {
-        id(variable.handle): (str(path), bool(trainable))
-        for variable, (path, trainable) in zip(signature.owner.held, names, strict=True)  # type: ignore[union-attr]
+        id(variable.handle): (str(name[0]), bool(name[1]))
+        for variable, name in zip(signature.owner.held, names, strict=True)  # type: ignore[union-attr]
+        if name is not None
     }
     return Naming(
         {node: held[handle] for node, handle in capture_handles(signature).items() if handle in held}
@@ -144,8 +145,5 @@ def _save_runnable(signature: Signature, directory: Path) -> None:
 def _save_naming(signature: Signature, naming: Naming, path: Path) -> None:
     handles = capture_handles(signature)
     known = {handles[node]: name for node, name in naming.weights.items()}
-    held = [
-        known.get(id(variable.handle), (variable.name.split(":")[0], False))
-        for variable in signature.function.graph.variables
-    ]
+    held = [known.get(id(variable.handle)) for variable in signature.function.graph.variables]
     path.write_text(json.dumps(held), encoding="utf-8")

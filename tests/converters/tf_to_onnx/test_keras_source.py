@@ -231,3 +231,11 @@ def test_not_a_keras_file(tmp_path: Path) -> None:
     (tmp_path / "bad.keras").write_bytes(b"PK\x03\x04 nothing")
     with pytest.raises(InputError, match="Keras cannot load the model"):
         read(ReadRequest(str(tmp_path / "bad.keras"), "keras"))
+
+
+def test_the_seed_of_a_recurrent_dropout_is_no_obstacle() -> None:
+    x = keras.Input((6, 5), name="x")
+    model = keras.Model(x, layers.LSTM(4, dropout=0.2, recurrent_dropout=0.1, name="lstm")(x))
+    bundle = trace_keras(model)
+    assert {weight.path.split("/")[0] for weight in bundle.weights} == {"lstm"}
+    assert not any(node.op.startswith("Assign") for node in bundle.graph.node)

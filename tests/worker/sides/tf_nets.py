@@ -139,7 +139,7 @@ def two_towers() -> keras.Model:
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     y = layers.Embedding(13, 6, name="embedding")(tokens)
-    y = layers.GRU(8, name="gru")(y)
+    y = layers.GRU(8, dropout=0.2, name="gru")(y)
     x, y = layers.Reshape((2, 4), name="left")(x), layers.Reshape((2, 4), name="right")(y)
     z = layers.MultiHeadAttention(2, 4, dropout=0.1, name="attention")(x, y)
     z = layers.Flatten(name="flat")(layers.LayerNormalization(name="layer_norm")(z))
