@@ -362,10 +362,10 @@ class Evaluator:
             return self._in_own_types(step, inputs, self._narrow(step))
         try:
             return self._call(step, inputs, frozenset())
-        except _NO_KERNEL:
+        except _NO_KERNEL as error:
             typed = frozenset(name for name, attr in step.node.attr.items() if attr.type in self._types)
             if not typed:
-                raise
+                raise NotImplementedError(f"TensorFlow has no {step.op} for these types") from error
             return self._in_own_types(step, inputs, typed)
 
     def _narrow(self, step: _Step) -> frozenset[str]:
