@@ -49,7 +49,7 @@ def verify_model(
     ]
     if not wanted and HONEST in done:
         return
-    checks = Checks(gradients=True, training=_TRAINING_STEPS)
+    checks = Checks(gradients=True, training=_TRAINING_STEPS if model.trains else 0)
     source = resolve(model.source_path(directory), as_target=False)
     with Session(source, resolve(model.target_path(directory, HONEST), as_target=True)) as session:
         if HONEST not in done:
@@ -119,6 +119,8 @@ def is_named(model: Model, plant: Plant, report: Report) -> bool:
     if place is None:
         named = _named_tensors(report)
         return bool(named) and all(_belongs(model, plant, each) for each in named)
+    if plant.fault.kind == "swapped_outputs":
+        return place.target.operator == "output"
     if model.made == "converted":
         return place.target.name in plant.names or (
             place.how == "weights" and _belongs(model, plant, place.target.name)
@@ -203,7 +205,9 @@ def _row(name: str, group: Sequence[Mapping[str, Any]]) -> str:
     return f"  {name:24} {len(group):7} {len(found):6} {named:6}"
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def read_results(directory: Path) -> list[dict[str, Any]]:
+    """What was done so far, a record for each target."""
+    path = directory / "results.jsonl"
     if not path.is_file():
         return []
     return [json.loads(line) for line in path.read_text().splitlines()]
@@ -225,7 +229,7 @@ def main() -> int:
         command = [sys.executable, "-m", "scripts.proof.plants.effects", str(directory)]
         subprocess.run([*command, "--models", *arguments.models], check=True)
         for name in arguments.models:
-            done = {each["label"] for each in _read(results) if each["model"] == name}
+            done = {each["label"] for each in read_results(directory) if each["model"] == name}
             for record in verify_model(directory, MODELS[name], arguments.kinds, done):
                 with results.open("a") as file:
                     file.write(json.dumps(record) + "\n")
@@ -234,7 +238,7 @@ def main() -> int:
                     f" named={record.get('named')} {record.get('seconds', '')}",
                     flush=True,
                 )
-    text, met = tables(directory, _read(results))
+    text, met = tables(directory, read_results(directory))
     print(text)
     return 0 if met else 1
 

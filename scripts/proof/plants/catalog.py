@@ -23,6 +23,7 @@ class Model:
     """One model in both frameworks; faults are planted in the target.
 
     `made` says whether the target is written by hand or converted by bridge. `suffix` is that of the source.
+    `trains` is false where the outputs hold NaN, so that there is no loss.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Model:
     source: Framework
     inputs: tuple[Input, ...]
     suffix: str
+    trains: bool = True
 
     @property
     def target(self) -> Framework:
@@ -66,8 +68,9 @@ def plants(directory: Path, model: str) -> list[Plant]:
     return [Plant.from_json(model, each) for each in records]
 
 
-def _hand(name: str, source: Framework) -> Model:
-    return Model(name, "hand", source, ARCHITECTURES[name].inputs, ".pt2" if source == "torch" else "_saved")
+def _hand(name: str, source: Framework, *, trains: bool = True) -> Model:
+    suffix = ".pt2" if source == "torch" else "_saved"
+    return Model(name, "hand", source, ARCHITECTURES[name].inputs, suffix, trains)
 
 
 def _image(*shape: int) -> tuple[Input, ...]:
@@ -75,7 +78,7 @@ def _image(*shape: int) -> tuple[Input, ...]:
 
 
 _HAND = (
-    _hand("arithmetic", "torch"),
+    _hand("arithmetic", "torch", trains=False),
     _hand("autoencoder", "torch"),
     _hand("convolutional", "torch"),
     _hand("gated", "tf"),
@@ -93,6 +96,7 @@ _CONVERTED = (
         "tf",
         (Input("x", (6,)), Input("numbers", (5,), "int64")),
         "_saved",
+        trains=False,
     ),
     Model("autoencoder_converted", "converted", "tf", _image(12, 8, 3), ".keras"),
     Model("mobile_converted", "converted", "torch", _image(3, 13, 11), ".pt2"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 import onnx_ir as ir
@@ -64,17 +63,8 @@ class Conversion:
         model = self._canonical.clone(deep_copy=True)
         if fault is not None:
             graph_faults.plant(model, fault)
-            model = _shaped(model)
+            model = graph_faults.shaped(model)
         prepared = pipeline.prepare(model, target=self._target)
         preflight.check(prepared, self._table)
         with Formatter(FILE_NAME) as formatter:
             return emit(prepared, self._table, self._dialect, formatter)
-
-
-def _shaped(model: ir.Model) -> ir.Model:
-    """The shapes anew, since a fault may change them."""
-    for node in model.graph:
-        for value in node.outputs:
-            if value not in model.graph.outputs:
-                value.shape = None
-    return importlib.import_module("bridge.passes.shapes").infer_shapes(model)

@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from bridge.hub import metadata, recipe
 from bridge.hub.graph import is_trained, producer, rank, static_shape
+from bridge.passes.shapes import infer_shapes
 from scripts.proof.plants.faults import Fault
 from scripts.proof.plants.weights import Array, perturbed
 
@@ -47,6 +48,15 @@ def plant(model: ir.Model, fault: Fault) -> None:
             GRAPH_FAULTS[fault.kind].apply(node)
             return
     raise KeyError(fault)
+
+
+def shaped(model: ir.Model) -> ir.Model:
+    """The model with its shapes inferred anew, since a fault may change them."""
+    for node in model.graph:
+        for value in node.outputs:
+            if value not in model.graph.outputs:
+                value.shape = None
+    return infer_shapes(model)
 
 
 def _is(*op_types: str) -> Applies:
