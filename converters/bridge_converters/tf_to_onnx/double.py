@@ -15,11 +15,12 @@ from typing import Any
 import tensorflow as tf
 
 from bridge.formats.request import InputSpec, ReadRequest
-from bridge_converters.tf_to_onnx.evaluate import Program, Resource
+from bridge_converters.tf_to_onnx.evaluate import Resource
 from bridge_converters.tf_to_onnx.form import Form, Naming, Routine, function_routine
 from bridge_converters.tf_to_onnx.functions import Signature, capture_handles, trace_signature
 from bridge_converters.tf_to_onnx.lift import dataflow
 from bridge_converters.tf_to_onnx.load import restored_session
+from bridge_converters.tf_to_onnx.program import Program
 from bridge_converters.tf_to_onnx.scopes import keras_scopes
 from bridge_converters.tf_to_onnx.tf1 import GraphModel, default_inputs, open_graph
 

@@ -10,20 +10,20 @@ for. No part of the reader takes part in it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework import attr_value_pb2, function_pb2, types_pb2
+from tensorflow.core.framework import attr_value_pb2, types_pb2
 from tensorflow.python.eager import context, execute
 from tensorflow.python.framework import op_def_registry
 
 from bridge.errors import BridgeError
 from bridge_converters.tf_to_onnx.exact import COMPOSITIONS
+from bridge_converters.tf_to_onnx.program import Body, Program, Step, length
 from bridge_converters.tf_to_onnx.rounding import MOVES, Noise
 
 _SINGLE = frozenset({types_pb2.DT_FLOAT, types_pb2.DT_HALF, types_pb2.DT_BFLOAT16})
@@ -57,7 +57,6 @@ _PASSES = frozenset(
         "ReadVariableOp",
     }
 )
-_FRAMES = frozenset({"Switch", "RefSwitch", "Merge", "RefMerge", "Enter", "RefEnter"})
 _REINTERPRETS = frozenset({"Bitcast"})
 """Operators that read the bits of a number: they must see the type that the model gave it."""
 _FIXED = ""
@@ -88,228 +87,6 @@ class Result:
 
 
 Observer = Callable[[Result], None]
-
-
-@dataclass
-class _Step:
-    name: str
-    op: str
-    node: tf.compat.v1.NodeDef
-    inputs: tuple[tuple[str, int], ...]
-    controls: tuple[str, ...]
-    last: list[tuple[str, int]] = field(default_factory=list)
-    attributes: dict[frozenset[str], tuple[Any, ...]] = field(default_factory=dict)
-    narrow: frozenset[str] | None = None
-    constant: tf.Tensor | None = None
-
-
-class Program:
-    """A graph as steps in the order of computation, with the functions that it calls.
-
-    `outputs` are tensors (`node:index`). With `effects` the assignments to variables are part of it, in
-    the order that control dependencies ask for; otherwise only what the outputs are computed from.
-    """
-
-    def __init__(
-        self, graph: tf.compat.v1.GraphDef, outputs: Sequence[str], *, effects: bool = False
-    ) -> None:
-        self._functions = {each.signature.name: each for each in graph.library.function}
-        self._effects = effects
-        self._assigning: dict[str, bool] = {}
-        self._bodies: dict[str, _Body] = {}
-        self.placeholders = {
-            node.name: node.attr["dtype"].type for node in graph.node if node.op.startswith("Placeholder")
-        }
-        self.main = _Body(self, list(graph.node), (), [_graph_reference(name) for name in outputs], None)
-
-    def function(self, name: str) -> _Body:
-        """The body of a function of the library."""
-        if name not in self._bodies:
-            definition = self._functions[name]
-            arguments = [each.name for each in definition.signature.input_arg]
-            places = {node.name: self.places(node) for node in definition.node_def}
-            outputs = [
-                _function_reference(definition.ret[each.name], places)
-                for each in definition.signature.output_arg
-            ]
-            self._bodies[name] = _Body(self, list(definition.node_def), arguments, outputs, places)
-        return self._bodies[name]
-
-    def is_function(self, name: str) -> bool:
-        return name in self._functions
-
-    def places(self, node: tf.compat.v1.NodeDef) -> dict[str, int]:
-        """The number of the first output that belongs to each output argument of an operator."""
-        places, count = {}, 0
-        for argument in _definition(node.op, self._functions).output_arg:
-            places[argument.name] = count
-            count += _length(argument, node)
-        return places
-
-    def count(self, node: tf.compat.v1.NodeDef) -> int:
-        """How many tensors a node computes."""
-        return sum(_length(each, node) for each in _definition(node.op, self._functions).output_arg)
-
-    def assigns(self, node: tf.compat.v1.NodeDef) -> bool:
-        """Whether a node changes a variable, itself or in a function that it calls."""
-        if not self._effects:
-            return False
-        if node.op.startswith("Assign") or (node.op.startswith("Resource") and "Apply" in node.op):
-            return True
-        called = [each.func.name for each in node.attr.values() if each.HasField("func")]
-        called += [each.name for attr in node.attr.values() for each in attr.list.func]
-        return any(self._function_assigns(name) for name in called)
-
-    def _function_assigns(self, name: str) -> bool:
-        if name not in self._assigning:
-            self._assigning[name] = False
-            nodes = self._functions[name].node_def if name in self._functions else ()
-            self._assigning[name] = any(self.assigns(node) for node in nodes)
-        return self._assigning[name]
-
-    def operators(self) -> Iterator[tf.compat.v1.NodeDef]:
-        """Every node that an evaluation may reach."""
-        seen: set[str] = set()
-        pending = [self.main]
-        while pending:
-            body = pending.pop()
-            for step in body.steps:
-                yield step.node
-                for name in _called(step.node):
-                    if name in self._functions and name not in seen:
-                        seen.add(name)
-                        pending.append(self.function(name))
-
-
-def _called(node: tf.compat.v1.NodeDef) -> Iterator[str]:
-    yield node.op
-    for attr in node.attr.values():
-        if attr.HasField("func"):
-            yield attr.func.name
-        yield from (each.name for each in attr.list.func)
-
-
-class _Body:
-    """The nodes of a graph or function that its outputs need, sorted."""
-
-    def __init__(
-        self,
-        program: Program,
-        nodes: list[tf.compat.v1.NodeDef],
-        arguments: Sequence[str],
-        outputs: list[tuple[str, int]],
-        places: Mapping[str, Mapping[str, int]] | None,
-    ) -> None:
-        self.arguments = tuple(arguments)
-        self.outputs = outputs
-        known = {}
-        for node in nodes:
-            data = [each for each in node.input if not each.startswith("^")]
-            read = [
-                _graph_reference(each) if places is None else _function_reference(each, places)
-                for each in data
-            ]
-            controls = [each[1:].split(":")[0] for each in node.input if each.startswith("^")]
-            known[node.name] = _Step(node.name, node.op, node, tuple(read), tuple(controls))
-        for name, _ in outputs:
-            if name not in known and name not in self.arguments:
-                raise BridgeError(f"the graph has no node {name!r}")
-        self.frames = any(step.op in _FRAMES for step in known.values())
-        effects = [step.name for step in known.values() if program.assigns(step.node)]
-        ordered = bool(effects) or self.frames
-        wanted = _reached(known, [*(name for name, _ in outputs), *effects], ordered)
-        self.steps = [known[name] for name in _sorted(known, wanted, ordered and not self.frames)]
-        self._mark_last_uses()
-
-    def _mark_last_uses(self) -> None:
-        kept = set(self.outputs)
-        seen: set[tuple[str, int]] = set()
-        for step in reversed(self.steps):
-            for reference in step.inputs:
-                if reference not in seen and reference not in kept:
-                    step.last.append(reference)
-                seen.add(reference)
-
-    @cached_property
-    def consumers(self) -> dict[str, list[_Step]]:
-        consumers: dict[str, list[_Step]] = {}
-        for step in self.steps:
-            for name in dict.fromkeys([*(name for name, _ in step.inputs), *step.controls]):
-                consumers.setdefault(name, []).append(step)
-        return consumers
-
-
-def _reached(known: Mapping[str, _Step], roots: Iterable[str], controls: bool) -> set[str]:
-    reached: set[str] = set()
-    pending = [name for name in roots if name in known]
-    while pending:
-        name = pending.pop()
-        if name in reached or name not in known:
-            continue
-        reached.add(name)
-        pending.extend(source for source, _ in known[name].inputs)
-        if controls:
-            pending.extend(known[name].controls)
-    return reached
-
-
-def _sorted(known: Mapping[str, _Step], wanted: set[str], controls: bool) -> list[str]:
-    """The wanted nodes, sources first, in the graph's own order where that allows it.
-
-    Loops of TensorFlow 1 have no such order; there any will do.
-    """
-    result: dict[str, None] = {}
-    for root in known:
-        if root not in wanted or root in result:
-            continue
-        entered: set[str] = set()
-        pending = [(root, False)]
-        while pending:
-            name, leaving = pending.pop()
-            if name in result or name not in wanted:
-                continue
-            if leaving:
-                result[name] = None
-                continue
-            if name in entered:
-                continue
-            entered.add(name)
-            pending.append((name, True))
-            step = known[name]
-            sources = [source for source, _ in step.inputs]
-            sources += step.controls if controls else ()
-            pending.extend((source, False) for source in reversed(sources) if source not in result)
-    return list(result)
-
-
-def _graph_reference(name: str) -> tuple[str, int]:
-    node, _, index = name.partition(":")
-    return node, int(index or 0)
-
-
-def _function_reference(name: str, places: Mapping[str, Mapping[str, int]]) -> tuple[str, int]:
-    node, _, rest = name.partition(":")
-    if not rest:
-        return node, 0
-    argument, _, index = rest.partition(":")
-    return node, places[node][argument] + int(index or 0)
-
-
-def _definition(op: str, functions: Mapping[str, function_pb2.FunctionDef]) -> Any:
-    if op in functions:
-        return functions[op].signature
-    definition = op_def_registry.get(op)
-    if definition is None:
-        raise BridgeError(f"TensorFlow does not know the operator {op!r}")
-    return definition
-
-
-def _length(argument: Any, node: tf.compat.v1.NodeDef) -> int:
-    if argument.number_attr:
-        return int(node.attr[argument.number_attr].i)
-    if argument.type_list_attr:
-        return len(node.attr[argument.type_list_attr].list.type)
-    return 1
 
 
 class Evaluator:
@@ -352,7 +129,7 @@ class Evaluator:
         with tf.device("/CPU:0"):
             return _Walk(self._program, self, feeds, observe, noise).graph(self._program.main, [], "")
 
-    def execute(self, step: _Step, inputs: list[Any]) -> list[Any]:
+    def execute(self, step: Step, inputs: list[Any]) -> list[Any]:
         """Compute one operator."""
         if self._dtype == "float64" and step.op in COMPOSITIONS:
             composed = COMPOSITIONS[step.op](_attributes(step.node, {}), inputs)
@@ -368,7 +145,7 @@ class Evaluator:
                 raise NotImplementedError(f"TensorFlow has no {step.op} for these types") from error
             return self._in_own_types(step, inputs, typed)
 
-    def _narrow(self, step: _Step) -> frozenset[str]:
+    def _narrow(self, step: Step) -> frozenset[str]:
         """The type attributes of an operator that must stay, and `_FIXED` if it has fixed types."""
         if step.narrow is None:
             step.narrow = frozenset(self._narrow_attributes(step.node))
@@ -390,7 +167,7 @@ class Evaluator:
                 if own or (allowed and self._types[dtype] not in allowed):
                     yield attr.name
 
-    def _in_own_types(self, step: _Step, inputs: list[Any], kept: frozenset[str]) -> list[Any]:
+    def _in_own_types(self, step: Step, inputs: list[Any], kept: frozenset[str]) -> list[Any]:
         """Compute an operator some of whose types cannot be changed, between casts."""
         typed = {each for each, attr in step.node.attr.items() if attr.type in self._types}
         if step.op not in _REINTERPRETS:
@@ -404,7 +181,7 @@ class Evaluator:
         ]
         return [self.cast(each) for each in self._call(step, fitting, kept)]
 
-    def _call(self, step: _Step, inputs: list[Any], kept: frozenset[str]) -> list[Any]:
+    def _call(self, step: Step, inputs: list[Any], kept: frozenset[str]) -> list[Any]:
         if kept not in step.attributes:
             pairs = _attributes(step.node, self._types, kept).items()
             step.attributes[kept] = tuple(part for pair in pairs for part in pair)
@@ -431,7 +208,7 @@ def _declared_inputs(node: tf.compat.v1.NodeDef, types: Mapping[int, int], kept:
         if argument.type_attr:
             dtype = node.attr[argument.type_attr].type
             dtype = dtype if argument.type_attr in kept else types.get(dtype, dtype)
-        declared.extend([dtype] * _length(argument, node))
+        declared.extend([dtype] * length(argument, node))
     return declared
 
 
@@ -493,7 +270,7 @@ class _Walk:
         self._noise = noise
         self._observed: dict[int, str] = {}
 
-    def graph(self, body: _Body, arguments: Sequence[Any], prefix: str) -> list[Any]:
+    def graph(self, body: Body, arguments: Sequence[Any], prefix: str) -> list[Any]:
         """The outputs of a body; `prefix` is what the names of its nodes start with."""
         if body.frames:
             return self._frames(body, arguments, prefix)
@@ -507,7 +284,7 @@ class _Walk:
                 values.pop(reference, None)
         return [values[each] for each in body.outputs]
 
-    def _step(self, step: _Step, inputs: list[Any], prefix: str) -> list[Any]:
+    def _step(self, step: Step, inputs: list[Any], prefix: str) -> list[Any]:
         fed = not prefix and step.name in self._feeds
         results = [self._feeds[step.name]] if fed else self._result(step, inputs, prefix)
         if self._noise is not None and step.op not in MOVES and not self._is_call(step):
@@ -539,10 +316,10 @@ class _Walk:
         finally:
             self._observe = observe
 
-    def _is_call(self, step: _Step) -> bool:
+    def _is_call(self, step: Step) -> bool:
         return step.op in _CALLS | _LOOPS | _BRANCHES | _CASES or self._program.is_function(step.op)
 
-    def _result(self, step: _Step, inputs: list[Any], prefix: str) -> list[Any]:
+    def _result(self, step: Step, inputs: list[Any], prefix: str) -> list[Any]:
         op, node = step.op, step.node
         if op in ("Placeholder", "PlaceholderV2") or op in _VARIABLES:
             raise BridgeError(f"nothing is fed to {prefix}{node.name}")
@@ -565,7 +342,7 @@ class _Walk:
             return _TENSOR_ARRAYS[op](node, inputs)
         return self._evaluator.execute(step, inputs)
 
-    def _call(self, step: _Step, inputs: list[Any], prefix: str) -> list[Any]:
+    def _call(self, step: Step, inputs: list[Any], prefix: str) -> list[Any]:
         attr = step.node.attr
         if self._program.is_function(step.op):
             return self.graph(self._program.function(step.op), inputs, prefix)
@@ -586,7 +363,7 @@ class _Walk:
                 inputs = self.graph(body, inputs, prefix)
         return inputs
 
-    def _frames(self, body: _Body, arguments: Sequence[Any], prefix: str) -> list[Any]:
+    def _frames(self, body: Body, arguments: Sequence[Any], prefix: str) -> list[Any]:
         """The outputs of a graph with the control flow of TensorFlow 1.
 
         A node computes once for each iteration of each loop it is in, as soon as its inputs are there. What a
@@ -595,7 +372,7 @@ class _Walk:
         values: dict[tuple[str, _Tag], list[Any]] = {}
         fired: set[tuple[str, _Tag]] = set()
         loops = _Loops()
-        ready: deque[tuple[_Step, _Tag]] = deque()
+        ready: deque[tuple[Step, _Tag]] = deque()
 
         def deliver(name: str, tag: _Tag, results: list[Any]) -> None:
             values[name, tag] = results
@@ -631,7 +408,7 @@ _Tag = tuple[tuple[str, int], ...]
 """Which iteration of which loops, from the outermost."""
 
 
-def _may_compute(step: _Step, tag: _Tag, values: Mapping[tuple[str, _Tag], list[Any]]) -> bool:
+def _may_compute(step: Step, tag: _Tag, values: Mapping[tuple[str, _Tag], list[Any]]) -> bool:
     if any((name, tag) not in values for name in step.controls):
         return False
     live = [(name, tag) in values and values[name, tag][index] is not None for name, index in step.inputs]
@@ -652,7 +429,7 @@ class _Loops:
         self._iterations: dict[tuple[_Tag, str], int] = {}
         self._invariants: dict[tuple[_Tag, str], dict[str, list[Any]]] = {}
 
-    def places(self, step: _Step, tag: _Tag, results: list[Any]) -> Iterator[_Place]:
+    def places(self, step: Step, tag: _Tag, results: list[Any]) -> Iterator[_Place]:
         if step.op in ("Enter", "RefEnter"):
             frame = step.node.attr["frame_name"].s.decode()
             last = self._iterations.setdefault((tag, frame), 0)
@@ -675,7 +452,7 @@ class _Loops:
             yield _Place(step.name, tag, results)
 
 
-def _with_variable(step: _Step, variable: Resource, inputs: list[Any]) -> list[Any]:
+def _with_variable(step: Step, variable: Resource, inputs: list[Any]) -> list[Any]:
     """An operator on a variable, by what it does to the variable's value."""
     op, value = step.op, variable.value
     batch = step.node.attr["batch_dims"].i

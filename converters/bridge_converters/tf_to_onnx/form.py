@@ -17,9 +17,10 @@ import tensorflow as tf
 
 from bridge.errors import InputError
 from bridge.hub.metadata import Scope, scope_path
-from bridge_converters.tf_to_onnx.evaluate import Evaluator, Program, Resource, Result
+from bridge_converters.tf_to_onnx.evaluate import Evaluator, Resource, Result
 from bridge_converters.tf_to_onnx.functions import Signature
 from bridge_converters.tf_to_onnx.lift import arguments
+from bridge_converters.tf_to_onnx.program import Program
 from bridge_converters.tf_to_onnx.rounding import Noise
 
 Array = npt.NDArray[Any]
