@@ -215,7 +215,7 @@ def _stands_in(
     for result in expected:
         for reader in set(source.read_by[result]).difference(expected):
             wanted = _flowing(source, source.reads[reader])
-            if len(wanted) == len(read) and all(
+            if len(wanted) == len(read) > 1 and all(
                 origin == result or origin in pairings[each].equals
                 for origin, each in zip(wanted, read, strict=True)
             ):
@@ -231,13 +231,15 @@ def _stopped(
     source: Trace, target: Trace, pairings: Sequence[Pairing], first: int, counterpart: int
 ) -> int | None:
     """The value after which the target leaves a module that the source goes on in."""
+    module = source.values[counterpart].module
     for position in target.reads[first]:
-        origins = set(pairings[position].equals) & set(source.reads[counterpart])
-        left = target.values[position].module != target.values[first].module
-        goes_on = any(
-            source.values[each].module == source.values[counterpart].module != "" for each in origins
-        )
-        if left and goes_on:
+        origins = pairings[position].equals
+        if target.values[position].module == target.values[first].module or not module:
+            continue
+        # Later values that equal it are copies, which the source's next module may make first of all.
+        if not set(origins).isdisjoint(source.reads[counterpart]) and (
+            source.values[min(origins)].module == module
+        ):
             return position
     return None
 

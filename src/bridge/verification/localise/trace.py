@@ -13,6 +13,9 @@ from bridge.worker.standalone import read_tensors
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+INPUT = "input"
+"""The operator of a model's input where the model itself does not show it as a value, nor its gradient."""
+
 _SHAPE_OPERATORS = ("shape", "shapen", "size", "rank", "sym_size", "sym_numel", "numel")
 
 
@@ -107,7 +110,7 @@ class Trace:
         """
         tensors = read_tensors(str(file))
         known = {record["name"] for record in records}
-        inputs = tuple(Value(name, "input", array) for name, array in feeds.items() if name not in known)
+        inputs = tuple(Value(name, INPUT, array) for name, array in feeds.items() if name not in known)
         return cls(
             inputs
             + tuple(
