@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,16 +55,17 @@ def first_divergence(
         target, ends, {i for i, each in enumerate(pairings) if each.status is Status.EQUAL}
     )
     source_region = _source_region(source, pairings, [end for end, _ in wrong if end is not None])
-    unmet = _unmet(source, source_region)
     if not region:
         given = next((end for origin, end in wrong if origin in source_region and end is not None), None)
         if given is None:
             return None
+        unmet = _unmet(source, source_region, pairings[given].equals)
         return _divergence(source, target, pairings, given, unmet, region, source_region, False)
     first = _first(target, pairings, region)
     counterpart = pairings[first].partner
     if counterpart is None:
-        counterpart = unmet
+        fed = {origin for each in _flowing(target, target.reads[first]) for origin in pairings[each].equals}
+        counterpart = _unmet(source, source_region, fed)
     scrambled = False
     if counterpart is not None and pairings[first].status is Status.UNKNOWN:
         reordered = _reordered(source, target, pairings, first, {*source.reads[counterpart], *source_region})
@@ -106,10 +107,13 @@ def _source_region(source: Trace, pairings: Sequence[Pairing], ends: Sequence[in
     return _unequal_behind(source, ends or _ends(source), equal)
 
 
-def _unmet(source: Trace, region: set[int]) -> int | None:
-    """The first value of the source that nothing in the target equals."""
+def _unmet(source: Trace, region: set[int], fed: Collection[int]) -> int | None:
+    """The first value of the source that nothing in the target equals, if possible made of one of `fed`."""
+    if not region:
+        return None
     flowing = {position for position in region if source.depends_on_inputs[position]}
-    return _deepest(source, _heads(source, flowing or region, region)) if region else None
+    heads = _heads(source, flowing or region, region)
+    return _deepest(source, [each for each in heads if not set(source.reads[each]).isdisjoint(fed)] or heads)
 
 
 def _first(target: Trace, pairings: Sequence[Pairing], region: set[int]) -> int:
