@@ -247,3 +247,16 @@ def test_live_modules_and_functions() -> None:
         _, _, gradients = side.vjp(tf_nets.hand_feeds(), cotangents, False)
         assert len(gradients) == 8
         check_gradient(side, tf_nets.hand_feeds(), min(gradients))
+
+
+def test_statistics_that_a_layer_keeps_without_variables_are_weights(tmp_path: Path) -> None:
+    scale = keras.layers.Normalization(axis=-1, mean=[1.0, 2.0], variance=[4.0, 9.0], name="scale")
+    model = keras.Sequential([keras.Input((2,), name="x"), scale, keras.layers.Dense(1, name="out")])
+    model.save(tmp_path / "scaled.keras")
+    request = ReadRequest(str(tmp_path / "scaled.keras"), "keras")
+    weights = tf_source.load(request.to_json()).weights()
+    assert weights is not None
+    hub = read(request)
+    read_ones = [metadata.weight_info(value) for value in hub.graph.initializers.values()]
+    assert {each.path for each in read_ones if each is not None} == set(weights)
+    assert weights["scale/mean"].reshape(-1).tolist() == [1.0, 2.0]

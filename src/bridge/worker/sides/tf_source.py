@@ -79,11 +79,17 @@ def keras_parts(model: Any, request: ReadRequest, rebuild: Callable[[], Any] | N
     The inference function in float64 is the one that was traced for `run`. Gradients and training need the
     model built again, which takes as long as loading it.
     """
-    from bridge_converters.tf_to_onnx.keras_source import plain_signature
+    from bridge_converters.tf_to_onnx.keras_source import plain_signature, trace_keras
     from bridge_converters.tf_to_onnx.keras_tree import layer_paths, variables
 
     def weights() -> dict[str, Array]:
-        return {each.path: np.asarray(each.variable) for each in variables(model, layer_paths(model))}
+        found = {each.path: np.asarray(each.variable) for each in variables(model, layer_paths(model))}
+        if all(each.dtype == tf.resource for each in signature.function.captured_inputs):
+            return found
+        # A tensor that a layer keeps without a variable (Normalization with given statistics) has its name
+        # from the reader.
+        bundle = trace_keras(model, format="keras", inputs=request.inputs, static_batch=request.static_batch)
+        return {**{each.path: bundle.values[each.node] for each in bundle.weights}, **found}
 
     signature = plain_signature(model, request.inputs, static_batch=request.static_batch)
 
