@@ -130,9 +130,11 @@ def is_named(model: Model, plant: Plant, report: Report) -> bool:
 
 
 def _named_tensors(report: Report) -> list[str]:
-    """The target's tensors that the weights, or else the trained state, differ in."""
+    """The tensors that the weights, or else the trained state, differ in."""
     if report.weights is not None and not report.weights.passed:
         return [each.target for each in report.weights.differences]
+    if report.matched_weights is not None and not report.matched_weights.passed:
+        return [each.source for each in report.matched_weights.suspects if each.decides]
     if report.training is not None and report.training.verdict == "different":
         return [each.name for each in report.training.tensors if each.verdict == "different"]
     return []
@@ -140,6 +142,8 @@ def _named_tensors(report: Report) -> list[str]:
 
 def _belongs(model: Model, plant: Plant, tensor: str) -> bool:
     """Whether a tensor is one of the planted node's module: its path begins as the hub value's name does."""
+    if model.made == "hand":
+        return _lies_in(tensor, plant.fault.node)
     path = re.split(r"[./]", tensor)[:-1]
     return any(re.split(r"[./]", name)[: len(path)] == path for name in plant.names) and bool(path)
 

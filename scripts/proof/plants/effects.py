@@ -35,6 +35,9 @@ _DOUBLE = 1e-12
 _ROUNDINGS = ("activation_half",)
 """Kinds that a float64 form of the model undoes: their effect is measured in float32."""
 
+_RANDOM = ("dropout_active",)
+"""Kinds that change the outputs by definition, and at random."""
+
 
 @dataclass
 class Effect:
@@ -181,6 +184,8 @@ class _Comparison:
 
     def effect(self, plant: Plant) -> Effect:
         effect = Effect()
+        if plant.fault.kind in _RANDOM:
+            return Effect(function=[float("inf")], notes=["the outputs are random"])
         single = plant.fault.kind in _ROUNDINGS
         try:
             planted = _Measured(self._model, self._model.target_path(self._directory, plant.fault.label))
