@@ -269,6 +269,7 @@ class _Walk:
         self._observe = observe
         self._noise = noise
         self._observed: dict[int, str] = {}
+        self._inside: dict[str, tuple[str, ...]] = {}  # what lists of tensors, which nobody sees, hold
 
     def graph(self, body: Body, arguments: Sequence[Any], prefix: str) -> list[Any]:
         """The outputs of a body; `prefix` is what the names of its nodes start with."""
@@ -290,13 +291,16 @@ class _Walk:
         if self._noise is not None and step.op not in MOVES and not self._is_call(step):
             results = [self._noise.disturb(each) if tf.is_tensor(each) else each for each in results]
         if self._observe is not None:
-            read = tuple(
+            names = [
                 self._name(value, f"{prefix}{name}:{index}")
                 for value, (name, index) in zip(inputs, step.inputs, strict=True)
-            )
+            ]
+            read = tuple(dict.fromkeys(each for name in names for each in self._inside.get(name, (name,))))
             for index, value in enumerate(results):
-                if tf.is_tensor(value) and value.dtype not in (tf.variant, tf.resource, tf.string):
-                    name = f"{prefix}{step.name}:{index}"
+                name = f"{prefix}{step.name}:{index}"
+                if tf.is_tensor(value) and value.dtype == tf.variant:
+                    self._inside[self._name(value, name)] = read
+                elif tf.is_tensor(value) and value.dtype not in (tf.resource, tf.string):
                     inside = self._name(value, name)
                     made_of = read if inside == name else (inside,)
                     self._observe(Result(name, step.op, made_of, value))

@@ -241,11 +241,15 @@ def _stopped(
         if target.values[position].module == target.values[first].module or not module:
             continue
         # Later values that equal it are copies, which the source's next module may make first of all.
-        if not set(origins).isdisjoint(source.reads[counterpart]) and (
-            source.values[min(origins)].module == module
-        ):
+        fed = not set(origins).isdisjoint(source.reads[counterpart])
+        if fed and _is_within(source.values[min(origins)].module, module):
             return position
     return None
+
+
+def _is_within(inner: str, outer: str) -> bool:
+    """Whether a module is another one or a part of it; everything is a part of the one call around all."""
+    return inner == outer or ("/" in outer and inner.startswith(f"{outer}/"))
 
 
 def _divergence(
