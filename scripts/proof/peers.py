@@ -114,7 +114,7 @@ def _differing(honest: Path, planted: Path, outputs: Any) -> set[str]:
 
 def _serialized(model: Any) -> bytes:
     loaded: onnx.ModelProto = model if isinstance(model, onnx.ModelProto) else model()
-    return loaded.SerializeToString()
+    return bytes(loaded.SerializeToString())
 
 
 def _first(order: Sequence[str | None], differing: set[str]) -> str | None:

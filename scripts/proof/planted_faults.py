@@ -164,7 +164,8 @@ def counts(effect: effects.Effect, source_errors: Mapping[str, float]) -> bool:
 def tables(directory: Path, records: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:
     """The results as text, and whether both bars are met."""
     honest = {each["model"]: each for each in records if each["label"] == HONEST}
-    counted, equivalent = [], []
+    counted: list[dict[str, Any]] = []
+    equivalent: list[dict[str, Any]] = []
     for each in records:
         if each["label"] == HONEST:
             continue

@@ -152,7 +152,10 @@ class _Measured:
 
 def _cotangents(outputs: Sequence[Array]) -> list[Array | None]:
     generator = np.random.default_rng(0)
-    return [generator.standard_normal(each.shape) if each.dtype.kind == "f" else None for each in outputs]
+    return [
+        np.asarray(generator.standard_normal(each.shape)) if each.dtype.kind == "f" else None
+        for each in outputs
+    ]
 
 
 def _largest(honest: Mapping[str, Array], planted: Mapping[str, Array]) -> float:

@@ -130,7 +130,7 @@ class TensorFlowLayers(tf.Module):  # type: ignore[misc]
         return self._activation(node, lambda value: tf.nn.gelu(value, approximate), x)
 
     def max_pool(self, x: Any, node: str, kernel: int, stride: int, *, ceil: bool = False) -> Any:
-        up = ceil != self.faults.at("ceil_mode", node)
+        up = ceil != (stride > 1 and self.faults.at("ceil_mode", node))
         with tf.name_scope(node):
             more = [_missing(size, kernel, stride) if up else 0 for size in x.shape[1:3]]
             low = x.dtype.min
@@ -140,7 +140,7 @@ class TensorFlowLayers(tf.Module):  # type: ignore[misc]
     def average_pool(
         self, x: Any, node: str, kernel: int, stride: int, padding: int, *, ceil: bool, count: bool
     ) -> Any:
-        up = ceil != self.faults.at("ceil_mode", node)
+        up = ceil != (stride > 1 and self.faults.at("ceil_mode", node))
         counted = count != (padding > 0 and self.faults.at("count_include_pad", node))
         with tf.name_scope(node):
             sizes = [int(size) + 2 * padding for size in x.shape[1:3]]

@@ -70,7 +70,7 @@ class TorchLayers(nn.Module):
             self.layers.add_module(node, make().eval())
         return self.layers.get_submodule(node)
 
-    def _apply(self, node: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    def _step(self, node: str, function: Callable[..., Any], *arguments: Any) -> Any:
         return self._layer(node, lambda: Function(function))(*arguments)
 
     def image(self, x: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ class TorchLayers(nn.Module):
                 result = result.to(torch.float16).to(result.dtype)
             return result.detach() if detached else result
 
-        return self._apply(node, run, x)
+        return self._step(node, run, x)
 
     def relu(self, x: Tensor, node: str) -> Any:
         clipped = self.faults.at("clipped_range", node)
@@ -157,22 +157,22 @@ class TorchLayers(nn.Module):
         return self._activation(node, lambda value: F.gelu(value, approximate=kind), x)
 
     def max_pool(self, x: Tensor, node: str, kernel: int, stride: int, *, ceil: bool = False) -> Any:
-        up = ceil != self.faults.at("ceil_mode", node)
+        up = ceil != (stride > 1 and self.faults.at("ceil_mode", node))
         return self._layer(node, lambda: nn.MaxPool2d(kernel, stride, ceil_mode=up))(x)
 
     def average_pool(
         self, x: Tensor, node: str, kernel: int, stride: int, padding: int, *, ceil: bool, count: bool
     ) -> Any:
-        up = ceil != self.faults.at("ceil_mode", node)
+        up = ceil != (stride > 1 and self.faults.at("ceil_mode", node))
         counted = count != (padding > 0 and self.faults.at("count_include_pad", node))
         return self._layer(node, lambda: nn.AvgPool2d(kernel, stride, padding, up, counted))(x)
 
     def global_pool(self, x: Tensor, node: str) -> Any:
-        return self._apply(node, lambda value: value.mean((2, 3)), x)
+        return self._step(node, lambda value: value.mean((2, 3)), x)
 
     def resize(self, x: Tensor, node: str, factor: int) -> Any:
         corners = self.faults.at("resize_mode", node)
-        return self._apply(
+        return self._step(
             node,
             lambda value: F.interpolate(value, scale_factor=factor, mode="bilinear", align_corners=corners),
             x,
@@ -180,7 +180,7 @@ class TorchLayers(nn.Module):
 
     def flatten(self, x: Tensor, node: str) -> Any:
         wrong = self.faults.at("reshape_order", node)
-        return self._apply(node, lambda v: (v.permute(0, 2, 3, 1) if wrong else v).flatten(1), x)
+        return self._step(node, lambda v: (v.permute(0, 2, 3, 1) if wrong else v).flatten(1), x)
 
     def dense(self, x: Tensor, node: str, sizes: tuple[int, int], *, bias: bool = True) -> Any:
         def make() -> nn.Module:
@@ -207,11 +207,11 @@ class TorchLayers(nn.Module):
                 return value.unflatten(-1, (-1, count)).permute(0, 3, 1, 2)
             return value.unflatten(-1, (count, -1)).transpose(1, 2)
 
-        return self._apply(node, split, x)
+        return self._step(node, split, x)
 
     def merge(self, x: Tensor, node: str) -> Any:
         axes = (0, 2, 3, 1) if self.faults.at("reshape_order", node) else (0, 2, 1, 3)
-        return self._apply(node, lambda value: value.permute(axes).flatten(2), x)
+        return self._step(node, lambda value: value.permute(axes).flatten(2), x)
 
     def scores(self, query: Tensor, key: Tensor, node: str) -> Any:
         wrong = self.faults.at("attention_scale", node)
@@ -220,20 +220,20 @@ class TorchLayers(nn.Module):
             width = left.shape[-1] * left.shape[1] if wrong else left.shape[-1]
             return left @ right.transpose(-1, -2) / math.sqrt(width)
 
-        return self._apply(node, score, query, key)
+        return self._step(node, score, query, key)
 
     def softmax(self, x: Tensor, node: str) -> Any:
         axis = -2 if self.faults.at("softmax_axis", node) else -1
-        return self._apply(node, lambda value: value.softmax(axis), x)
+        return self._step(node, lambda value: value.softmax(axis), x)
 
     def matmul(self, x: Tensor, y: Tensor, node: str) -> Any:
-        return self._apply(node, torch.matmul, x, y)
+        return self._step(node, torch.matmul, x, y)
 
     def mean_over_length(self, x: Tensor, node: str) -> Any:
-        return self._apply(node, lambda value: value.mean(1), x)
+        return self._step(node, lambda value: value.mean(1), x)
 
     def last(self, x: Tensor, node: str) -> Any:
-        return self._apply(node, lambda value: value[:, -1], x)
+        return self._step(node, lambda value: value[:, -1], x)
 
     def _recurrent(self, kind: Any, weights: Sequence[Array], sizes: tuple[int, int]) -> nn.Module:
         layer = kind(*sizes, batch_first=True)
@@ -259,15 +259,15 @@ class TorchLayers(nn.Module):
 
     def concat(self, parts: Sequence[Tensor], node: str) -> Any:
         ordered = parts[::-1] if self.faults.at("concat_order", node) else parts
-        return self._apply(node, lambda *each: torch.cat(each, 1), *ordered)
+        return self._step(node, lambda *each: torch.cat(each, 1), *ordered)
 
     def add(self, x: Tensor, y: Tensor, node: str) -> Any:
-        return self._apply(node, torch.add, x, y)
+        return self._step(node, torch.add, x, y)
 
     def dropout(self, x: Tensor, node: str, rate: float) -> Any:
         active = self.faults.at("dropout_active", node)
         if active:
-            return self._apply(node, lambda value: F.dropout(value, rate, training=True), x)
+            return self._step(node, lambda value: F.dropout(value, rate, training=True), x)
         return self._layer(node, lambda: nn.Dropout(rate))(x)
 
     def standardise(self, x: Tensor, node: str) -> Any:
@@ -278,7 +278,7 @@ class TorchLayers(nn.Module):
             centred = value - value.mean(-1, keepdim=True)
             return centred * torch.rsqrt(value.var(-1, correction=correction, keepdim=True) + epsilon)
 
-        return self._apply(node, run, x)
+        return self._step(node, run, x)
 
     def clip(self, x: Tensor, node: str, low: float, high: float) -> Any:
         high = 1.02 * high if self.faults.at("clipped_range", node) else high
@@ -290,20 +290,20 @@ class TorchLayers(nn.Module):
         return self._activation(node, run, x)
 
     def log(self, x: Tensor, node: str) -> Any:
-        return self._apply(node, torch.log, x)
+        return self._step(node, torch.log, x)
 
     def round(self, x: Tensor, node: str) -> Any:
         away = self.faults.at("rounding", node)
-        return self._apply(
+        return self._step(
             node, lambda v: torch.sign(v) * torch.floor(v.abs() + 0.5) if away else torch.round(v), x
         )
 
     def floor_divide(self, ids: Tensor, node: str, divisor: int) -> Any:
         mode = "trunc" if self.faults.at("integer_division", node) else "floor"
-        return self._apply(node, lambda value: torch.div(value, divisor, rounding_mode=mode), ids)
+        return self._step(node, lambda value: torch.div(value, divisor, rounding_mode=mode), ids)
 
     def argmax(self, x: Tensor, node: str) -> Any:
-        return self._apply(node, lambda value: value.argmax(-1), x)
+        return self._step(node, lambda value: value.argmax(-1), x)
 
     def swap_outputs(self, outputs: tuple[Tensor, ...], node: str) -> tuple[Tensor, ...]:
         if self.faults.at("swapped_outputs", node):
@@ -325,11 +325,12 @@ def build(architecture: Architecture, faults: Faults) -> TorchLayers:
     """The network with its layers made, in inference mode."""
     model = TorchLayers(architecture, faults).eval()
     with torch.no_grad():
-        model(*_examples(architecture))
+        model(*examples(architecture))
     return model.eval()
 
 
-def _examples(architecture: Architecture) -> tuple[Tensor, ...]:
+def examples(architecture: Architecture) -> tuple[Tensor, ...]:
+    """A batch of two for every input."""
     generator = np.random.default_rng(0)
     arrays = []
     for each in architecture.inputs:
@@ -346,5 +347,5 @@ def save(architecture: Architecture, faults: Faults, path: Path) -> None:
     model = build(architecture, faults)
     batch = torch.export.Dim("batch")
     shapes = tuple({0: batch} for _ in architecture.inputs)
-    program = torch.export.export(model, _examples(architecture), dynamic_shapes=shapes, strict=False)
+    program = torch.export.export(model, examples(architecture), dynamic_shapes=shapes, strict=False)
     torch.export.save(program, path)

@@ -217,11 +217,11 @@ def _settle(model: nn.Module) -> None:
         for module in model.modules():
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 _normal(module.running_mean, 0.0, 0.3)
-                module.running_var.copy_(torch.exp(0.4 * torch.randn_like(module.running_var)))
+                torch.exp_(_normal(module.running_var, 0.0, 0.4))
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.LayerNorm):
                 _normal(module.weight, 1.0, 0.1)
                 _normal(module.bias, 0.0, 0.1)
 
 
-def _normal(tensor: Any, mean: float, deviation: float) -> None:
-    tensor.copy_(mean + deviation * torch.randn_like(tensor))
+def _normal(tensor: Any, mean: float, deviation: float) -> Any:
+    return tensor.copy_(mean + deviation * torch.randn_like(tensor))
