@@ -71,9 +71,12 @@ class Runnable:
         return args, kwargs
 
 
-def load_runnable(request: ReadRequest) -> Runnable:
-    """Load any PyTorch format to run it. Raises what `reader.read` raises while loading."""
-    loaded = load(request)
+def load_runnable(request: ReadRequest, *, as_is: bool = False) -> Runnable:
+    """Load any PyTorch format to run it. Raises what `reader.read` raises while loading.
+
+    A program that was exported in training mode runs in evaluation mode, unless it is to run `as_is`.
+    """
+    loaded = load(request, as_is=as_is)
     return Runnable(
         loaded.program,
         loaded.module,

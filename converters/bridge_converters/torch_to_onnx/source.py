@@ -45,14 +45,18 @@ class Loaded:
     seconds: float = 0.0
 
 
-def load(request: ReadRequest) -> Loaded:
-    """Load a PyTorch file of any format and export it. See `reader.read` for the errors."""
+def load(request: ReadRequest, *, as_is: bool = False) -> Loaded:
+    """Load a PyTorch file of any format and export it. See `reader.read` for the errors.
+
+    A program that was exported in training mode is switched to evaluation mode, unless it is wanted
+    `as_is`.
+    """
     path = Path(request.path)
     if request.custom_objects:
         import_module(request.custom_objects, flag="--custom-objects")
     match request.format:
         case "pt2":
-            return _from_archive(path, request)
+            return _from_archive(path, request, as_is=as_is)
         case "state_dict" | "safetensors":
             module = checkpoint.load_checkpoint(path, request.format, request.model)
             return _from_module(module, request)
@@ -62,16 +66,16 @@ def load(request: ReadRequest) -> Loaded:
             )
             return _from_module(module, request)
         case "torchscript":
-            return _from_torchscript(path, request)
+            return _from_torchscript(path, request, as_is=as_is)
     raise InputError(f"{request.format!r} is not a PyTorch format")
 
 
-def _from_archive(path: Path, request: ReadRequest) -> Loaded:
+def _from_archive(path: Path, request: ReadRequest, *, as_is: bool) -> Loaded:
     start = time.perf_counter()
     program, record = archive.load_archive(path, trust=request.trust)
     by_bridge = record is not None
     record = record or archive.ExportRecord()
-    notes = (*record.notes, *program_rewrites.evaluate(program))
+    notes = record.notes if as_is else (*record.notes, *program_rewrites.evaluate(program))
     axes: dict[str, str | int] = dict(symbolic_axes(program, record.axes))
     if request.static_batch:
         axes.update(_fixed_sizes(program, request))
@@ -111,11 +115,11 @@ def _from_module(module: nn.Module, request: ReadRequest) -> Loaded:
     )
 
 
-def _from_torchscript(path: Path, request: ReadRequest) -> Loaded:
+def _from_torchscript(path: Path, request: ReadRequest, *, as_is: bool) -> Loaded:
     declare_missing_operators()
     script, module = torchscript.load_torchscript(path)
     loaded = _from_module(module, request)
-    notes = program_rewrites.evaluate(loaded.program)
+    notes = () if as_is else program_rewrites.evaluate(loaded.program)
     # A module traced in training mode stays in it; only the rewritten program is in evaluation mode.
     runnable = loaded.program.module() if notes else script
     return replace(loaded, module=runnable, notes=(*loaded.notes, *notes))

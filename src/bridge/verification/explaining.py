@@ -23,6 +23,9 @@ from bridge.worker.failures import TaskFailure
 from bridge.worker.side import Run
 from bridge.worker.standalone import read_tensors, write_tensors
 
+_ENOUGH = 0.1
+"""A run may be chosen for its size if it shows this fraction of the largest difference."""
+
 Found = tuple[Localisation, Evidence] | str
 """Where a fault is and what tells, or a sentence why that cannot be said."""
 
@@ -100,19 +103,21 @@ class Explainer:
         return None
 
     def _telling(self, different: Sequence[OutputResult]) -> Ran | None:
-        """The smallest run of a kind of inputs at which outputs differ; the smallest at all without any."""
+        """The smallest of the runs at which the outputs differ most, at ordinary inputs if there are any."""
         rules = {errors.rule for each in different for errors in each.errors if not errors.passed}
-        named = {each.worst.draw for each in different if each.worst is not None}
-        reasons = [reason for each in different for reason in each.reasons]
-        telling = [
-            each
-            for each in self._ran
-            if each.draw.rule in rules
-            or each.draw.name in named
-            or any(reason.startswith(f"{each.draw.name}:") for reason in reasons)
-        ]
-        ordinary = [each for each in telling if each.draw.rule != "special"] or telling
-        return min(ordinary or self._ran, key=size, default=None)
+        told = [each for each in self._ran if each.draw.rule in rules] or self._ran
+        ordinary = [each for each in told if each.draw.rule != "special"] or told
+        distances = [self._distance(each) for each in ordinary]
+        enough = max(distances, default=0.0) * _ENOUGH
+        clear = [each for each, far in zip(ordinary, distances, strict=True) if far >= enough]
+        return min(clear, key=size, default=None)
+
+    def _distance(self, ran: Ran) -> float:
+        """How far the outputs of both versions are apart, relative to the source's."""
+        assert isinstance(ran.target, Run)
+        ours = self._correspondence.source_outputs(ran.source.outputs)
+        theirs = self._correspondence.arranged(ran.target.outputs, ran.source.outputs)
+        return max((_apart(*pair) for pair in zip(ours, theirs, strict=True)), default=0.0)
 
     def _locate(self, ran: Ran) -> Found:
         return locate_fault(self._loaded.source_side, self._loaded.target_side, self._case(ran))
@@ -148,6 +153,18 @@ class Explainer:
             self._loaded.target_party.converted,
             request,
         )
+
+
+def _apart(ours: Array, theirs: Array) -> float:
+    """The relative distance of two outputs, infinite at other shapes; of integers the part that differs."""
+    if ours.shape != theirs.shape:
+        return float("inf")
+    if not is_inexact(ours):
+        return float(np.mean(ours != theirs)) if ours.size else 0.0
+    finite = np.isfinite(ours) & np.isfinite(theirs)
+    exact, other = np.where(finite, ours, 0), np.where(finite, theirs, 0)
+    scale = float(np.linalg.norm(exact.astype(np.float64)))
+    return float(np.linalg.norm(other.astype(np.float64) - exact)) / scale if scale else 0.0
 
 
 def _cotangents(file: Path, cotangents: Sequence[Array | None]) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,8 @@ def resolve(
 
     As a target, a directory that bridge wrote is run as what it is for: the reloaded SavedModel of a
     TensorFlow directory, `load()` of `model.py` for PyTorch. As a source it is read as any other model, by
-    its SavedModel or `model.pt2`; without a `model.pt2` its `model.py` is run.
+    its SavedModel or `model.pt2`; without a `model.pt2` its `model.py` is run. A program that was exported
+    in training mode is read as in evaluation mode, but as a target it runs as it is.
     Raises InputError for a path that holds no model.
     """
     if isinstance(version, Party):
@@ -79,7 +80,7 @@ def resolve(
         location = locate(path)
     except InputError as error:
         raise _with_factory_hint(error, str(version)) from None
-    return _of_request(
+    party = _of_request(
         ReadRequest(
             str(location.path),
             location.format,
@@ -91,6 +92,9 @@ def resolve(
         str(path),
         converted,
     )
+    if as_target and party.framework == "torch":
+        return replace(party, request={**party.request, "as_is": True})
+    return party
 
 
 def _of_request(request: ReadRequest, path: str, converted: Path | None = None) -> Party:

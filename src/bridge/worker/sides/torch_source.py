@@ -26,11 +26,13 @@ Array = np.ndarray[Any, np.dtype[Any]]
 def load(request: Mapping[str, Any]) -> TorchSide:
     """Load the model of a ReadRequest (as JSON). Raises what the PyTorch reader raises while loading.
 
-    A `dtype` in the request ("float16", "bfloat16") is the precision that `run` computes in.
+    A `dtype` in the request ("float16", "bfloat16") is the precision that `run` computes in. With `as_is`, a
+    program that was exported in training mode stays in it: what is judged is what the file does.
     """
     rest = dict(request)
     dtype = dtype_asked(rest.pop("dtype", None))
-    return TorchSide(load_runnable(ReadRequest.from_json(rest)), dtype)
+    as_is = bool(rest.pop("as_is", False))
+    return TorchSide(load_runnable(ReadRequest.from_json(rest), as_is=as_is), dtype)
 
 
 class TorchSide:
