@@ -187,15 +187,6 @@ def _errors(
                     yield Measurement(pair, source, seed, rule, "l2" if norm == "norm" else "max", *errors)
 
 
-_WHY_NOISE = """One framework may be more exact than the other by its algorithm. TensorFlow adds over axes that
-are not the innermost one after another, PyTorch pairwise: in `group_instance_norm` the mean of 1024
-nearly equal numbers is off by several units in one and by less than one in the other, and the
-normalisation that follows divides that by a small standard deviation. The source's own error does not
-tell what the target may do there. Noise does, if the results of sums of N terms get sqrt(N) units of it
-(the probabilistic error bound of Higham and Mary, SIAM Journal on Scientific Computing 41(5), 2019) and
-normalisations get theirs inside."""
-
-
 def document(measurements: Sequence[Measurement]) -> str:
     """docs/calibration.md."""
     stable = [each for each in measurements if each.e_s <= UNSTABLE]
@@ -203,7 +194,6 @@ def document(measurements: Sequence[Measurement]) -> str:
         _introduction(stable, len(measurements) - len(stable)),
         _distribution(stable),
         _factors(stable),
-        _section("Why noise", _WHY_NOISE),
         _models(stable),
         _how(),
     )

@@ -1,6 +1,6 @@
 """Verify right pairs with many seeds: whatever is called "different" is a false alarm.
 
-python -m scripts.proof.false_alarms                        # 50 pairs, 20 seeds each
+python -m scripts.proof.false_alarms                        # all pairs, 20 seeds each
 python -m scripts.proof.false_alarms --resume               # goes on after an interruption
 python -m scripts.proof.false_alarms --pairs unet lstm --seeds 3
 

@@ -29,7 +29,7 @@ class Pair:
     `made` says where the version that is not the source comes from: written by hand like the source, or
     converted from it by bridge. `unstable` is the reason where nothing may be concluded about it; empty
     where the verdict must be "equivalent". `keras` says that the TensorFlow version is a `.keras` file.
-    A converted pair may take its source from a hand-written one: `definition` is that one's name.
+    A pair may take its definitions from another one: `definition` is that one's name.
     """
 
     name: str
@@ -85,6 +85,13 @@ _HAND = (
     Pair("causal_conv1d", "sequence", "tf", (_values(24, 6),)),
     Pair("conv3d", "sequence", "torch", (_values(2, 6, 8, 8),)),
     Pair("group_instance_norm", "normalisation", "torch", (_image(4, 32),)),
+    Pair(
+        "group_instance_norm_large",
+        "normalisation",
+        "torch",
+        (_image(4, 128),),
+        definition="group_instance_norm",
+    ),
     Pair("large_bias_norm", "normalisation", "tf", (_values(12),)),
     Pair(
         "variance_cancellation",

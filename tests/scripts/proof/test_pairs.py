@@ -14,8 +14,8 @@ from scripts.proof.calibrate import CALIBRATED
 from scripts.proof.pairs import PAIRS
 
 
-def test_fifty_pairs_of_both_makings_and_directions() -> None:
-    assert len(PAIRS) == 50
+def test_at_least_fifty_pairs_of_both_makings_and_directions() -> None:
+    assert len(PAIRS) >= 50
     for made in ("hand", "converted"):
         directions = [pair.source for pair in PAIRS.values() if pair.made == made]
         assert len(directions) >= 18
@@ -31,7 +31,7 @@ def test_every_pair_has_a_dynamic_batch() -> None:
 
 def test_converted_pairs_share_definitions_of_their_own_family() -> None:
     for pair in PAIRS.values():
-        if pair.definition:
+        if pair.definition and pair.made == "converted":
             original = PAIRS[pair.definition]
             assert (original.family, original.inputs, original.keras) == (
                 pair.family,
