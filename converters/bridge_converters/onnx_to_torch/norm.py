@@ -28,17 +28,26 @@ def batch_normalization(
     """Normalise each channel (axis 1) by running statistics, or by the batch's own in training mode.
 
     In training mode the further outputs are `running * momentum + batch * (1 - momentum)` with the
-    biased variance of the batch.
+    biased variance of the batch. Gradients flow into the statistics too, which `F.batch_norm` refuses.
     """
     if not training_mode:
-        return F.batch_norm(x, input_mean, input_var, scale, b, eps=epsilon)
+        return normalize_channels(x, scale, b, input_mean, input_var, epsilon)
     axes = (0, *range(2, x.ndim))
     mean = torch.mean(x, axes)
     var = torch.var(x, axes, correction=0)
-    y = F.batch_norm(x, mean, var, scale, b, eps=epsilon)
+    y = normalize_channels(x, scale, b, mean, var, epsilon)
     running_mean = input_mean * momentum + mean * (1 - momentum)
     running_var = input_var * momentum + var * (1 - momentum)
     return (y, running_mean, running_var)[:outputs] if outputs > 1 else y
+
+
+def normalize_channels(
+    x: Tensor, scale: Tensor, b: Tensor, mean: Tensor, var: Tensor, epsilon: float
+) -> Tensor:
+    """(x - mean) / sqrt(var + epsilon) * scale + b along axis 1."""
+    shape = (-1, *(1,) * (x.ndim - 2))
+    factor = (scale * torch.rsqrt(var + epsilon)).reshape(shape)
+    return ((x - mean.reshape(shape)) * factor + b.reshape(shape)).to(x.dtype)
 
 
 @lowering("InstanceNormalization", layout="channels_first")

@@ -92,11 +92,8 @@ class ModuleTree:
             gaps_allowed = self._dialect.uses_containers and numbered
             if not self._dialect.uses_containers or contiguous or gaps_allowed:
                 module.kind = "sequential"
-        elif self._dialect.uses_containers and numbered:
-            if modules_only:
-                module.indexed = "list" if contiguous else "dict"
-            else:
-                module.indexed = "dict"
+        elif self._dialect.uses_containers and numbered and modules_only:
+            module.indexed = "list" if contiguous else "dict"
             if not module.regions and module is not self.root:
                 module.kind = "list" if module.indexed == "list" else "dict"
 
