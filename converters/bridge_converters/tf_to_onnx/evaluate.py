@@ -289,7 +289,9 @@ class _Walk:
         fed = not prefix and step.name in self._feeds
         results = [self._feeds[step.name]] if fed else self._result(step, inputs, prefix)
         if self._noise is not None and step.op not in MOVES and not self._is_call(step):
-            results = [self._noise.disturb(each) if tf.is_tensor(each) else each for each in results]
+            results = [
+                self._noise.disturb(step.op, inputs, each) if tf.is_tensor(each) else each for each in results
+            ]
         if self._observe is not None:
             names = [
                 self._name(value, f"{prefix}{name}:{index}")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import tensorflow as tf
+
+from bridge.worker.rounding import units_of_sum
 
 _NAMES = """
     Abs ArgMax ArgMin BatchToSpace BatchToSpaceND Bitcast BroadcastTo Case Cast Ceil ClipByValue Concat
@@ -29,19 +34,35 @@ MOVES = frozenset(_NAMES.split())
 
 
 class Noise:
-    """Multiplies results by 1 + unit * r, r uniform in [-1, 1) and new for every element."""
+    """Multiplies results by 1 + unit * r, r uniform in [-1, 1) and new for every element.
+
+    A sum over axes is off by as many units as `units_of_sum` says.
+    """
 
     def __init__(self, unit: float, seed: int) -> None:
         self._unit = unit
         self._seed = seed
         self._drawn = 0
 
-    def disturb(self, value: tf.Tensor) -> tf.Tensor:
-        """The value as another rounding might have left it; what is not floating is left alone."""
+    def disturb(self, op: str, inputs: Sequence[Any], value: tf.Tensor) -> tf.Tensor:
+        """An operator's result as another rounding might have left it; what is not floating is left alone."""
         if not value.dtype.is_floating:
             return value
         self._drawn += 1
+        unit = self._unit * units_of_sum(_summed_terms(op, inputs, value))
         noise = tf.random.stateless_uniform(
             tf.shape(value), [self._seed, self._drawn], -1.0, 1.0, dtype=value.dtype
         )
-        return value * (1 + self._unit * noise)
+        return value * (1 + unit * noise)
+
+
+_SUMS = frozenset({"Mean", "Sum", "EuclideanNorm", "SegmentSum", "UnsortedSegmentSum"})
+
+
+def _summed_terms(op: str, inputs: Sequence[Any], result: tf.Tensor) -> float:
+    """How many terms of the first input an element of the result sums up; 1 where it is no sum over axes."""
+    if op == "Cumsum":
+        return float(max(inputs[0].shape.as_list(), default=1))
+    if op not in _SUMS:
+        return 1.0
+    return float(tf.size(inputs[0])) / max(float(tf.size(result)), 1.0)

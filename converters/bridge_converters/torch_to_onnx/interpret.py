@@ -12,9 +12,10 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 
 from bridge.hub.metadata import scope_path
+from bridge.worker.rounding import units_of_sum
 from bridge_converters.torch_to_onnx.double import Substitutes, cast_graphs, convert, default_dtype
 from bridge_converters.torch_to_onnx.program import DETACHED, dropout_marker
-from bridge_converters.torch_to_onnx.rounding import rounding_nodes
+from bridge_converters.torch_to_onnx.rounding import is_sum, rounding_nodes
 from bridge_converters.torch_to_onnx.scopes import scope_of_node
 from bridge_converters.torch_to_onnx.user_code import location_of_node
 from bridge_converters.torch_to_onnx.weights import tensor_of
@@ -87,7 +88,8 @@ class Interpreted:
     def rounded(self, leaves: Sequence[Any], unit: float, seed: int) -> list[torch.Tensor]:
         """The results where every result of a rounding operator is off by up to `unit`, relatively.
 
-        Each element is multiplied by 1 + unit * r with r uniform in [-1, 1].
+        Each element is multiplied by 1 + unit * r with r uniform in [-1, 1]; a sum by as many units as
+        `units_of_sum` says.
         """
         return self._run(_Rounder(self._graph, self._rounding(), unit, seed), leaves)
 
@@ -139,14 +141,21 @@ class _Rounder(fx.Interpreter):
         self._rounding = rounding
         self._unit = unit
         self._generator = torch.Generator().manual_seed(seed)
+        self._terms: dict[fx.Node, int] = {}
 
     def run_node(self, n: fx.Node) -> Any:
+        self._count_terms(n)
         result = super().run_node(n)
         if n in self._rounding and isinstance(result, torch.Tensor) and is_inexact(result):
             draws = torch.rand(result.shape, generator=self._generator, dtype=torch.float32)
-            factors = draws.to(result.real.dtype).mul_(2 * self._unit).add_(1 - self._unit)
-            result = result * factors
+            unit = self._unit * units_of_sum(self._terms.get(_origin(n), 1) / max(result.numel(), 1))
+            result = result * draws.to(result.real.dtype).mul_(2 * unit).add_(1 - unit)
         return result
+
+    def _count_terms(self, n: fx.Node) -> None:
+        """Note how many elements a sum over axes takes in; its result may be read later, from a tuple."""
+        if is_sum(n) and isinstance(n.args[0], fx.Node):
+            self._terms[n] = self.env[n.args[0]].numel()
 
 
 def is_inexact(tensor: torch.Tensor) -> bool:

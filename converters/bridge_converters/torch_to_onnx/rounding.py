@@ -22,6 +22,19 @@ _EXACT = """
 """Operators that move elements, choose among them, or write constants."""
 
 
+_SUMS = """
+    linalg_vector_norm logsumexp mean nansum norm std std_mean sum var var_mean
+"""
+"""Operators whose results are sums over axes of their first argument, or follow from one."""
+
+
+def is_sum(node: fx.Node) -> bool:
+    """Whether a node sums up its first argument over axes."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return False
+    return node.target._schema.name.rpartition("::")[2] in _SUMS.split()
+
+
 def rounding_nodes(graph: fx.Graph, constants: Collection[str]) -> set[fx.Node]:
     """The nodes whose floating-point results carry a rounding error.
 

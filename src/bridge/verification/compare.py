@@ -372,8 +372,11 @@ def _errors(
     target = _relative(Size.total(each.distance.target for each in group), scale)
     noise = _relative_total([each.noise for each in group], scale)
     function = _relative_total([each.function for each in group], scale)
-    rounding = source if noise is None else source.larger(noise)
+    unstable = _unstable_limit(dtype, epsilon)
+    rounding = source if noise is None else source.larger(noise.map(lambda size: min(size, unstable)))
     tolerance = rounding.map(lambda size: SOURCE_FACTOR * size + EPSILONS * epsilon)
+    passed = target.within(tolerance)
+    quiet = noise is None or max(noise.norm, noise.largest) <= unstable
     limit = None
     if function is not None and dtype not in _REFERENCE_DTYPES:
         limit = source.map(lambda size: size + FUNCTION_EPSILONS * _FLOAT32_EPSILON)
@@ -386,8 +389,8 @@ def _errors(
         target.largest,
         tolerance.norm,
         tolerance.largest,
-        stable=max(rounding.norm, rounding.largest) <= _unstable_limit(dtype, epsilon),
-        passed=target.within(tolerance),
+        stable=max(source.norm, source.largest) <= unstable and (quiet or passed),
+        passed=passed,
         noise_l2=None if noise is None else noise.norm,
         noise_max=None if noise is None else noise.largest,
         function_l2=None if function is None else function.norm,

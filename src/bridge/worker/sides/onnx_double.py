@@ -10,6 +10,8 @@ import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from bridge.worker.rounding import units_of_sum
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _NARROW = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -42,15 +44,17 @@ class DoubleModel:
     def run_noisy(self, feeds: Mapping[str, Array], unit: float, seed: int) -> list[Array]:
         """The outputs where each floating result of each node is multiplied by 1 + `unit` * r.
 
-        r is uniform in [-1, 1], drawn anew for each element, the same for the same seed.
+        r is uniform in [-1, 1], drawn anew for each element, the same for the same seed. A sum over axes is
+        off by as many units as `units_of_sum` says.
         """
         evaluator = ReferenceEvaluator(self._model)
         generator = np.random.default_rng(seed)
 
-        def perturb(array: Any) -> Any:
+        def perturb(array: Any, terms: float) -> Any:
             if not _is_array(array) or not _is_float(np.asarray(array)):
                 return array
-            factors: Array = 1.0 + unit * generator.uniform(-1.0, 1.0, np.shape(array))
+            noise = generator.uniform(-1.0, 1.0, np.shape(array))
+            factors: Array = 1.0 + unit * units_of_sum(terms) * noise
             return np.asarray(np.asarray(array) * factors)
 
         _perturb_results(evaluator, perturb)
@@ -73,18 +77,29 @@ def _widened(feeds: Mapping[str, Array]) -> dict[str, Array]:
     return {name: array.astype(np.float64) if _is_float(array) else array for name, array in feeds.items()}
 
 
-def _perturb_results(evaluator: ReferenceEvaluator, perturb: Callable[[Any], Any]) -> None:
-    """Let every node of an evaluator, those in subgraphs and functions included, change its results."""
+_SUMS = frozenset({"ReduceMean", "ReduceSum", "ReduceL2", "ReduceSumSquare", "GlobalAveragePool"})
 
-    def changed(run: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
-        return lambda *inputs, **context: tuple(perturb(result) for result in run(*inputs, **context))
+
+def _perturb_results(evaluator: ReferenceEvaluator, perturb: Callable[[Any, float], Any]) -> None:
+    """Let every node of an evaluator, those in subgraphs and functions included, change its results.
+
+    `perturb` takes a result and how many terms each of its elements sums up.
+    """
+
+    def changed(run: Callable[..., tuple[Any, ...]], *, sums: bool) -> Callable[..., tuple[Any, ...]]:
+        def disturbed(*inputs: Any, **context: Any) -> tuple[Any, ...]:
+            results = run(*inputs, **context)
+            size = np.size(inputs[0]) if sums else 1
+            return tuple(perturb(each, size / max(np.size(each), 1) if sums else 1.0) for each in results)
+
+        return disturbed
 
     for node in evaluator.rt_nodes_:
         inner = [each for each in vars(node).values() if isinstance(each, ReferenceEvaluator)]
         for each in inner:
             _perturb_results(each, perturb)
         if not inner:
-            node.run = changed(node.run)
+            node.run = changed(node.run, sums=node.onnx_node.op_type in _SUMS)
 
 
 def _is_float(array: Array) -> bool:
