@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bridge.errors import OutputError
 from bridge.formats.request import ReadRequest
 from bridge.verification.checks import Checks
 from bridge.verification.parties import Party, resolve
@@ -43,6 +44,12 @@ def verify(
     A worker that dies or takes too long gives "could not be checked": never a pass.
     """
     checks = checks or Checks()
+    if checks.repro is not None and checks.repro.exists():
+        raise OutputError(
+            "the directory for the reproduction exists already",
+            hint="choose another one for --repro, or remove it",
+            where=str(checks.repro),
+        )
     specs, _ = split(checks.inputs, seed=checks.seed)
     if isinstance(source, ReadRequest):
         specs = specs or list(source.inputs)

@@ -14,7 +14,15 @@ from bridge.verification.conventions import excuse
 from bridge.verification.deeper import ordinary_run, size
 from bridge.verification.judging import Findings, Ran
 from bridge.verification.loaded import Loaded
-from bridge.verification.localise import Case, Evidence, Localisation, locate_fault, locate_gradient_fault
+from bridge.verification.localise import (
+    Case,
+    Evidence,
+    Localisation,
+    locate_fault,
+    locate_gradient_fault,
+    write_reproduction,
+)
+from bridge.verification.localise.weights import wrong_weight
 from bridge.verification.measure import Array
 from bridge.verification.pairing import Correspondence
 from bridge.verification.parties import FACTORY
@@ -47,14 +55,27 @@ class Explainer:
         self._runner = runner
         self._ran = [each for each in ran if isinstance(each.target, Run)]
 
-    def explain(self, findings: Findings) -> Found:
-        """The first wrong node: by the values inside both models, by gradients where only those differ."""
+    def explain(self, findings: Findings) -> Localisation | str:
+        """The first wrong node, or why it cannot be named.
+
+        It is told by the values inside both models; by gradients where only those differ; by the name of a
+        wrong weight where that changes no value noticeably.
+        """
         different = [each for each in findings.outputs if each.verdict == "different"]
-        if different or findings.gradients is None or findings.gradients.verdict != "different":
-            chosen = self._telling(different)
-            return "no inputs ran on both sides" if chosen is None else self._locate(chosen)
-        chosen = ordinary_run(self._ran)
-        return "no inputs ran on both sides" if chosen is None else self._locate_gradient(chosen)
+        by_gradient = findings.gradients is not None and findings.gradients.verdict == "different"
+        chosen = self._telling(different) if different or not by_gradient else ordinary_run(self._ran)
+        if chosen is None:
+            return "no inputs ran on both sides"
+        case = self._case(chosen)
+        by_weight = wrong_weight(findings.weights, self._loaded.target_party.converted)
+        if by_weight is not None and not different:
+            return by_weight
+        found = self._locate(case) if different or not by_gradient else self._locate_gradient(chosen, case)
+        if isinstance(found, str):
+            return found if by_weight is None else by_weight
+        if self._checks.repro is not None:
+            write_reproduction(self._checks.repro, *found, case)
+        return found[0]
 
     def conventional(self, results: Sequence[OutputResult]) -> tuple[frozenset[str], tuple[str, ...]]:
         """The draws of special values whose outputs differ by a convention of the frameworks, and notes."""
@@ -119,10 +140,10 @@ class Explainer:
         theirs = self._correspondence.arranged(ran.target.outputs, ran.source.outputs)
         return max((_apart(*pair) for pair in zip(ours, theirs, strict=True)), default=0.0)
 
-    def _locate(self, ran: Ran) -> Found:
-        return locate_fault(self._loaded.source_side, self._loaded.target_side, self._case(ran))
+    def _locate(self, case: Case) -> Found:
+        return locate_fault(self._loaded.source_side, self._loaded.target_side, case)
 
-    def _locate_gradient(self, ran: Ran) -> Found:
+    def _locate_gradient(self, ran: Ran, case: Case) -> Found:
         generator = np.random.default_rng(self._checks.seed)
         drawn: list[Array | None] = [
             np.asarray(generator.standard_normal(each.shape)) if is_inexact(each) else None
@@ -136,7 +157,7 @@ class Explainer:
         return locate_gradient_fault(
             self._loaded.source_side,
             self._loaded.target_side,
-            self._case(ran),
+            case,
             _cotangents(self._loaded.source_side.scratch / "explain.cotangents.safetensors", source),
             _cotangents(self._loaded.target_side.scratch / "explain.cotangents.safetensors", target),
         )

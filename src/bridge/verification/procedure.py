@@ -114,7 +114,7 @@ class Procedure:
         if isinstance(found, str):
             self._notes.append(f"the fault could not be localised: {found}")
         else:
-            self._localisation, _ = found
+            self._localisation = found
 
     def _report(self, ran: Sequence[Ran], reference: str) -> Report:
         loaded, findings = self._loaded, self._findings

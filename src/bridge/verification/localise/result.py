@@ -51,6 +51,8 @@ class Localisation:
 
     def summary(self) -> str:
         """One sentence for the terminal."""
+        if self.how == "weights":
+            return f"{self.target} has a wrong weight: {'; '.join(self.notes)}"
         kind = "gradient" if self.how == "gradients" else "value"
         away = "" if self.error is None else f", {self.error:.1e} away"
         counterpart = "" if self.source is None else f"; in the source {self.source}"
