@@ -62,7 +62,7 @@ CALIBRATED = (
 """Twenty pairs of twenty kinds of network, written by hand in both frameworks."""
 RULES = ("typical", "small", "large", "pixels")
 FACTORS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
-_UNIT = 2.0**-24
+_UNIT = 2.0**-23
 _FLOOR = EPSILONS * 2.0**-23
 _FAULT = 5e-5
 
@@ -211,7 +211,7 @@ Measured: {models} models, written by hand in PyTorch and in TensorFlow with equ
 as the source of the other, {seeds} seeds, inputs of the kinds {", ".join(RULES)}. That makes
 {len(stable)} comparisons of an output, Euclidean and of the largest element; {unstable} more are left out,
 their sources being unstable (e_s above {UNSTABLE:g}). e_s is the source's error, e_t the target's, e_noise
-that of the source in float64 with noise of 2^-24 on the results of its operations, all relative to the
+that of the source in float64 with noise of 2^-23 on the results of its operations, all relative to the
 float64 reference."""
 
 
