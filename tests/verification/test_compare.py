@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import ml_dtypes
@@ -10,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.verification import measure
-from bridge.verification.compare import EPSILONS, SOURCE_FACTOR, OutputResult, Sample, compare_output
+from bridge.verification.compare import (
+    EPSILONS,
+    SOURCE_FACTOR,
+    OutputResult,
+    Sample,
+    compare_output,
+    in_doubt,
+)
 from bridge.verification.inputs import Rule
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -308,3 +316,50 @@ def test_without_a_reference_special_values_still_count() -> None:
     source[0, 0] = np.nan
     assert judge(source, source.copy(), None).verdict == "equivalent"
     assert judge(source, np.nan_to_num(source), None).verdict == "different"
+
+
+def test_special_values_do_not_hide_what_other_inputs_tell() -> None:
+    """A pair that only the closer look clears is in doubt although its special draw is not yet excused."""
+    reference = exact(seed=3)
+    far = (reference * (1 + 3e-5)).astype(np.float32)
+    lost = reference.astype(np.float32)
+    lost[0, 0] = np.nan
+    kept = reference.astype(np.float32)
+    samples = [
+        sample(rounded(reference), far, reference, rule="boundary"),
+        sample(lost, kept, None, rule="special", draw="1"),
+    ]
+    first = compare_output("y", samples)
+    assert first.verdict == "different"
+    assert "NaN" in first.reasons[0]
+    assert in_doubt(first) == {"boundary"}
+    excused = compare_output("y", samples, excused={"1"})
+    assert len(excused.reasons) == 1
+    closer = replace(samples[0], function=reference.copy(), noisy=(reference * (1 + 2e-5),))
+    assert compare_output("y", [closer, samples[1]], excused={"1"}).verdict == "equivalent"
+
+
+def test_another_function_is_found_behind_an_inexact_source() -> None:
+    reference = exact(seed=5)
+    inexact = (reference * (1 + 2e-5)).astype(np.float32)
+    other = reference * (1 + 5e-5)
+    plain = sample(inexact, other.astype(np.float32), reference)
+    assert compare_output("y", [plain]).verdict == "equivalent"
+    assert in_doubt(compare_output("y", [plain])) == {"typical"}
+    found = compare_output("y", [replace(plain, function=other)])
+    assert found.verdict == "different"
+    assert "computed in float64" in found.reasons[0]
+
+
+def test_integers_that_rounding_decides_are_no_difference() -> None:
+    reference = np.array([[0, 1, 2, 3]])
+    other = np.array([[0, 1, 2, 1]])
+    plain = sample(reference, other, reference)
+    assert compare_output("y", [plain]).verdict == "different"
+    assert in_doubt(compare_output("y", [plain]))
+    closer = replace(plain, function=reference, noisy=(reference, np.array([[0, 1, 2, 0]])))
+    result = compare_output("y", [closer])
+    assert result.verdict == "equivalent"
+    assert "rounding decides 1 of 4" in result.notes[0]
+    assert compare_output("y", [replace(closer, noisy=(reference,))]).verdict == "different"
+    assert compare_output("y", [replace(closer, function=other)]).verdict == "different"

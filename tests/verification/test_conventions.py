@@ -47,6 +47,8 @@ def test_operators_with_a_way_of_their_own(framework: Framework, operator: str, 
         ("tf", "Softmax", True, True),
         ("tf", "ResizeBilinear", False, True),
         ("torch", "aten.gelu.default", False, True),
+        ("torch", "aten.topk.default", False, True),
+        ("onnx", "ArgMax", False, True),
         ("torch", "aten.sign.default", True, False),
     ],
 )

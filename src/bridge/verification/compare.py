@@ -165,9 +165,14 @@ def compare_output(name: str, samples: Sequence[Sample], *, excused: Collection[
     if not is_inexact(samples[0].source):
         return _compare_exact(name, dtype, ordinary)
     misplaced = tuple(_special_mismatches(each for each in samples if each.draw not in excused))
-    if misplaced:
+    kept = [each for each in ordinary if not any(_special_mismatches([each]))]
+    if not kept:
         return OutputResult(name, dtype, "different", misplaced)
-    return _compare_inexact(name, dtype, ordinary)
+    found = _compare_inexact(name, dtype, kept)
+    if not misplaced:
+        return found
+    reasons = found.reasons if found.verdict == "different" else ()
+    return replace(found, verdict="different", reasons=(*misplaced, *reasons))
 
 
 def is_inexact(array: Array) -> bool:

@@ -9,6 +9,7 @@ finite. What does not agree:
 - maximum and minimum over axes: onnxruntime ignores NaN;
 - softmax: of a row with NaN or +inf TensorFlow makes one element NaN, the others all of them;
 - top-k and sorting: TensorFlow does not place NaN;
+- argmax, argmin, top-k and sorting: of two equal infinities any may come first;
 - sign: PyTorch answers 0 for NaN;
 - gelu: PyTorch's vectorised kernel answers NaN for +inf;
 - resizing: weights of 0 make NaN of an infinity, or are left out.
@@ -29,18 +30,20 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Kind = Literal["nan", "inf"]
 
 _RESIZE = r"resize|upsampl|interpolat"
+_CHOICE = r"arg_?(max|min)|top_?k|sort"
+"""Operators that choose among equals, as two infinities are, each framework in its own order."""
 _OWN_WAY: Mapping[Framework, Mapping[Kind, re.Pattern[str]]] = {
     "tf": {
         "nan": re.compile(r"max_?pool|softmax|top_?k|sort"),
-        "inf": re.compile(rf"softmax|{_RESIZE}"),
+        "inf": re.compile(rf"softmax|{_RESIZE}|{_CHOICE}"),
     },
     "torch": {
         "nan": re.compile(r"(^|[._])sign([._]|$)"),
-        "inf": re.compile(rf"gelu|{_RESIZE}"),
+        "inf": re.compile(rf"gelu|{_RESIZE}|{_CHOICE}"),
     },
     "onnx": {
         "nan": re.compile(r"max_?pool|reduce_?(max|min)|top_?k"),
-        "inf": re.compile(_RESIZE),
+        "inf": re.compile(rf"{_RESIZE}|{_CHOICE}"),
     },
 }
 
