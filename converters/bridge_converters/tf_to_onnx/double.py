@@ -60,7 +60,7 @@ def load_double(request: ReadRequest) -> Form:
 
 
 def function_form(
-    signature: Signature, *, naming: Callable[[], Naming] | None = None, dtype: str = "float64"
+    signature: Signature, *, naming: Callable[[], Naming] | None = None, dtype: str | None = "float64"
 ) -> Form:
     """The form of a concrete function. Without `naming` its weights are called what the reader calls them."""
     routine = function_routine(signature, {})
@@ -74,7 +74,7 @@ def function_naming(signature: Signature) -> Naming:
 
 
 def graph_form(
-    model: GraphModel, session: tf.compat.v1.Session, request: ReadRequest, *, dtype: str = "float64"
+    model: GraphModel, session: tf.compat.v1.Session, request: ReadRequest, *, dtype: str | None = "float64"
 ) -> Form:
     """The form of a TensorFlow 1 graph whose variables a session holds."""
     needed = [name.partition(":")[0] for name in model.outputs.values()]

@@ -317,14 +317,19 @@ class Side:
         buffers = getattr(self._model, "buffers", None)
         return [] if buffers is None else sorted(buffers())
 
-    def intermediates(self, inputs: str, values: str, cotangents: str | None = None) -> dict[str, Any]:
+    def intermediates(
+        self, inputs: str, values: str, cotangents: str | None = None, own: bool = False
+    ) -> dict[str, Any]:
         """Write every value that the float64 form computes; `records[i]` tells about the tensor `i`.
 
-        With `cotangents` the tensor `i:gradient` is the gradient, where there is one.
+        With `cotangents` the tensor `i:gradient` is the gradient, where there is one. With `own` the model
+        computes in its own precision, and there are no gradients.
         """
         method = self._optional("intermediates", "show the values inside it")
         feeds = read_tensors(inputs, writable=True)
-        if cotangents is None:
+        if own:
+            found = [(record, value, None) for record, value in method(feeds, own=True)]
+        elif cotangents is None:
             found = [(record, value, None) for record, value in method(feeds)]
         else:
             given = {int(position): array for position, array in read_tensors(cotangents).items()}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from bridge.verification.localise.backwards import first_wrong_gradient
 from bridge.verification.localise.blame import Blamed, blame
 from bridge.verification.localise.divergence import Divergence, first_divergence
 from bridge.verification.localise.pairing import Pairing, Status, pair_by_anchor, pair_by_value
-from bridge.verification.localise.result import Blame, Localisation, Place
+from bridge.verification.localise.result import Blame, How, Localisation, Place
+from bridge.verification.localise.rounding import first_rounding
 from bridge.verification.localise.trace import Trace, Value
 from bridge.verification.pairing import PairedOutput
 from bridge.worker.failures import TaskFailure
@@ -84,18 +86,45 @@ def locate_fault(
     errors = _output_errors(evidence, case.outputs)
     worst = max(errors, default=0.0)
     if worst <= _LEAST:
-        return (
-            "in float64 both compute the same outputs for these inputs, so the difference is one of "
-            "arithmetic in lower precision, and no node computes another function"
-        )
+        return _rounded(source, target, evidence, case, timeout)
     tolerance = min(max(worst / 100, _LEAST), _MOST)
     evidence = _compare(evidence, case, errors, tolerance)
     found = _conclude(evidence, case, errors, tolerance)
     if isinstance(found, str):
         return found
-    if evidence.anchors and evidence.divergence is not None and case.request is not None:
-        return _blamed(found, evidence, case, case.request, timeout)
-    return found, evidence
+    return _blamed(found, evidence, case, timeout)
+
+
+def _rounded(
+    source: Side, target: Side, evidence: Evidence, case: Case, timeout: float | None
+) -> tuple[Localisation, Evidence] | str:
+    """Find the first value that the target rounds more than the source does: in float64 both are the same."""
+    same = (
+        "in float64 both compute the same outputs for these inputs, so the difference is one of "
+        "arithmetic in lower precision, and no node computes another function"
+    )
+    try:
+        own_source, own_target = _traces(source, target, case, own=True)
+    except _Unable:
+        return same
+    index = Index([value.array for value in evidence.source.values])
+    found = first_rounding(
+        evidence.source,
+        own_source,
+        evidence.target,
+        own_target,
+        _pairings(evidence, index, _MOST),
+        _output_positions(evidence, case.outputs, index),
+        _MOST,
+    )
+    if found is None:
+        return same
+    evidence = replace(evidence, target=found.target, pairings=found.pairings, divergence=found.divergence)
+    note = (
+        "in float64 both compute the same; in its own precision the target is "
+        f"{found.error:.1e} away from that here, the source {found.source_error:.1e}"
+    )
+    return _blamed(_localisation(evidence, found.divergence, "rounding", (note,)), evidence, case, timeout)
 
 
 def locate_gradient_fault(
@@ -146,35 +175,58 @@ def _look(
     cotangents: Path | None = None,
     target_cotangents: Path | None = None,
 ) -> Evidence:
-    requests = []
-    for side, inputs, given in (
-        (source, case.inputs, cotangents),
-        (target, case.target_inputs, target_cotangents),
-    ):
-        values = side.scratch / "localise.values.safetensors"
-        extra = {} if given is None else {"cotangents": str(given)}
-        inside = side.submit("intermediates", inputs=str(inputs), values=str(values), **extra)
-        requests.append((side, inputs, inside, values, side.submit_run(inputs, "localise", fp64=True)))
-    traces, outputs = [], []
-    for side, inputs, inside, values, run in requests:
-        try:
-            records = side.result(inside)["records"]
-            results = side.outputs(run, "localise", fp64=True).outputs
-        except TaskFailure as error:
-            raise _Unable(
-                f"the {side.label} cannot show the values inside its model: {error.text}"
-            ) from error
-        except InputError as error:
-            raise _Unable(
-                f"the {side.label} cannot show the values inside its model: {error.message}"
-            ) from error
-        traces.append(Trace.read(records, values, read_tensors(str(inputs))))
-        outputs.append(tuple(results))
+    runs = [
+        (side, side.submit_run(inputs, "localise", fp64=True))
+        for side, inputs in ((source, case.inputs), (target, case.target_inputs))
+    ]
+    traces = _traces(source, target, case, cotangents=(cotangents, target_cotangents))
+    outputs = []
+    for side, run in runs:
+        with _answering(side):
+            outputs.append(tuple(side.outputs(run, "localise", fp64=True).outputs))
     anchors = {}
     if case.converted is not None:
         loaded = Anchors.load(case.converted / "anchors.json")
         anchors = {each.hub: each for each in loaded.anchors}
-    return Evidence(traces[0], traces[1], outputs[0], outputs[1], (), anchors, None)
+    return Evidence(*traces, outputs[0], outputs[1], (), anchors, None)
+
+
+def _traces(
+    source: Side,
+    target: Side,
+    case: Case,
+    *,
+    own: bool = False,
+    cotangents: tuple[Path | None, Path | None] = (None, None),
+) -> tuple[Trace, Trace]:
+    """The values inside both models, in float64 or in their `own` precisions."""
+    requests = []
+    for side, inputs, given in zip(
+        (source, target), (case.inputs, case.target_inputs), cotangents, strict=True
+    ):
+        values = side.scratch / ("localise.own.safetensors" if own else "localise.values.safetensors")
+        extra: dict[str, Any] = {} if given is None else {"cotangents": str(given)}
+        if own:
+            extra["own"] = True
+        inside = side.submit("intermediates", inputs=str(inputs), values=str(values), **extra)
+        requests.append((side, inputs, inside, values))
+    traces = []
+    for side, inputs, inside, values in requests:
+        with _answering(side):
+            records = side.result(inside)["records"]
+        traces.append(Trace.read(records, values, read_tensors(str(inputs))))
+    return traces[0], traces[1]
+
+
+@contextmanager
+def _answering(side: Side) -> Iterator[None]:
+    """Raises _Unable where a worker cannot answer."""
+    try:
+        yield
+    except TaskFailure as error:
+        raise _Unable(f"the {side.label} cannot show the values inside its model: {error.text}") from error
+    except InputError as error:
+        raise _Unable(f"the {side.label} cannot show the values inside its model: {error.message}") from error
 
 
 def _output_errors(evidence: Evidence, outputs: Sequence[PairedOutput]) -> list[float]:
@@ -205,17 +257,24 @@ def _pairings(evidence: Evidence, index: Index, tolerance: float) -> list[Pairin
 def _compare(evidence: Evidence, case: Case, errors: Sequence[float], tolerance: float) -> Evidence:
     index = Index([value.array for value in evidence.source.values])
     pairings = _pairings(evidence, index, tolerance)
+    differing = [output for output, error in zip(case.outputs, errors, strict=True) if error > tolerance]
+    wrong = _output_positions(evidence, differing, index)
+    divergence = first_divergence(evidence.source, evidence.target, pairings, wrong)
+    return replace(evidence, pairings=tuple(pairings), divergence=divergence)
+
+
+def _output_positions(
+    evidence: Evidence, outputs: Sequence[PairedOutput], index: Index
+) -> list[tuple[int | None, int | None]]:
+    """Which values of the source and of the target the outputs are; `index` holds the source's."""
     target_index = Index([value.array for value in evidence.target.values])
-    wrong = [
+    return [
         (
             _last(index, evidence.outputs[output.source]),
             _last(target_index, evidence.target_outputs[output.target]),
         )
-        for output, error in zip(case.outputs, errors, strict=True)
-        if error > tolerance
+        for output in outputs
     ]
-    divergence = first_divergence(evidence.source, evidence.target, pairings, wrong)
-    return replace(evidence, pairings=tuple(pairings), divergence=divergence)
 
 
 def _last(index: Index, output: Array) -> int | None:
@@ -226,26 +285,31 @@ def _last(index: Index, output: Array) -> int | None:
 def _conclude(
     evidence: Evidence, case: Case, errors: Sequence[float], tolerance: float
 ) -> Localisation | str:
-    how = "anchors" if evidence.anchors else "values"
     divergence = evidence.divergence
-    source, target = evidence.source.values, evidence.target.values
     if divergence is None:
         return _outputs_only(evidence, case, errors, tolerance)
-    pairing = evidence.pairings[divergence.target]
     notes = []
     if divergence.scrambled:
         notes.append("it holds the elements of the source's value in another order")
+    return _localisation(evidence, divergence, "anchors" if evidence.anchors else "values", tuple(notes))
+
+
+def _localisation(
+    evidence: Evidence, divergence: Divergence, how: How, notes: tuple[str, ...]
+) -> Localisation:
+    source, target = evidence.source.values, evidence.target.values
+    pairing = evidence.pairings[divergence.target]
     return Localisation(
         source=None if divergence.source is None else _place(source[divergence.source]),
         target=_place(target[divergence.target]),
         error=pairing.error if pairing.status is Status.DIFFERENT else _block_error(evidence, divergence),
-        how="anchors" if how == "anchors" else "values",
+        how=how,
         source_block=tuple(_place(source[each]) for each in divergence.source_block),
         target_block=tuple(_place(target[each]) for each in divergence.target_block),
         last_equal=tuple(
             (source[first].name, target[second].name) for first, second in divergence.last_equal
         ),
-        notes=tuple(notes),
+        notes=notes,
     )
 
 
@@ -291,10 +355,12 @@ def _outputs_only(
 
 
 def _blamed(
-    found: Localisation, evidence: Evidence, case: Case, request: ReadRequest, timeout: float | None
+    found: Localisation, evidence: Evidence, case: Case, timeout: float | None
 ) -> tuple[Localisation, Evidence]:
-    divergence = evidence.divergence
-    assert divergence is not None
+    """Read the source of a conversion again, to tell which part is at fault."""
+    divergence, request = evidence.divergence, case.request
+    if not evidence.anchors or divergence is None or request is None:
+        return found, evidence
     pairing = evidence.pairings[divergence.target]
     if pairing.partner is None:
         return found, evidence

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Blame = Literal["reader", "pass", "writer", "artifact"]
-How = Literal["anchors", "values", "gradients", "weights"]
+How = Literal["anchors", "values", "rounding", "gradients", "weights"]
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Localisation:
     `error` is the relative distance of the two values (`inf` for another shape or special values in other
     places), None where no value of the source is the wrong one's counterpart. `blame` says
     which part of a conversion is wrong. `how` says what told the place: recorded anchors, equal values,
-    gradients or weights. `last_equal` are the names, in the source and the target, of the equal values that
-    the node was fed with. `notes` are sentences.
+    rounding errors, gradients or weights. `last_equal` are the names, in the source and the target, of the
+    equal values that the node was fed with. `notes` are sentences.
     """
 
     source: Place | None
@@ -54,10 +54,11 @@ class Localisation:
         if self.how == "weights":
             return f"{self.target} has a wrong weight: {'; '.join(self.notes)}"
         kind = "gradient" if self.how == "gradients" else "value"
+        wrong = "wrong" if self.how != "rounding" else "much less exact"
         away = "" if self.error is None else f", {self.error:.1e} away"
         counterpart = "" if self.source is None else f"; in the source {self.source}"
         blamed = "" if self.blame is None else f"; the fault lies in {_BLAME[self.blame]}"
-        return f"the first wrong {kind} is that of {self.target}{away}{counterpart}{blamed}"
+        return f"the first {wrong} {kind} is that of {self.target}{away}{counterpart}{blamed}"
 
     def to_json(self) -> dict[str, Any]:
         record = asdict(self)

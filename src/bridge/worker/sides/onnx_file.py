@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -80,12 +81,12 @@ class OnnxSide:
         return self._in_double().run_noisy(feeds, unit, seed)
 
     def intermediates(
-        self, feeds: Mapping[str, Array], cotangents: object = None
+        self, feeds: Mapping[str, Array], cotangents: object = None, *, own: bool = False
     ) -> list[tuple[dict[str, Any], Array]]:
         """Every value of the main graph, under its name. Raises NotImplementedError with cotangents."""
         if cotangents is not None:
             raise NotImplementedError("ONNX's reference evaluator computes no gradients")
-        values = self._in_double().intermediates(feeds)
+        values = self._as_written(feeds) if own else self._in_double().intermediates(feeds)
         return [
             (_record(node, name), values[name])
             for node in self._model.graph.node
@@ -95,6 +96,29 @@ class OnnxSide:
 
     def vjp(self, feeds: Mapping[str, Array], cotangents: object, training: bool) -> None:
         raise NotImplementedError("onnxruntime and ONNX's reference evaluator compute no gradients")
+
+    def _as_written(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """The tensors that the nodes of the main graph compute, under onnxruntime without rewriting."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self._model)
+        names = list(dict.fromkeys(name for node in model.graph.node for name in node.output if name))
+        del model.graph.output[:]
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
+        options.log_severity_level = 4
+        with tempfile.TemporaryDirectory() as directory:
+            file = os.path.join(directory, "model.onnx")
+            onnx.save(model, file, save_as_external_data=True, location="model.onnx.data")
+            try:
+                session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+                results = session.run(None, dict(feeds))
+            except _REFUSALS as error:
+                raise NotImplementedError(f"onnxruntime cannot show the values inside it: {error}") from error
+        return {
+            name: value for name, value in zip(names, results, strict=True) if isinstance(value, np.ndarray)
+        }
 
     def _in_double(self) -> DoubleModel:
         if self._double is None:

@@ -51,7 +51,7 @@ class SavedModelSide:
             )
         self._signature = self._loaded.signatures[_SIGNATURE]
         self._forms: dict[str, Form] = {}
-        self._emitted: Emitted | None = None
+        self._emitted: dict[bool, Emitted] = {}
         documented = _documented(directory)
         specs = self._signature.structured_input_signature[1]
         inputs = _in_order(specs, documented.get("Inputs:", ()))
@@ -104,10 +104,10 @@ class SavedModelSide:
         return self._served(self._form("float64").run_noisy(feeds, unit, seed))
 
     def intermediates(
-        self, feeds: Mapping[str, Array], cotangents: Cotangents | None = None
+        self, feeds: Mapping[str, Array], cotangents: Cotangents | None = None, *, own: bool = False
     ) -> list[tuple[Any, ...]]:
         """What model.py computes, in the axes of the hub; the gradients likewise."""
-        emitted = self._model()
+        emitted = self._model(own=own)
         results, gradients = emitted.form.observe(feeds, cotangents, wanted=frozenset(emitted.anchors))
         answer: list[tuple[Any, ...]] = []
         for position, result in enumerate(results):
@@ -149,12 +149,12 @@ class SavedModelSide:
         by_name = dict(zip(sorted(self.outputs), outputs, strict=True))
         return [by_name[name] for name in self.outputs]
 
-    def _model(self) -> Emitted:
+    def _model(self, *, own: bool = False) -> Emitted:
         if not self._is_documented:
             raise NotImplementedError("model.py does not document the order of its inputs and outputs")
-        if self._emitted is None:
-            self._emitted = open_emitted(self._directory, self._ports, self.outputs)
-        return self._emitted
+        if own not in self._emitted:
+            self._emitted[own] = open_emitted(self._directory, self._ports, self.outputs, own=own)
+        return self._emitted[own]
 
 
 def _documented(directory: Path) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""A model.py for TensorFlow in float64, with what it computes tied to its anchors.
+"""A model.py for TensorFlow in float64 or as it is, with what it computes tied to its anchors.
 
 The file is executed from its syntax tree: float32 is float64 in it, and behind every statement of a `call`
 method stands a note of the values it made. The model is then traced once; the notes name tensors of the
@@ -54,12 +54,16 @@ class Emitted:
     exact: bool
 
 
-def open_emitted(directory: Path, inputs: Sequence[Port], outputs: Sequence[str]) -> Emitted:
+def open_emitted(
+    directory: Path, inputs: Sequence[Port], outputs: Sequence[str], *, own: bool = False
+) -> Emitted:
     """Trace the model.py of a directory. `outputs` are the names of what it returns, in order.
 
-    Raises InputError where there is none.
+    With `own` it computes in the precision that it was written for. Raises InputError where there is none.
     """
     anchors = Anchors.load(directory / "anchors.json").anchors
+    if own:
+        return _traced(directory, inputs, outputs, anchors, None)
     try:
         return _traced(directory, inputs, outputs, anchors, "float64")
     except FAILURES:
@@ -71,11 +75,14 @@ def _traced(
     inputs: Sequence[Port],
     outputs: Sequence[str],
     anchors: Sequence[Anchor],
-    dtype: str,
+    dtype: str | None,
 ) -> Emitted:
     recorder = _Recorder(anchors)
+    built = dtype or "float32"
     specs = [
-        tf.TensorSpec(port.shape, dtype if port.dtype.name in _NARROW else port.dtype, name=port.name)
+        tf.TensorSpec(
+            port.shape, built if dtype and port.dtype.name in _NARROW else port.dtype, name=port.name
+        )
         for port in inputs
     ]
 
@@ -87,18 +94,23 @@ def _traced(
         function = tf.function(call, input_signature=specs, autograph=False).get_concrete_function()
         return Signature(function, tuple(port.name for port in inputs), tuple(outputs), model)
 
-    with default_dtype(dtype):
+    with default_dtype(built):
         model = _execute(directory, recorder, wide=dtype == "float64").load()
         signature = trace(training=False)
     resources: dict[int, Any] = {}
     named = {tensor: tuple(found) for tensor, found in recorder.tensors.items()}
 
     def training() -> Any:
-        with default_dtype(dtype), without_dropout(model):
+        with default_dtype(built), without_dropout(model):
             traced = trace(training=True)
         return function_routine(traced, resources, effects=True)
 
-    form = Form(function_routine(signature, resources), lambda: _naming(model, signature), training=training)
+    form = Form(
+        function_routine(signature, resources),
+        lambda: _naming(model, signature),
+        training=training,
+        dtype=None if dtype is None else "float64",
+    )
     return Emitted(form, named, dtype == "float64")
 
 

@@ -44,14 +44,15 @@ def load(request: Mapping[str, Any]) -> TensorFlowSide:
 class Parts:
     """What a side is made of.
 
-    `tensors` are the inputs in the graph of the `runnable`, `form` makes the same model in another precision.
+    `tensors` are the inputs in the graph of the `runnable`, `form` makes the same model in another
+    precision, for None in its own.
     Without `weights` the form says what they are. `differentiable` is the model in float64 for gradients and
     training, where that is another one.
     """
 
     runnable: Runnable
     tensors: Sequence[Any]
-    form: Callable[[str], Form]
+    form: Callable[[str | None], Form]
     weights: Callable[[], Mapping[str, Array]] | None = None
     differentiable: Callable[[], Form] | None = None
 
@@ -93,10 +94,10 @@ def keras_parts(model: Any, request: ReadRequest, rebuild: Callable[[], Any] | N
 
     signature = plain_signature(model, request.inputs, static_batch=request.static_batch)
 
-    def form(dtype: str) -> Form:
-        if dtype != "float64":
+    def form(dtype: str | None) -> Form:
+        if dtype not in (None, "float64"):
             return keras_form(model, request, rebuild=rebuild, dtype=dtype)
-        return function_form(signature, naming=lambda: keras_naming(model, signature))
+        return function_form(signature, naming=lambda: keras_naming(model, signature), dtype=dtype)
 
     return Parts(
         FunctionRunnable(signature),
@@ -138,7 +139,7 @@ class TensorFlowSide:
     def __init__(self, parts: Parts, *, what: str, dtype: str | None = None) -> None:
         self._runnable = parts.runnable
         self._make_form = parts.form
-        self._forms: dict[str, Form] = {}
+        self._forms: dict[str | None, Form] = {}
         self._weights = parts.weights
         self._make_differentiable = parts.differentiable
         self._differentiable: Form | None = None
@@ -167,9 +168,9 @@ class TensorFlowSide:
         return self._double.run_noisy(feeds, unit, seed)
 
     def intermediates(
-        self, feeds: Mapping[str, Array], cotangents: Cotangents | None = None
+        self, feeds: Mapping[str, Array], cotangents: Cotangents | None = None, *, own: bool = False
     ) -> list[tuple[Any, ...]]:
-        return self._double.intermediates(feeds, cotangents)
+        return self._form(None if own else "float64").intermediates(feeds, cotangents)
 
     def vjp(
         self, feeds: Mapping[str, Array], cotangents: Cotangents, training: bool = False
@@ -194,7 +195,7 @@ class TensorFlowSide:
             self._differentiable = self._make_differentiable()
         return self._differentiable
 
-    def _form(self, dtype: str) -> Form:
+    def _form(self, dtype: str | None) -> Form:
         if dtype not in self._forms:
             self._forms[dtype] = self._make_form(dtype)
         return self._forms[dtype]

@@ -46,7 +46,7 @@ class TorchDirectorySide:
         self._narrow = None if dtype is None else _emitted(directory, dtype)
         self._double: Emitted | None = None
         self._trained: Emitted | None = None
-        self._anchored: Emitted | None = None
+        self._anchored: dict[bool, Emitted] = {}
         self._module_side: TorchModuleSide | None = None
         parameters = inspect.signature(self._model.forward).parameters.values()
         self._names = [each.name for each in parameters if each.default is inspect.Parameter.empty]
@@ -81,19 +81,19 @@ class TorchDirectorySide:
         return self._module_side.run_noisy(feeds, unit, seed)
 
     def intermediates(
-        self, feeds: Mapping[str, Array], cotangents: Cotangents | None = None
+        self, feeds: Mapping[str, Array], cotangents: Cotangents | None = None, *, own: bool = False
     ) -> list[tuple[Any, ...]]:
         """The anchored values, under their names in the hub graph and with its order of axes.
 
         Raises NotImplementedError where the directory has no anchors.
         """
-        if self._anchored is None:
+        if own not in self._anchored:
             try:
                 anchors = Anchors.load(self._directory / "anchors.json")
             except InputError as error:
                 raise NotImplementedError(f"its values have no names: {error.message}") from error
-            self._anchored = _emitted(self._directory, torch.float64, anchors)
-        model = self._anchored
+            self._anchored[own] = _emitted(self._directory, None if own else torch.float64, anchors)
+        model = self._anchored[own]
         if cotangents is None:
             with torch.no_grad():
                 _, values = model.recorded(*self._tensors(feeds))
@@ -147,7 +147,7 @@ class TorchDirectorySide:
         return [to_tensor(feeds[name]) for name in self._names]
 
 
-def _emitted(directory: Path, dtype: torch.dtype, anchors: Anchors | None = None) -> Emitted:
+def _emitted(directory: Path, dtype: torch.dtype | None, anchors: Anchors | None = None) -> Emitted:
     # Imported where it is needed: most verifications only run the model as it is.
     from bridge.worker.sides.torch_emitted import Emitted
 

@@ -28,10 +28,11 @@ class Emitted:
     """A model of model.py that computes in one precision; floating-point inputs are converted.
 
     Every floating-point dtype in the code is replaced by `dtype`. Constants keep the value that the dtype
-    written beside them gives them. If `anchors` are given, `recorded` gives the values that they name.
+    written beside them gives them. Without a `dtype` the code is as it is. If `anchors` are given, `recorded`
+    gives the values that they name.
     """
 
-    def __init__(self, directory: Path, dtype: torch.dtype, anchors: Anchors | None = None) -> None:
+    def __init__(self, directory: Path, dtype: torch.dtype | None, anchors: Anchors | None = None) -> None:
         """Raises InputError where the directory holds no model.py."""
         self._dtype = dtype
         recorder = _Recorder()
@@ -42,17 +43,21 @@ class Emitted:
             for node in tree.body:
                 if isinstance(node, ast.FunctionDef) and node.name == _WEIGHT_READER:
                     continue
-                _Precision(dtype).visit(node)
+                if dtype is not None:
+                    _Precision(dtype).visit(node)
                 if isinstance(node, ast.ClassDef):
                     callees.update(_instrument(node, variables))
 
-        with default_dtype(dtype):
-            self.model: nn.Module = _load(directory, dtype, rewrite, recorder.record).to(dtype).eval()
+        with default_dtype(dtype or torch.get_default_dtype()):
+            model: nn.Module = _load(directory, dtype, rewrite, recorder.record)
+        self.model = model.to(dtype).eval()
         if anchors is not None:
             recorder.follow(self.model, anchors, callees)
         self._recorder = recorder
 
     def __call__(self, *tensors: torch.Tensor) -> Any:
+        if self._dtype is None:
+            return self.model(*tensors)
         converted = [each.to(self._dtype) if each.is_floating_point() else each for each in tensors]
         with default_dtype(self._dtype):
             return self.model(*converted)
@@ -68,12 +73,15 @@ class Emitted:
 
 
 def _load(
-    directory: Path, dtype: torch.dtype, rewrite: Callable[[ast.Module], None], record: Callable[..., Any]
+    directory: Path,
+    dtype: torch.dtype | None,
+    rewrite: Callable[[ast.Module], None],
+    record: Callable[..., Any],
 ) -> Any:
     path = directory / "model.py"
     tree = ast.parse(path.read_text(encoding="utf-8"))
     rewrite(tree)
-    module = ModuleType(_NAME.format(dtype=str(dtype).removeprefix("torch.")))
+    module = ModuleType(_NAME.format(dtype="own" if dtype is None else str(dtype).removeprefix("torch.")))
     module.__file__ = str(path)
     vars(module)[_RECORD] = record
     sys.modules[module.__name__] = module

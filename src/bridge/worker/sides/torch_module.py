@@ -95,9 +95,9 @@ class TorchModuleSide:
         return self._program(feeds).run_noisy(feeds, unit, seed)
 
     def intermediates(
-        self, feeds: Mapping[str, Array], cotangents: Cotangents | None = None
+        self, feeds: Mapping[str, Array], cotangents: Cotangents | None = None, *, own: bool = False
     ) -> list[tuple[Any, ...]]:
-        return self._program(feeds).intermediates(feeds, cotangents)
+        return self._program(feeds).intermediates(feeds, cotangents, own=own)
 
     def vjp(
         self, feeds: Mapping[str, Array], cotangents: Cotangents, training: bool

@@ -48,7 +48,7 @@ class TorchSide:
         self._double: Runnable | None = None
         self._trained: Runnable | None = None
         self._noisy: Interpreted | None = None
-        self._traced: Interpreted | None = None
+        self._traced: dict[bool, Interpreted] = {}
         limits = id_limits(runnable.program)
         self.inputs = [
             {
@@ -98,14 +98,15 @@ class TorchSide:
             return [to_array(each) for each in self._noisy.rounded(self._leaves(feeds), unit, seed)]
 
     def intermediates(
-        self, feeds: Mapping[str, Array], cotangents: Cotangents | None = None
+        self, feeds: Mapping[str, Array], cotangents: Cotangents | None = None, *, own: bool = False
     ) -> list[tuple[Any, ...]]:
         """Every tensor that the program computes, by the name that the hub's `source_value` gives."""
-        if self._traced is None:
+        if own not in self._traced:
             from bridge_converters.torch_to_onnx.decompose import as_the_hub_names_it
 
-            self._traced = self._interpreted(as_the_hub_names_it(self._runnable.program))
-        interpreted = self._traced
+            program = as_the_hub_names_it(self._runnable.program)
+            self._traced[own] = self._as_written(program) if own else self._interpreted(program)
+        interpreted = self._traced[own]
         if cotangents is None:
             with torch.no_grad():
                 _, computed = interpreted.recorded(self._leaves(feeds))
@@ -182,6 +183,10 @@ class TorchSide:
             substitutes_by(torch.float64),
             torch.float64,
         )
+
+    def _as_written(self, program: Any) -> Interpreted:
+        """A program in the precision that it was exported with."""
+        return Interpreted(program, self._runnable.input_names, {}, {}, torch.get_default_dtype())
 
     def _leaves(self, feeds: Mapping[str, Array]) -> Sequence[Any]:
         return self._runnable.leaves([to_tensor(feeds[name]) for name in self._runnable.input_names])
