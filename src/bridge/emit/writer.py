@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -213,7 +213,7 @@ def _anchors(
 ) -> Anchors:
     lines = _statement_lines(text, dialect.forward)
     order = planner.order()
-    anchors: list[tuple[int, Anchor]] = []
+    anchored: dict[ir.Value, tuple[int, Anchor]] = {}
 
     def record(
         region: tree.Region, item: ir.Node | tree.Region, line: int, variables: Mapping[ir.Value, str]
@@ -223,7 +223,7 @@ def _anchors(
                 if value in variables or not variables:
                     path = ".".join(modules.target_parts(region.path))
                     anchor = _anchor(value, item, path, region.call, line, variables.get(value, ""))
-                    anchors.append((order[item], anchor))
+                    anchored[value] = (order[item], anchor)
         elif modules[item.path].kind == "sequential":
             for inner in item.items:
                 record(item, inner, line, {})
@@ -233,8 +233,30 @@ def _anchors(
             for region, body in zip(module.regions, bodies.get(module, ()), strict=False):
                 for item, made, line in zip(region.items, body.made, lines[emitted.name], strict=False):
                     record(region, item, line, dict(made))
-    anchors.sort(key=lambda each: each[0])
-    return Anchors(FILE_NAME, tuple(anchor for _, anchor in anchors))
+    in_order = sorted(anchored.items(), key=lambda each: each[1][0])
+    return Anchors(
+        FILE_NAME,
+        tuple(replace(anchor, inputs=_made_from(value, anchored)) for value, (_, anchor) in in_order),
+    )
+
+
+def _made_from(value: ir.Value, anchored: Collection[ir.Value]) -> tuple[str, ...]:
+    """The nearest values with an anchor, and inputs of the model, that lead to a value."""
+    found: dict[str, None] = {}
+    node = value.producer()
+    waiting = [] if node is None else list(node.inputs)
+    seen: set[ir.Value] = set()
+    while waiting:
+        each = waiting.pop(0)
+        if each is None or each in seen:
+            continue
+        seen.add(each)
+        producer = each.producer()
+        if each in anchored or each.is_graph_input():
+            found[each.name or ""] = None
+        elif producer is not None:
+            waiting += producer.inputs
+    return tuple(found)
 
 
 def _anchor(

@@ -28,6 +28,8 @@ class Anchor:
     `permutation` says how the target stores it: stored axis i is hub axis `permutation[i]`.
     `source_permutation` says how the source does: hub axis i is source axis `source_permutation[i]`.
     Either is None where both have the same order; files written before it existed lack the latter.
+    `inputs` are the hub names of the anchored values and inputs of the model that it is computed from;
+    empty in older files.
     """
 
     hub: str
@@ -41,6 +43,7 @@ class Anchor:
     variable: str
     permutation: tuple[int, ...] | None
     source_permutation: tuple[int, ...] | None = None
+    inputs: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -55,6 +58,7 @@ class Anchor:
             "variable": self.variable,
             "permutation": None if self.permutation is None else list(self.permutation),
             "source_permutation": None if self.source_permutation is None else list(self.source_permutation),
+            "inputs": list(self.inputs),
         }
 
     @classmethod
@@ -66,6 +70,7 @@ class Anchor:
                 "call": tuple(record["call"]),
                 "permutation": None if permutation is None else tuple(permutation),
                 "source_permutation": None if source_permutation is None else tuple(source_permutation),
+                "inputs": tuple(record.get("inputs", ())),
             }
         )
 

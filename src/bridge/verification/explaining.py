@@ -10,7 +10,7 @@ import numpy as np
 from bridge.formats.request import ReadRequest
 from bridge.verification.checks import Checks
 from bridge.verification.compare import OutputResult, is_inexact
-from bridge.verification.conventions import excuse
+from bridge.verification.conventions import excuse, is_convention
 from bridge.verification.deeper import ordinary_run, size
 from bridge.verification.judging import Findings, Ran
 from bridge.verification.loaded import Loaded
@@ -58,8 +58,8 @@ class Explainer:
     def explain(self, findings: Findings) -> Localisation | str:
         """The first wrong node, or why it cannot be named.
 
-        It is told by the values inside both models; by gradients where only those differ; by the name of a
-        wrong weight where that changes no value noticeably.
+        A weight that differs bit for bit is surely wrong, and tells it. Otherwise the values inside both
+        models do, or gradients where only those differ.
         """
         different = [each for each in findings.outputs if each.verdict == "different"]
         by_gradient = findings.gradients is not None and findings.gradients.verdict == "different"
@@ -68,14 +68,12 @@ class Explainer:
             return "no inputs ran on both sides"
         case = self._case(chosen)
         by_weight = wrong_weight(findings.weights, self._loaded.target_party.converted)
-        if by_weight is not None and not different:
-            return by_weight
         found = self._locate(case) if different or not by_gradient else self._locate_gradient(chosen, case)
         if isinstance(found, str):
             return found if by_weight is None else by_weight
         if self._checks.repro is not None:
             write_reproduction(self._checks.repro, *found, case)
-        return found[0]
+        return found[0] if by_weight is None else by_weight
 
     def conventional(self, results: Sequence[OutputResult]) -> tuple[frozenset[str], tuple[str, ...]]:
         """The draws of special values whose outputs differ by a convention of the frameworks, and notes."""
@@ -109,6 +107,7 @@ class Explainer:
             side.submit("intermediates", inputs=str(inputs), values=str(file))
             for (side, inputs), file in zip(sides, files, strict=True)
         ]
+        reason = None
         for (side, inputs), file, number, framework in zip(
             sides, files, numbers, self._loaded.frameworks, strict=True
         ):
@@ -118,10 +117,17 @@ class Explainer:
                 return f"the {side.label} cannot show where they come from ({error.text})"
             values = read_tensors(str(file))
             trace = [(record, values[str(position)]) for position, record in enumerate(records)]
-            reason = excuse(framework, trace, read_tensors(str(inputs)))
-            if reason is not None:
-                return reason
-        return None
+            reason = reason or excuse(framework, trace, read_tensors(str(inputs)))
+        return None if reason is not None and self._starts_elsewhere(ran) else reason
+
+    def _starts_elsewhere(self, ran: Ran) -> bool:
+        """Whether the places of special values first differ at an operator that has no way of its own."""
+        found = self._locate(self._case(ran))
+        if isinstance(found, str):
+            return False
+        place = found[0]
+        block = (place.target, place.source, *place.target_block, *place.source_block)
+        return not any(each is not None and is_convention(each.operator) for each in block)
 
     def _telling(self, different: Sequence[OutputResult]) -> Ran | None:
         """The smallest of the runs at which the outputs differ most, at ordinary inputs if there are any."""

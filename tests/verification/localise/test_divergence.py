@@ -244,7 +244,9 @@ def test_recorded_names_lead_to_the_first_that_differs(edges: bool) -> None:
         target(name, name, lambda *_, array=array: array, *reads(read), source=origin)
     ours, theirs = source.trace(), target.trace()
     permutations = dict.fromkeys(("conv", "act", "out"), (0, 3, 1, 2))
-    pairings = pair_by_anchor(ours, theirs, permutations, TOLERANCE)
+    pairings = pair_by_anchor(
+        ours, theirs, permutations, Index([each.array for each in ours.values]), TOLERANCE
+    )
     assert [each.status for each in pairings[1:]] == [
         Status.EQUAL,
         Status.UNKNOWN,

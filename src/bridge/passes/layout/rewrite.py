@@ -97,6 +97,8 @@ class _Rewriter:
             self._describe(value, dims, storage)
             if without_idle_fold(storage, dims).fold is not None:
                 self._names.rename(value, self._names.derived(value.name, self._suffix(storage)))
+                # Its elements are in an order that no permutation of axes tells.
+                metadata.set_source_value(value, None)
 
     def _describe(self, value: ir.Value, dims: Dims, storage: Storage) -> None:
         """Set the shape of a value that is kept in a storage, and the record of its permutation."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -124,10 +125,29 @@ def _first(target: Trace, pairings: Sequence[Pairing], region: set[int]) -> int:
     """
     different = {position for position in region if pairings[position].status is Status.DIFFERENT}
     flowing = {position for position in region if target.depends_on_inputs[position]}
+    if different and target.has_edges():
+        different |= _computed_for(target, different, flowing)
     eligible = different or flowing or region
     heads = _heads(target, eligible, region)
     heads = [each for each in heads if not _leads_to_equal(target, pairings, each)] or heads
     return heads[0] if different else _deepest(target, heads)
+
+
+_MOVES = re.compile(
+    "cast|concat|expand|flatten|gather|identity|pad|reshape|slice|split|squeeze|tile|transpose"
+)
+
+
+def _computed_for(trace: Trace, wrong: set[int], region: set[int]) -> set[int]:
+    """The values of the region without a counterpart that lead to wrong ones, unless they only move."""
+    found: set[int] = set()
+    waiting = list(wrong)
+    while waiting:
+        for each in trace.reads[waiting.pop()]:
+            if each in region and each not in found and each not in wrong:
+                found.add(each)
+                waiting.append(each)
+    return {each for each in found if not _MOVES.search(trace.values[each].operator.lower())}
 
 
 def _heads(trace: Trace, eligible: set[int], region: set[int]) -> list[int]:

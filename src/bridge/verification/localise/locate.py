@@ -18,7 +18,7 @@ from bridge.verification.localise.backwards import first_wrong_gradient
 from bridge.verification.localise.blame import Blamed, blame
 from bridge.verification.localise.divergence import Divergence, first_divergence
 from bridge.verification.localise.pairing import Pairing, Status, pair_by_anchor, pair_by_value
-from bridge.verification.localise.result import Blame, How, Localisation, Place
+from bridge.verification.localise.result import OUTPUT, Blame, How, Localisation, Place
 from bridge.verification.localise.rounding import first_rounding
 from bridge.verification.localise.trace import Trace, Value
 from bridge.verification.pairing import PairedOutput
@@ -88,6 +88,9 @@ def locate_fault(
     if worst <= _LEAST:
         return _rounded(source, target, evidence, case, timeout)
     tolerance = min(max(worst / 100, _LEAST), _MOST)
+    exchanged = _exchanged(evidence, case.outputs, errors, tolerance)
+    if exchanged is not None:
+        return exchanged, evidence
     evidence = _compare(evidence, case, errors, tolerance)
     found = _conclude(evidence, case, errors, tolerance)
     if isinstance(found, str):
@@ -250,7 +253,7 @@ def _permutations(anchors: Mapping[str, Anchor]) -> dict[str, tuple[int, ...]]:
 def _pairings(evidence: Evidence, index: Index, tolerance: float) -> list[Pairing]:
     if any(value.source is not None for value in evidence.target.values):
         permutations = _permutations(evidence.anchors)
-        return pair_by_anchor(evidence.source, evidence.target, permutations, tolerance)
+        return pair_by_anchor(evidence.source, evidence.target, permutations, index, tolerance)
     return pair_by_value(evidence.source, evidence.target, index, tolerance)
 
 
@@ -322,6 +325,43 @@ def _block_error(evidence: Evidence, divergence: Divergence) -> float | None:
     return None if found is None else found[1]
 
 
+def _exchanged(
+    evidence: Evidence, outputs: Sequence[PairedOutput], errors: Sequence[float], tolerance: float
+) -> Localisation | None:
+    """The wrong outputs, if they are the right ones in another order."""
+    wrong = [position for position, error in enumerate(errors) if error > tolerance]
+    gives: dict[int, int] = {}
+    for position in wrong:
+        found = evidence.target_outputs[outputs[position].target]
+        for other in wrong:
+            moved = nearest(evidence.outputs[outputs[other].source], found)
+            if other != position and moved is not None and moved[1] <= tolerance:
+                gives[position] = other
+                break
+    if sorted(gives.values()) != wrong or len(wrong) < 2:
+        return None
+    source = Index([value.array for value in evidence.source.values])
+    places = [
+        None if last is None else _place(evidence.source.values[last])
+        for last in (_last(source, evidence.outputs[outputs[position].source]) for position in wrong)
+    ]
+    notes = tuple(
+        f"the target gives as output {outputs[position].target} what the source gives as output "
+        f"{outputs[other].source}"
+        for position, other in gives.items()
+    )
+    blocks = tuple(Place(f"output {outputs[position].target}", OUTPUT) for position in wrong)
+    return Localisation(
+        source=places[0],
+        target=blocks[0],
+        error=errors[wrong[0]],
+        how="anchors" if evidence.anchors else "values",
+        source_block=tuple(each for each in places if each is not None),
+        target_block=blocks,
+        notes=notes,
+    )
+
+
 def _outputs_only(
     evidence: Evidence, case: Case, errors: Sequence[float], tolerance: float
 ) -> Localisation | str:
@@ -346,7 +386,7 @@ def _outputs_only(
         return "all values that the target shows are equal to values of the source, but its outputs are not"
     return Localisation(
         source=None if source is None else _place(evidence.source.values[source]),
-        target=Place(f"output {output.target}", "output"),
+        target=Place(f"output {output.target}", OUTPUT),
         error=error,
         how="anchors" if evidence.anchors else "values",
         blame=blamed,

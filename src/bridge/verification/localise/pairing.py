@@ -39,19 +39,23 @@ class Pairing:
 
 
 def pair_by_anchor(
-    source: Trace, target: Trace, permutations: Mapping[str, Sequence[int]], tolerance: float
+    source: Trace,
+    target: Trace,
+    permutations: Mapping[str, Sequence[int]],
+    index: Index,
+    tolerance: float,
 ) -> list[Pairing]:
-    """Pair by the names that a conversion recorded.
+    """Pair by the names that a conversion recorded, and where there are none by value.
 
     `permutations` are by the target's names: axis i of the target's value is axis `permutation[i]` of the
-    source's.
+    source's. `index` holds the values of the source.
     """
     positions = {value.name: position for position, value in enumerate(source.values)}
     result = []
     for value in target.values:
         partner = None if value.source is None else positions.get(value.source)
         if partner is None:
-            result.append(Pairing(Status.UNKNOWN))
+            result.append(_by_value(source, value.array, index, tolerance))
             continue
         array = source.values[partner].array
         moved = _moved(array, permutations.get(value.name))
@@ -76,16 +80,16 @@ def pair_by_value(source: Trace, target: Trace, index: Index, tolerance: float) 
 
     `index` holds the values of the source.
     """
-    result = []
-    for value in target.values:
-        found = list(index.find_all(value.array, tolerance))
-        if not found:
-            result.append(Pairing(Status.UNKNOWN))
-            continue
-        shape = value.array.shape
-        partner, alignment = min(
-            found, key=lambda each: (not each[1].plain, source.values[each[0]].array.shape != shape, each[0])
-        )
-        equals = tuple(position for position, _ in found)
-        result.append(Pairing(Status.EQUAL, partner, alignment.error, alignment.plain, equals))
-    return result
+    return [_by_value(source, value.array, index, tolerance) for value in target.values]
+
+
+def _by_value(source: Trace, array: Array, index: Index, tolerance: float) -> Pairing:
+    found = list(index.find_all(array, tolerance))
+    if not found:
+        return Pairing(Status.UNKNOWN)
+    partner, alignment = min(
+        found,
+        key=lambda each: (not each[1].plain, source.values[each[0]].array.shape != array.shape, each[0]),
+    )
+    equals = tuple(position for position, _ in found)
+    return Pairing(Status.EQUAL, partner, alignment.error, alignment.plain, equals)

@@ -187,7 +187,7 @@ def _record(anchor: Anchor) -> dict[str, Any]:
         "operator": anchor.operator,
         "scope": anchor.scope,
         "location": f"model.py:{anchor.line}",
-        "inputs": [],
+        "inputs": list(anchor.inputs),
         "source": anchor.source,
     }
 

@@ -101,7 +101,8 @@ class TorchDirectorySide:
         with torch.enable_grad():
             leaves = torch_gradients.differentiable(feeds)
             given = [torch_gradients.usable(leaves[name]) for name in self._names]
-            outputs, values = model.recorded(*given)
+            with torch_gradients.Attached():
+                outputs, values = model.recorded(*given)
             _, gradients = torch_gradients.pull_back(
                 list(tensors_in(outputs)), cotangents, [value for _, value in values]
             )
@@ -183,7 +184,7 @@ def _record(anchor: Anchor) -> dict[str, Any]:
         "operator": anchor.operator,
         "scope": anchor.scope,
         "location": f"model.py:{anchor.line}",
-        "inputs": [],
+        "inputs": list(anchor.inputs),
         "source": anchor.source,
     }
 
