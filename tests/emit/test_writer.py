@@ -296,6 +296,19 @@ def test_anchors_point_at_the_lines_that_make_the_values(tmp_path: Path) -> None
     assert "self.conv(" in lines[by_hub["v0"].line - 1]
     assert "+" in lines[by_hub["v1"].line - 1]
     assert [anchor.hub for anchor in emitted.anchors.anchors] == ["v0", "v1", "v2"]
+    name = graph.input.name
+    assert [each.inputs for each in emitted.anchors.anchors] == [(name,), ("v0", name), ("v1",)]
+
+
+def test_numbered_tensors_are_registered_under_their_numbers() -> None:
+    graph = Graph()
+    value = graph.input
+    for number in ("0", "1"):
+        scale = graph.weight(f"stats.{number}", (1, 3, 1, 1))
+        value = graph.add("Mul", [value, scale], scope("stats"))
+    source = emitted_torch(graph.model(value)).source
+    assert 'self.register_parameter("0", ' in source
+    assert 'self.get_parameter("1")' in source
 
 
 def test_the_same_graph_gives_the_same_text() -> None:
