@@ -35,6 +35,7 @@ _RANDOM = (
     "Multinomial",
     "ParameterizedTrunc",
 )
+_STOPS = frozenset({"PreventGradient", "StopGradient"})
 _UNSEEN = frozenset({"Const", "ReadVariableOp", "VarHandleOp", "Variable", "VariableV2"})
 
 
@@ -166,8 +167,13 @@ class Form:
         """What the walk computes, in its order, perhaps only the `wanted` tensors, and their gradients."""
         results: list[Result] = []
         hidden = set(self._inference.captures)
+        watched: list[tf.GradientTape] = []
 
         def observe(result: Result) -> None:
+            if result.operator in _STOPS:
+                # What is computed behind it has gradients of its own.
+                for tape in watched:
+                    tape.watch(result.value)
             if result.operator in _UNSEEN or result.name.partition(":")[0] in hidden:
                 return
             if wanted is None or result.name in wanted:
@@ -179,6 +185,7 @@ class Form:
             return results, None
         with tf.GradientTape(persistent=False, watch_accessed_variables=False) as tape:
             self._watch(tape, tensors)
+            watched.append(tape)
             outputs = self._run(tensors, observe=observe)
         values = [result.value for result in results]
         gradients = _gradients(tape, outputs, cotangents, values)

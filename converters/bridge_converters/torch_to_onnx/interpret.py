@@ -120,6 +120,8 @@ class _Recorder(fx.Interpreter):
         result = super().run_node(n)
         if (n.meta.get("custom") or {}).get(DETACHED) and isinstance(result, torch.Tensor):
             result = result.detach()
+        if torch.is_grad_enabled() and isinstance(result, torch.Tensor):
+            result = attached(result, [self.env[each] for each in n.all_input_nodes])
         if n.op == "call_function" and isinstance(result, torch.Tensor):
             origin = _origin(n)
             self.computed.append(
@@ -133,6 +135,10 @@ class _Recorder(fx.Interpreter):
                 )
             )
         return result
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        # PyTorch's primitive operators have no derivatives, what they are made of has.
+        return super().call_function(getattr(target, "impl_aten", target), args, kwargs)
 
 
 class _Rounder(fx.Interpreter):
@@ -156,6 +162,15 @@ class _Rounder(fx.Interpreter):
         """Note how many elements a sum over axes takes in; its result may be read later, from a tuple."""
         if is_sum(n) and isinstance(n.args[0], fx.Node):
             self._terms[n] = self.env[n.args[0]].numel()
+
+
+def attached(result: torch.Tensor, inputs: Sequence[Any]) -> torch.Tensor:
+    """A result that takes a gradient if an input does: behind a detach it is a leaf with its own."""
+    if result.requires_grad or not is_inexact(result):
+        return result
+    if not any(isinstance(each, torch.Tensor) and each.requires_grad for each in inputs):
+        return result
+    return result.detach().requires_grad_()
 
 
 def is_inexact(tensor: torch.Tensor) -> bool:

@@ -9,6 +9,9 @@ from typing import Any, Literal
 Blame = Literal["reader", "pass", "writer", "artifact"]
 How = Literal["anchors", "values", "rounding", "gradients", "weights"]
 
+OUTPUT = "output"
+"""The operator of a place that is an output of the whole model, where no node is wrong."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -53,6 +56,8 @@ class Localisation:
         """One sentence for the terminal."""
         if self.how == "weights":
             return f"{self.target} has a wrong weight: {'; '.join(self.notes)}"
+        if self.target.operator == OUTPUT:
+            return f"the values inside are right, {self.target.name} is not: {'; '.join(self.notes)}"
         kind = "gradient" if self.how == "gradients" else "value"
         wrong = "wrong" if self.how != "rounding" else "much less exact"
         away = "" if self.error is None else f", {self.error:.1e} away"

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from bridge.verification.localise.alike import Index, relative_error
+from bridge.verification.localise.alike import relative_error
 from bridge.verification.localise.divergence import Divergence, first_divergence
-from bridge.verification.localise.pairing import Pairing, Status, pair_by_value
+from bridge.verification.localise.pairing import Pairing, Status
 from bridge.verification.localise.trace import Trace
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -49,10 +49,11 @@ def first_rounding(
     `source` and `target` are the traces in float64, whose values `pairings` hold to be the same. `outputs`
     are the positions of the outputs in both. An error up to `least` is no fault. None where no error is one.
     """
-    index = Index([value.array for value in source.values])
+    recorded = any(value.source is not None for value in target.values)
+    # A conversion's value without a record belongs to the next one that has one.
     paired = [
-        by_record if by_record.status is Status.EQUAL else by_value
-        for by_record, by_value in zip(pairings, pair_by_value(source, target, index, least), strict=True)
+        Pairing(Status.UNKNOWN) if recorded and value.source is None else pairing
+        for value, pairing in zip(target.values, pairings, strict=True)
     ]
     allowed = _errors(source, _matched(source, own_source))
     values = _matched(target, own_target)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from bridge_converters.torch_to_onnx.interpret import attached
+from torch.overrides import TorchFunctionMode
 
 from bridge.worker.sides.torch_arrays import to_array, to_tensor
 
@@ -23,6 +25,16 @@ def differentiable(feeds: Mapping[str, Array]) -> dict[str, torch.Tensor]:
 def usable(leaf: torch.Tensor) -> torch.Tensor:
     """What a model may be given for a leaf; one that takes a gradient must not be changed in place."""
     return leaf.clone() if leaf.requires_grad else leaf
+
+
+class Attached(TorchFunctionMode):
+    """While it is entered, what is computed behind a detach takes a gradient of its own."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        return attached(result, args) if isinstance(result, torch.Tensor) else result
 
 
 def pull_back(
