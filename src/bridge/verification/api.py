@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from bridge.errors import OutputError
 from bridge.formats.request import ReadRequest
 from bridge.verification.checks import Checks
-from bridge.verification.parties import Party, resolve
+from bridge.verification.parties import Party, Version, resolve
 from bridge.verification.report import Report
 from bridge.verification.session import Session
 from bridge.verification.user_inputs import split
 
 
 def verify(
-    source: str | Path | ReadRequest | Party,
-    target: str | Path | ReadRequest | Party,
+    source: Version,
+    target: Version,
     checks: Checks | None = None,
     *,
     timeout: float | None = 600,

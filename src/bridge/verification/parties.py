@@ -40,8 +40,12 @@ class Party:
     sorts_names: bool = False
 
 
+Version = str | Path | ReadRequest | Party
+"""A version of a model: a path, a factory `pkg.mod:build`, a request, or what was resolved already."""
+
+
 def resolve(
-    version: str | Path | ReadRequest | Party,
+    version: Version,
     *,
     as_target: bool,
     trust: bool = False,

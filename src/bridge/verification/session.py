@@ -10,7 +10,7 @@ from types import TracebackType
 
 from bridge.verification.checks import Checks
 from bridge.verification.loaded import Loaded
-from bridge.verification.parties import Party
+from bridge.verification.parties import Party, Version, resolve
 from bridge.verification.procedure import Procedure, unchecked
 from bridge.verification.report import Report
 from bridge.worker.failures import WorkerFailure
@@ -36,11 +36,11 @@ class Session:
     """Two loaded workers; a context manager.
 
     ```python
-    with Session(source, target) as session:
+    with Session("model.pt2", "out/") as session:
         reports = [session.verify(Checks(seed=seed)) for seed in range(20)]
     ```
 
-    `timeout` is in seconds for each verification, `threads` are those of each side. `target_name` is what
+    Both versions are what `bridge.verification.verify` takes. `timeout` is in seconds for each verification, `threads` are those of each side. `target_name` is what
     the report calls the target, where its path is a temporary one. `drop_in`: the target is to have the
     source's very interface, names and layouts included. A worker that dies, hangs or answers nonsense is
     replaced by a fresh one for the next verification.
@@ -48,8 +48,8 @@ class Session:
 
     def __init__(
         self,
-        source: Party,
-        target: Party,
+        source: Version,
+        target: Version,
         *,
         threads: int | None = None,
         timeout: float | None = 600,
@@ -57,8 +57,10 @@ class Session:
         drop_in: bool = False,
         on_progress: Callable[[str], None] | None = None,
     ) -> None:
-        self._source = source
-        self._target = target if target_name is None else replace(target, path=target_name)
+        self._source = resolve(source, as_target=False)
+        self._target = resolve(target, as_target=True)
+        if target_name is not None:
+            self._target = replace(self._target, path=target_name)
         self._threads = threads or int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count() or 1
         self._timeout = timeout
         self._drop_in = drop_in
@@ -80,9 +82,9 @@ class Session:
         for role in list(self._workers):
             self._end(role)
 
-    def replace_target(self, target: Party) -> None:
+    def replace_target(self, target: Version) -> None:
         """Hold another target against the same loaded source."""
-        self._target = target
+        self._target = resolve(target, as_target=True)
         self._end("target")
 
     def verify(self, checks: Checks | None = None) -> Report:

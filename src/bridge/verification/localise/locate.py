@@ -274,10 +274,29 @@ def _output_positions(
     return [
         (
             _last(index, evidence.outputs[output.source]),
-            _last(target_index, evidence.target_outputs[output.target]),
+            _given(evidence.target, target_index, evidence.target_outputs[output.target]),
         )
         for output in outputs
     ]
+
+
+def _given(trace: Trace, index: Index, output: Array) -> int | None:
+    last = _last(index, output)
+    return _end(trace, output) if last is None else last
+
+
+def _end(trace: Trace, output: Array) -> int | None:
+    """The last value of an output's shape that nothing reads: a random model gives others at each run."""
+    if not trace.has_edges():
+        return None
+    return max(
+        (
+            position
+            for position, readers in enumerate(trace.read_by)
+            if not readers and trace.values[position].array.shape == output.shape
+        ),
+        default=None,
+    )
 
 
 def _last(index: Index, output: Array) -> int | None:
