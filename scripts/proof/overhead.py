@@ -1,9 +1,9 @@
 """What `bridge verify` costs over loading both frameworks and running both models, for ResNet50.
 
 The baseline is what anybody would write: for each version a process that imports its framework, loads the
-model and runs it on the very inputs that bridge draws. Both are measured interleaved, each in fresh processes;
-medians of the ratios count. The two processes of the baseline run one after the other, and, as bridge's
-workers do, at the same time; the ratio to both is printed.
+model and runs it on the very inputs that bridge draws. Both are measured interleaved, each in fresh
+processes; medians of the ratios count. The two processes of the baseline run one after the other, and, as
+bridge's workers do, at the same time; the ratio to both is printed.
 """
 
 from __future__ import annotations

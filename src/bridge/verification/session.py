@@ -40,10 +40,11 @@ class Session:
         reports = [session.verify(Checks(seed=seed)) for seed in range(20)]
     ```
 
-    Both versions are what `bridge.verification.verify` takes. `timeout` is in seconds for each verification, `threads` are those of each side. `target_name` is what
-    the report calls the target, where its path is a temporary one. `drop_in`: the target is to have the
-    source's very interface, names and layouts included. A worker that dies, hangs or answers nonsense is
-    replaced by a fresh one for the next verification.
+    Both versions are what `bridge.verification.verify` takes. `timeout` is in seconds for each
+    verification, `threads` are those of each side. `target_name` is what the report calls the target,
+    where its path is a temporary one. `drop_in`: the target is to have the source's very interface, names
+    and layouts included. A worker that dies, hangs or answers nonsense is replaced by a fresh one for the
+    next verification.
     """
 
     def __init__(
