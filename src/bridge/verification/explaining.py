@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,15 @@ Found = tuple[Localisation, Evidence] | str
 """Where a fault is and what tells, or a sentence why that cannot be said."""
 
 
+@dataclass(frozen=True)
+class Specials:
+    """The draws of special values that are no evidence, those that are evidence of a fault, and notes."""
+
+    excused: frozenset[str]
+    failures: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
 class Explainer:
     """Localises what one verification found."""
 
@@ -54,6 +64,7 @@ class Explainer:
         self._correspondence = correspondence
         self._runner = runner
         self._ran = [each for each in ran if isinstance(each.target, Run)]
+        self._misplaced: set[str] = set()
 
     def explain(self, findings: Findings) -> Localisation | str:
         """The first wrong node, or why it cannot be named.
@@ -75,29 +86,42 @@ class Explainer:
             write_reproduction(self._checks.repro, *found, case)
         return found[0] if by_weight is None else by_weight
 
-    def conventional(self, results: Sequence[OutputResult]) -> tuple[frozenset[str], tuple[str, ...]]:
-        """The draws of special values whose outputs differ by a convention of the frameworks, and notes."""
-        special = [each for each in self._ran if each.draw.rule == "special"]
-        names = {each.draw.name for each in special}
+    def judge_specials(self, results: Sequence[OutputResult]) -> Specials:
+        """Judge the places of NaN and infinities, in float64 where both versions can be computed in it.
+
+        In lower precision kernels that fuse operators lose NaN, whatever the model says.
+        """
         doubted = {
             reason.partition(":")[0]
             for each in results
             if each.verdict == "different"
             for reason in each.reasons
         }
-        excused, notes = [], []
-        for each in special:
-            if each.draw.name in doubted & names:
-                reason = self._excuse(each)
-                if reason is not None:
-                    excused.append(each.draw.name)
-                    notes.append(f"{each.draw.name} was not judged: {reason}")
-        return frozenset(excused), tuple(notes)
+        excused, failures, notes = [], [], []
+        for ran in self._ran:
+            if ran.draw.rule != "special":
+                continue
+            name = ran.draw.name
+            same = self._runner.same_specials(ran)
+            if same is None and name not in doubted:
+                continue
+            reason = None
+            if same:
+                reason = "in float64 both versions have NaN and infinities in the same places"
+            else:
+                reason = self._excuse(ran)
+            if reason is not None:
+                excused.append(name)
+                if name in doubted or not same:
+                    notes.append(f"{name} was not judged: {reason}")
+                continue
+            self._misplaced.add(name)
+            if name not in doubted:
+                failures.append(f"{name}: in float64, NaN or infinities are in other places of the outputs")
+        return Specials(frozenset(excused), tuple(failures), tuple(notes))
 
     def _excuse(self, ran: Ran) -> str | None:
         """Why the places of NaN and infinities in the outputs tell nothing; None where they do."""
-        if self._runner.same_specials(ran):
-            return "in float64 both versions have NaN and infinities in the same places"
         sides = (
             (self._loaded.source_side, self._runner.source_file(ran.draw)),
             (self._loaded.target_side, self._runner.target_file(ran.draw)),
@@ -130,10 +154,14 @@ class Explainer:
         return not any(each is not None and is_convention(each.operator) for each in block)
 
     def _telling(self, different: Sequence[OutputResult]) -> Ran | None:
-        """The smallest of the runs at which the outputs differ most, at ordinary inputs if there are any."""
+        """The smallest of the runs at which the outputs differ most, at ordinary inputs if they tell."""
         rules = {errors.rule for each in different for errors in each.errors if not errors.passed}
-        told = [each for each in self._ran if each.draw.rule in rules] or self._ran
-        ordinary = [each for each in told if each.draw.rule != "special"] or told
+        ordinary = [each for each in self._ran if each.draw.rule != "special"]
+        ordinary = [each for each in ordinary if each.draw.rule in rules] or ordinary
+        if not rules and all(each.worst is None for each in different):
+            special = [each for each in self._ran if each.draw.name in self._misplaced]
+            if special:
+                return min(special, key=size)
         distances = [self._distance(each) for each in ordinary]
         enough = max(distances, default=0.0) * _ENOUGH
         clear = [each for each, far in zip(ordinary, distances, strict=True) if far >= enough]

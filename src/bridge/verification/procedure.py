@@ -93,13 +93,12 @@ class Procedure:
             integers = any(in_doubt(each) and not is_inexact_name(each.dtype) for each in results)
             runner.look_closer(ran, doubts, ties=integers)
             results, failures = judge_outputs(names, correspondence, ran)
-        excused, notes = explainer.conventional(results)
-        if excused:
-            results, failures = judge_outputs(names, correspondence, ran, excused=excused)
-            self._notes += notes
+        specials = explainer.judge_specials(results)
+        results, failures = judge_outputs(names, correspondence, ran, excused=specials.excused)
+        self._notes += specials.notes
         source_random, target_random = runner.unsteady(ran)
         self._findings.outputs = tuple(results)
-        self._findings.failures += failures
+        self._findings.failures += [*failures, *specials.failures]
         if source_random is not None:
             self._findings.unchecked.append(source_random)
         elif target_random is not None:

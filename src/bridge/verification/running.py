@@ -136,8 +136,11 @@ class Runner:
             each.function = self._function(each, number)
             each.noisy = self._noisy(each, numbers)
 
-    def same_specials(self, ran: Ran) -> bool:
-        """Whether both versions, computed in float64, have NaN and infinities in the same places."""
+    def same_specials(self, ran: Ran) -> bool | None:
+        """Whether both versions, computed in float64, have NaN and infinities in the same places.
+
+        None where one of them cannot be computed in float64.
+        """
         name = self._run_name(ran.draw)
         numbers = (
             self._source.submit_run(self.source_file(ran.draw), name, fp64=True),
@@ -146,7 +149,7 @@ class Runner:
         ours = outcome(self._source, numbers[0], name, fp64=True)
         theirs = outcome(self._target, numbers[1], name, fp64=True)
         if isinstance(ours, str) or isinstance(theirs, str):
-            return False
+            return None
         pairs = zip(
             self.correspondence.source_outputs(ours.outputs),
             self.correspondence.arranged(theirs.outputs, ours.outputs),
