@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +83,8 @@ class Explainer:
         if isinstance(found, str):
             return found if by_weight is None else by_weight
         if self._checks.repro is not None:
-            write_reproduction(self._checks.repro, *found, case)
+            sides = (self._loaded.source_side, self._loaded.target_side)
+            write_reproduction(self._checks.repro, *found, case, sides)
         return found[0] if by_weight is None else by_weight
 
     def judge_specials(self, results: Sequence[OutputResult]) -> Specials:
@@ -146,7 +147,7 @@ class Explainer:
 
     def _starts_elsewhere(self, ran: Ran) -> bool:
         """Whether the places of special values first differ at an operator that has no way of its own."""
-        found = self._locate(self._case(ran))
+        found = self._locate(replace(self._case(ran), request=None))
         if isinstance(found, str):
             return False
         place = found[0]
