@@ -78,12 +78,22 @@ class Resource:
 
 @dataclass(frozen=True)
 class Result:
-    """A tensor that a walk computed: its name (`node:0`), its operator, and the tensors it was made from."""
+    """A tensor that a walk computed: its name (`node:0`), its operator, and the tensors it was made from.
+
+    `operands` are what the operator itself takes, in order.
+    """
 
     name: str
     operator: str
     inputs: tuple[str, ...]
     value: tf.Tensor
+    operands: tuple[str, ...] = ()
+    node: tf.compat.v1.NodeDef | None = None
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The attributes of the operator, defaults included."""
+        return {} if self.node is None else _attributes(self.node, {})
 
 
 Observer = Callable[[Result], None]
@@ -305,7 +315,7 @@ class _Walk:
                 elif tf.is_tensor(value) and value.dtype not in (tf.resource, tf.string):
                     inside = self._name(value, name)
                     made_of = read if inside == name else (inside,)
-                    self._observe(Result(name, step.op, made_of, value))
+                    self._observe(Result(name, step.op, made_of, value, tuple(names), step.node))
         return results
 
     def _name(self, value: Any, name: str) -> str:

@@ -7,7 +7,7 @@ part: only the names of weights and scopes are the reader's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ import tensorflow as tf
 from bridge.errors import InputError
 from bridge.hub.metadata import Scope, scope_path
 from bridge_converters.tf_to_onnx.evaluate import Evaluator, Resource, Result
+from bridge_converters.tf_to_onnx.extract import operator_calls
 from bridge_converters.tf_to_onnx.functions import Signature
 from bridge_converters.tf_to_onnx.lift import arguments
 from bridge_converters.tf_to_onnx.program import Program
@@ -156,6 +157,14 @@ class Form:
             else:
                 answer.append((record, np.asarray(result.value), gradients[position]))
         return answer
+
+    def extract(
+        self, inputs: Mapping[str, Array], wanted: str, given: Collection[str]
+    ) -> tuple[list[str], dict[str, Array]]:
+        """The operators from the tensors `given` to `wanted`; see `extract.operator_calls`."""
+        results: dict[str, Result] = {}
+        self._run(self._inputs(inputs), observe=lambda result: results.setdefault(result.name, result))
+        return operator_calls(results, wanted, given)
 
     def observe(
         self,

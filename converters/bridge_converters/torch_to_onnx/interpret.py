@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 from bridge.hub.metadata import scope_path
 from bridge.worker.rounding import units_of_sum
 from bridge_converters.torch_to_onnx.double import Substitutes, cast_graphs, convert, default_dtype
+from bridge_converters.torch_to_onnx.extract import operator_calls
 from bridge_converters.torch_to_onnx.program import DETACHED, dropout_marker
 from bridge_converters.torch_to_onnx.rounding import is_sum, rounding_nodes
 from bridge_converters.torch_to_onnx.scopes import scope_of_node
@@ -84,6 +85,14 @@ class Interpreted:
         """The results on arguments (flat, constants included), and every tensor on the way, in order."""
         recorder = _Recorder(self._graph, self._labels)
         return self._run(recorder, leaves), recorder.computed
+
+    def extract(
+        self, leaves: Sequence[Any], wanted: str, given: Collection[str]
+    ) -> tuple[list[str], dict[str, torch.Tensor]]:
+        """The operators from the values `given` to `wanted`; see `extract.operator_calls`."""
+        interpreter = fx.Interpreter(self._graph, garbage_collect_values=False)
+        self._run(interpreter, leaves)
+        return operator_calls(self._graph.graph, interpreter.env, wanted, given)
 
     def rounded(self, leaves: Sequence[Any], unit: float, seed: int) -> list[torch.Tensor]:
         """The results where every result of a rounding operator is off by up to `unit`, relatively.

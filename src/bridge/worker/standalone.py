@@ -346,6 +346,14 @@ class Side:
         write_tensors(values, tensors)
         return {"records": records, "peak_bytes": peak_memory()}
 
+    def extract(self, inputs: str, wanted: str, given: list[str], tensors: str) -> dict[str, Any]:
+        """Write what the `lines` of Python need that compute the value `wanted` from the values `given`."""
+        method = self._optional("extract", "show its operators")
+        lines, needed = method(read_tensors(inputs, writable=True), wanted, set(given))
+        names = list(needed)
+        write_tensors(tensors, {str(position): needed[name] for position, name in enumerate(names)})
+        return {"lines": lines, "names": names}
+
     def _optional(self, name: str, does: str) -> Any:
         method = getattr(self._model, name, None)
         if method is None:
@@ -448,6 +456,7 @@ _OPERATIONS = (
     "run_fp64",
     "run_noisy",
     "intermediates",
+    "extract",
     "gradients",
     "train",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,6 +171,11 @@ class TensorFlowSide:
         self, feeds: Mapping[str, Array], cotangents: Cotangents | None = None, *, own: bool = False
     ) -> list[tuple[Any, ...]]:
         return self._form(None if own else "float64").intermediates(feeds, cotangents)
+
+    def extract(
+        self, feeds: Mapping[str, Array], wanted: str, given: Collection[str]
+    ) -> tuple[list[str], dict[str, Array]]:
+        return self._form(None).extract(feeds, wanted, given)
 
     def vjp(
         self, feeds: Mapping[str, Array], cotangents: Cotangents, training: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -98,6 +98,11 @@ class TorchModuleSide:
         self, feeds: Mapping[str, Array], cotangents: Cotangents | None = None, *, own: bool = False
     ) -> list[tuple[Any, ...]]:
         return self._program(feeds).intermediates(feeds, cotangents, own=own)
+
+    def extract(
+        self, feeds: Mapping[str, Array], wanted: str, given: Collection[str]
+    ) -> tuple[list[str], dict[str, Array]]:
+        return self._program(feeds).extract(feeds, wanted, given)
 
     def vjp(
         self, feeds: Mapping[str, Array], cotangents: Cotangents, training: bool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,12 +101,7 @@ class TorchSide:
         self, feeds: Mapping[str, Array], cotangents: Cotangents | None = None, *, own: bool = False
     ) -> list[tuple[Any, ...]]:
         """Every tensor that the program computes, by the name that the hub's `source_value` gives."""
-        if own not in self._traced:
-            from bridge_converters.torch_to_onnx.decompose import as_the_hub_names_it
-
-            program = as_the_hub_names_it(self._runnable.program)
-            self._traced[own] = self._as_written(program) if own else self._interpreted(program)
-        interpreted = self._traced[own]
+        interpreted = self._trace(own)
         if cotangents is None:
             with torch.no_grad():
                 _, computed = interpreted.recorded(self._leaves(feeds))
@@ -121,6 +116,13 @@ class TorchSide:
             (_record(each), to_array(each.value), gradient)
             for each, gradient in zip(computed, gradients, strict=True)
         ]
+
+    def extract(
+        self, feeds: Mapping[str, Array], wanted: str, given: Collection[str]
+    ) -> tuple[list[str], dict[str, Array]]:
+        with torch.no_grad():
+            lines, tensors = self._trace(own=True).extract(self._leaves(feeds), wanted, given)
+        return lines, {name: to_array(each) for name, each in tensors.items()}
 
     def vjp(
         self, feeds: Mapping[str, Array], cotangents: Cotangents, training: bool
@@ -183,6 +185,14 @@ class TorchSide:
             substitutes_by(torch.float64),
             torch.float64,
         )
+
+    def _trace(self, own: bool) -> Interpreted:
+        if own not in self._traced:
+            from bridge_converters.torch_to_onnx.decompose import as_the_hub_names_it
+
+            program = as_the_hub_names_it(self._runnable.program)
+            self._traced[own] = self._as_written(program) if own else self._interpreted(program)
+        return self._traced[own]
 
     def _as_written(self, program: Any) -> Interpreted:
         """A program in the precision that it was exported with."""
