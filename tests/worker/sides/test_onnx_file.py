@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from bridge.errors import InputError
 from bridge.formats.request import ReadRequest
 from bridge.worker.sides.onnx_file import OnnxSide, load
 
@@ -142,3 +143,9 @@ def test_gradients_are_refused_in_words(tmp_path: Path) -> None:
         model.intermediates(feeds, lambda outputs: outputs)
     with pytest.raises(NotImplementedError, match="no gradients"):
         model.vjp(feeds, lambda outputs: outputs, False)
+
+
+def test_another_precision_is_refused_with_what_to_do() -> None:
+    with pytest.raises(InputError, match="not in float16") as caught:
+        load({**ReadRequest("model.onnx", "onnx").to_json(), "dtype": "float16"})
+    assert "--dtype" in str(caught.value.hint)

@@ -35,8 +35,19 @@ _REFUSALS = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NotImplemente
 
 
 def load(request: Mapping[str, Any]) -> OnnxSide:
-    """Load the model of a ReadRequest (as JSON). Raises InputError where it is none that onnxruntime runs."""
-    return OnnxSide(ReadRequest.from_json(request).path)
+    """Load the model of a ReadRequest (as JSON).
+
+    Raises InputError where it is none that onnxruntime runs, and where another `dtype` is asked for.
+    """
+    rest = dict(request)
+    dtype = rest.pop("dtype", None)
+    if dtype is not None:
+        raise InputError(
+            f"an ONNX model computes in the types that are written in it, not in {dtype}",
+            hint="leave out --dtype, or give the model in that type",
+            where=str(rest["path"]),
+        )
+    return OnnxSide(ReadRequest.from_json(rest).path)
 
 
 class OnnxSide:
