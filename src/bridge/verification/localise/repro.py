@@ -95,8 +95,8 @@ def write_reproduction(
     `node.onnx`: the wrong node as the hub has it, or the source's nodes where that is an ONNX file. Tensors
     are float64. If `sides` have the two models loaded, neither converted by bridge, `source.py` and
     `target.py` compute the value by calls of their frameworks' operators, in the models' own precisions.
-    A side that cannot spell them has none: ONNX files, and operators with bodies (loops, branches). The directory
-    appears whole or not at all. Raises OutputError where it exists or cannot be written.
+    A side that cannot spell them has none: ONNX files, and operators with bodies (loops, branches). The
+    directory appears whole or not at all. Raises OutputError where it exists or cannot be written.
     """
     if out.exists():
         raise OutputError(
