@@ -32,14 +32,17 @@ class Conversion:
         return graph_faults.sites(self._canonical) + text_faults.sites(self._honest, self._target)
 
     def names(self, fault: Fault) -> tuple[str, ...]:
-        """The hub values that stand for the fault's node: itself, in any layout, or what it is fused into."""
+        """The hub values that stand for the fault's node: itself, in any layout, or what it is fused into.
+
+        A node that the fault puts behind it is part of it.
+        """
         anchored = {each.hub for each in self._honest.anchors.anchors}
         if fault.kind == "swapped_outputs":
             return self._honest.outputs.names
         moved = (f"{fault.node}.channels_first", f"{fault.node}.channels_last")
         there = tuple(each for each in (fault.node, *moved) if each in anchored)
         if there:
-            return there
+            return (*there, *graph_faults.inserted(fault))
         node = next(each for each in self._canonical.graph if each.outputs[0].name == fault.node)
         while node.outputs[0].name not in anchored:
             users = node.outputs[0].consumers()

@@ -297,11 +297,19 @@ def _half(node: ir.Node) -> None:
     back.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
 
 
+_NAN_TEST = ".nan"
+
+
+def inserted(fault: Fault) -> tuple[str, ...]:
+    """The names of values that a fault adds to the graph and that a report may name for it."""
+    return (f"{fault.node}{_NAN_TEST}",) if fault.kind == "lost_nan" else ()
+
+
 def _zero_nan(node: ir.Node) -> None:
     name = node.outputs[0].name
     where = _after(node, "Where", node.outputs[0], node.outputs[0])
     test = ir.node("IsNaN", [node.outputs[0]])
-    test.outputs[0].name = f"{name}.nan"
+    test.outputs[0].name = f"{name}{_NAN_TEST}"
     test.outputs[0].type = ir.TensorType(ir.DataType.BOOL)
     test.outputs[0].shape = node.outputs[0].shape
     metadata.set_scope(test, metadata.scope_of(node))
