@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -55,7 +55,8 @@ def pair_by_anchor(
     for value in target.values:
         partner = None if value.source is None else positions.get(value.source)
         if partner is None:
-            result.append(_by_value(source, value.array, index, tolerance))
+            # bridge itself stores some values in another order of elements; that order is right.
+            result.append(replace(_by_value(source, value.array, index, tolerance), plain=True))
             continue
         array = source.values[partner].array
         moved = _moved(array, permutations.get(value.name))
