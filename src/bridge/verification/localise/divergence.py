@@ -41,13 +41,16 @@ def first_divergence(
     target: Trace,
     pairings: Sequence[Pairing],
     wrong: Sequence[tuple[int | None, int | None]],
+    *,
+    suspect_unknown: bool = True,
 ) -> Divergence | None:
     """Find the first wrong node.
 
     `wrong` are the positions of each wrong output in the source and in the target, None where it is no
     value of the trace. A value that is not equal is no fault where equal values follow on every way to
     the wrong outputs: it belongs to an operation that the models spell differently. Where the target gives
-    a value as its output after which the source goes on, that value is the wrong one.
+    a value as its output after which the source goes on, that value is the wrong one. `suspect_unknown`: a
+    value without a counterpart that leads to a different one may be the wrong one.
 
     None where every value is equal.
     """
@@ -62,7 +65,7 @@ def first_divergence(
             return None
         unmet = _unmet(source, source_region, pairings[given].equals)
         return _divergence(source, target, pairings, given, unmet, region, source_region, False)
-    first = _first(target, pairings, region)
+    first = _first(target, pairings, region, suspect_unknown=suspect_unknown)
     counterpart = pairings[first].partner
     if counterpart is None:
         fed = {origin for each in _flowing(target, target.reads[first]) for origin in pairings[each].equals}
@@ -117,7 +120,7 @@ def _unmet(source: Trace, region: set[int], fed: Collection[int]) -> int | None:
     return _deepest(source, [each for each in heads if not set(source.reads[each]).isdisjoint(fed)] or heads)
 
 
-def _first(target: Trace, pairings: Sequence[Pairing], region: set[int]) -> int:
+def _first(target: Trace, pairings: Sequence[Pairing], region: set[int], *, suspect_unknown: bool) -> int:
     """The wrong value that no other wrong value of the region leads to.
 
     There may be several, since models spell operations differently. One that leads to an equal value as
@@ -125,7 +128,7 @@ def _first(target: Trace, pairings: Sequence[Pairing], region: set[int]) -> int:
     """
     different = {position for position in region if pairings[position].status is Status.DIFFERENT}
     flowing = {position for position in region if target.depends_on_inputs[position]}
-    if different and target.has_edges():
+    if different and suspect_unknown and target.has_edges():
         different |= _computed_for(target, different, flowing)
     eligible = different or flowing or region
     heads = _heads(target, eligible, region)

@@ -65,7 +65,7 @@ def first_rounding(
         ]
         if not any(each.status is Status.DIFFERENT for each in judged):
             continue
-        divergence = first_divergence(source, target, judged, outputs)
+        divergence = first_divergence(source, target, judged, outputs, suspect_unknown=False)
         if divergence is None or judged[divergence.target].status is not Status.DIFFERENT:
             continue
         shown = [
