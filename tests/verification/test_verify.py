@@ -327,6 +327,8 @@ def test_weights_are_compared_through_the_map(
     assert report.verdict == "different"
     assert all(output.verdict == "equivalent" for output in report.outputs)
     assert "shift" in report.summary()
+    assert report.localisation is not None
+    assert (report.localisation.how, report.localisation.target.name) == ("weights", "shift")
 
 
 def test_assert_equivalent(source: Path, tmp_path: Path, sides: _Sides) -> None:

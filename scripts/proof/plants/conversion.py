@@ -39,10 +39,10 @@ class Conversion:
         anchored = {each.hub for each in self._honest.anchors.anchors}
         if fault.kind == "swapped_outputs":
             return self._honest.outputs.names
-        moved = (f"{fault.node}.channels_first", f"{fault.node}.channels_last")
-        there = tuple(each for each in (fault.node, *moved) if each in anchored)
+        there = tuple(each for each in _in_any_layout(fault.node) if each in anchored)
         if there:
-            return (*there, *graph_faults.inserted(fault))
+            added = (name for each in graph_faults.inserted(fault) for name in _in_any_layout(each))
+            return (*there, *added)
         node = next(each for each in self._canonical.graph if each.outputs[0].name == fault.node)
         while node.outputs[0].name not in anchored:
             users = node.outputs[0].consumers()
@@ -73,3 +73,8 @@ class Conversion:
         preflight.check(prepared, self._table)
         with Formatter(FILE_NAME) as formatter:
             return emit(prepared, self._table, self._dialect, formatter)
+
+
+def _in_any_layout(name: str) -> tuple[str, ...]:
+    """A value's name, and those that the layout pass may give it."""
+    return name, f"{name}.channels_first", f"{name}.channels_last"

@@ -55,6 +55,7 @@ class Procedure:
             loaded.weights = weighing.settle(
                 loaded.source_side, loaded.target_side, loaded.target_party, requests
             )
+        weights = self._findings.weights = loaded.weights or weighing.Weights()
         self._say("running both versions")
         runner = Runner(loaded.source_side, loaded.target_side, correspondence, self._name)
         ran, held_against = runner.run(choice.draws)
@@ -64,7 +65,6 @@ class Procedure:
             return self._report(ran, held_against)
         explainer = Explainer(loaded, checks, correspondence, runner, ran)
         self._judge(runner, correspondence, ran, explainer)
-        weights = loaded.weights or weighing.Weights()
         if checks.gradients:
             self._say("comparing the gradients")
             self._findings.gradients = compare_gradients(
@@ -117,7 +117,6 @@ class Procedure:
 
     def _report(self, ran: Sequence[Ran], reference: str) -> Report:
         loaded, findings = self._loaded, self._findings
-        findings.weights = loaded.weights or findings.weights
         verdict, reasons = conclude(findings)
         runs = [each.source for each in ran]
         target_runs = [each.target for each in ran if isinstance(each.target, Run)]

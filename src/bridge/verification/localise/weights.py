@@ -34,6 +34,8 @@ def _anchored(target: str, reason: str, weight_map: WeightMap, converted: Path) 
     sources = [] if recipe is None else sorted(recipes.sources(recipe))
     found = _named(target, sources[0] if sources else None, reason)
     scope = found.source.scope if found.source is not None else None
+    if not (converted / "anchors.json").is_file():
+        return found
     anchors = Anchors.load(converted / "anchors.json")
     taking = [each for each in anchors.anchors if scope and _parts(each.scope) == _parts(scope)]
     if not taking:
