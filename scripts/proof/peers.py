@@ -49,7 +49,8 @@ _FAILURES = (RuntimeError, PolygraphyException, Fail, InvalidArgument, InvalidGr
 
 def check(directory: Path, model: Model) -> list[dict[str, Any]]:
     """What both say to the honest graph, and to every fault that they can load."""
-    canonical = pipeline.canonicalise(ir.load(directory / model.name / HUB_FILE))
+    hub = ir.external_data.load_to_model(ir.load(directory / model.name / HUB_FILE))
+    canonical = pipeline.canonicalise(hub)
     records = []
     with tempfile.TemporaryDirectory() as scratch:
         honest = Path(scratch) / "honest.onnx"
