@@ -196,9 +196,8 @@ def draws(
         add("boundary", few, first)
         if not heavy and (few is None or few == 1):
             add("boundary", few, first, kind=1)
-        if has_floats:
-            add("special", few, first)
         if has_floats and not heavy:
+            add("special", few, first)
             add("special", few, first, kind=1)
             if not narrow:
                 add("huge", single, first)
