@@ -17,7 +17,7 @@ from bridge.formats.artifacts import TARGETS, Artifact, Target, artifact
 from bridge.formats.detect import locate
 from bridge.formats.output import atomic_output, check_output
 from bridge.formats.request import ReadRequest
-from bridge.verification.user_inputs import UserInputs, split
+from bridge.verification.user_inputs import UserInputs, specifications
 from bridge.worker.tasks import run_task
 
 if TYPE_CHECKING:
@@ -409,8 +409,7 @@ def _specs(inputs: Any) -> tuple[Any, str | None]:
         return (), None
     if isinstance(inputs, Path) or (isinstance(inputs, str) and inputs.endswith((".npz", ".safetensors"))):
         return (), str(inputs)
-    specs, _ = split(inputs)
-    return tuple(specs), None
+    return tuple(specifications(inputs)), None
 
 
 def _are_arrays(inputs: Any) -> bool:

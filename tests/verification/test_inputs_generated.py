@@ -10,7 +10,7 @@ import pytest
 
 from bridge.errors import InputError
 from bridge.formats.request import InputSpec
-from bridge.verification.user_inputs import GENERATED_SETS, generated_sets, split, user_draws
+from bridge.verification.user_inputs import GENERATED_SETS, generated_sets, specifications, split, user_draws
 from bridge.worker.side import TensorSpec
 
 CODE = """
@@ -131,3 +131,11 @@ def test_generators_are_told_from_specifications() -> None:
     assert made.batch == 2
     assert split("N:int64")[0] == [InputSpec(("N",), "int64")]
     assert len(split(["feeding_inputs:several", "feeding_inputs:one"])[1]) == 3
+
+
+def test_specifications_alone_read_no_file_and_call_no_generator() -> None:
+    given = ["missing.npz", "no_such_module:function", "x=Nx3", InputSpec((2, 4), "float32", "y")]
+    assert [each.name for each in specifications(given)] == ["x", "y"]
+    assert specifications("missing.npz") == []
+    assert specifications({"x": np.zeros(3)}) == []
+    assert [each.shape for each in specifications("1x3")] == [(1, 3)]

@@ -36,10 +36,8 @@ class Choice:
             first = self.draws[0]
             alike = [each for each in self.draws if _shapes(each) == _shapes(first)]
             return [alike[step % len(alike)] for step in range(count)]
-        batch = self.draws[-1].batch if checks.batches is None else checks.batches[0]
-        typical = next((each for each in self.draws if each.rule == "typical"), None)
-        if typical is not None and checks.batches is None:
-            batch = typical.batch
+        typical = next(each for each in self.draws if each.rule == "typical")
+        batch = typical.batch if checks.batches is None else checks.batches[0]
         return [
             drawing.draw(
                 self.plans,

@@ -20,12 +20,7 @@ _TOLD_BY = ("typical", "user")
 def ordinary_run(ran: Sequence[Ran]) -> Ran | None:
     """The smallest run of typical inputs or of the user's that both sides answered."""
     told = [each for each in ran if each.draw.rule in _TOLD_BY and isinstance(each.target, Run)]
-    return min(told, key=size, default=None)
-
-
-def size(ran: Ran) -> int:
-    """How many numbers a run was fed with."""
-    return sum(array.size for array in ran.draw.arrays.values())
+    return min(told, key=lambda each: each.draw.size, default=None)
 
 
 def compare_gradients(

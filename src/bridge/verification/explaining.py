@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from bridge.formats.request import ReadRequest
 from bridge.verification.checks import Checks
 from bridge.verification.compare import OutputResult, is_inexact
 from bridge.verification.conventions import excuse, is_convention
-from bridge.verification.deeper import ordinary_run, size
+from bridge.verification.deeper import ordinary_run
+from bridge.verification.gradients import draw_cotangents, source_cotangents, target_cotangents
 from bridge.verification.judging import Findings, Ran
 from bridge.verification.loaded import Loaded
 from bridge.verification.localise import (
@@ -162,11 +163,11 @@ class Explainer:
         if not rules and all(each.worst is None for each in different):
             special = [each for each in self._ran if each.draw.name in self._misplaced]
             if special:
-                return min(special, key=size)
+                return min(special, key=lambda each: each.draw.size)
         distances = [self._distance(each) for each in ordinary]
         enough = max(distances, default=0.0) * _ENOUGH
         clear = [each for each, far in zip(ordinary, distances, strict=True) if far >= enough]
-        return min(clear, key=size, default=None)
+        return min(clear, key=lambda each: each.draw.size, default=None)
 
     def _distance(self, ran: Ran) -> float:
         """How far the outputs of both versions are apart, relative to the source's."""
@@ -179,16 +180,9 @@ class Explainer:
         return locate_fault(self._loaded.source_side, self._loaded.target_side, case)
 
     def _locate_gradient(self, ran: Ran, case: Case) -> Found:
-        generator = np.random.default_rng(self._checks.seed)
-        drawn: list[Array | None] = [
-            np.asarray(generator.standard_normal(each.shape)) if is_inexact(each) else None
-            for each in self._correspondence.source_outputs(ran.source.outputs)
-        ]
-        assert isinstance(ran.target, Run)
-        target = self._correspondence.target_cotangents(drawn, len(ran.target.outputs))
-        source: list[Array | None] = [None] * len(ran.source.outputs)
-        for paired, cotangent in zip(self._correspondence.outputs or (), drawn, strict=True):
-            source[paired.source] = cotangent
+        drawn = draw_cotangents(self._correspondence, ran.source.outputs, self._checks.seed)
+        source = source_cotangents(self._correspondence, drawn)
+        target = target_cotangents(self._correspondence, drawn)
         return locate_gradient_fault(
             self._loaded.source_side,
             self._loaded.target_side,
@@ -223,8 +217,6 @@ def _apart(ours: Array, theirs: Array) -> float:
     return float(np.linalg.norm(other.astype(np.float64) - exact)) / scale if scale else 0.0
 
 
-def _cotangents(file: Path, cotangents: Sequence[Array | None]) -> Path:
-    write_tensors(
-        str(file), {str(position): each for position, each in enumerate(cotangents) if each is not None}
-    )
+def _cotangents(file: Path, cotangents: Mapping[int, Array]) -> Path:
+    write_tensors(str(file), {str(position): each for position, each in cotangents.items()})
     return file

@@ -145,11 +145,7 @@ class _Check:
     complete: bool
 
     def at(self, feeds: Mapping[str, Array], seed: int, name: str) -> GradientsResult:
-        rng = np.random.default_rng(seed)
-        drawn = [
-            np.asarray(rng.standard_normal(output.shape)) if is_floating(output) else None
-            for output in self.correspondence.source_outputs(self.outputs)
-        ]
+        drawn = draw_cotangents(self.correspondence, self.outputs, seed)
         if all(each is None for each in drawn):
             return GradientsResult("could not be checked", notes=("no output is of floating-point numbers",))
         ours = self._submit(self.source, name, feeds, source_cotangents(self.correspondence, drawn))
@@ -360,6 +356,17 @@ def _compared(
     if math.isinf(error):
         return found("different", error, "it is NaN or infinite in other places")
     return found("different", error, f"it is off by {error:.2g}, the tolerance is {tolerance:.2g}")
+
+
+def draw_cotangents(
+    correspondence: Correspondence, outputs: Sequence[Array], seed: int
+) -> list[Array | None]:
+    """Standard normal numbers for every paired floating-point output of the source, None for the others."""
+    rng = np.random.default_rng(seed)
+    return [
+        np.asarray(rng.standard_normal(output.shape)) if is_floating(output) else None
+        for output in correspondence.source_outputs(outputs)
+    ]
 
 
 def source_cotangents(correspondence: Correspondence, drawn: Sequence[Array | None]) -> dict[int, Array]:

@@ -99,6 +99,11 @@ class Draw:
     referenced: bool = True
     clean: tuple[int, ...] = ()
 
+    @property
+    def size(self) -> int:
+        """How many numbers it holds."""
+        return sum(array.size for array in self.arrays.values())
+
 
 def plan(specs: Sequence[TensorSpec], *, precision: str | None = None) -> list[InputPlan]:
     """Decide the role of every input; `precision` is the dtype of floating inputs where it is not their own.
@@ -201,7 +206,7 @@ def draws(
             add("special", few, first, kind=1)
             if not narrow:
                 add("huge", single, first)
-    light = [sum(array.size for array in each.arrays.values()) <= _HEAVY_DRAW for each in made]
+    light = [each.size <= _HEAVY_DRAW for each in made]
     return [replace(each, referenced=one or not any(light)) for each, one in zip(made, light, strict=True)]
 
 

@@ -195,7 +195,7 @@ class Runner:
         """In words, whether the source or the target gives other outputs for the same inputs again."""
         smallest = min(
             (each for each in ran if isinstance(each.target, Run)),
-            key=lambda each: sum(array.size for array in each.draw.arrays.values()),
+            key=lambda each: each.draw.size,
             default=None,
         )
         if smallest is None:

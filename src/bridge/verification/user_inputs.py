@@ -39,28 +39,45 @@ def split(inputs: UserInputs | None, seed: int = 0) -> tuple[list[InputSpec], li
     if inputs is None:
         return [], []
     if isinstance(inputs, str | Path):
-        return _split_one(inputs, seed)
+        return split([inputs], seed)
     if isinstance(inputs, Mapping):
         return [], [{str(name): _array(value) for name, value in inputs.items()}]
     if hasattr(inputs, "__array__"):
         return [], [[_array(inputs)]]
     if all(isinstance(each, str | Path | InputSpec) for each in inputs):
-        specs: list[InputSpec] = []
-        sets: list[Arrays] = []
-        for each in inputs:
-            more_specs, more_sets = ([each], []) if isinstance(each, InputSpec) else _split_one(each, seed)
-            specs += more_specs
-            sets += more_sets
-        return specs, sets
+        sets = [one for each in inputs if not _is_specification(each) for one in _sets(each, seed)]
+        return specifications(inputs), sets
     return [], [[_array(each) for each in inputs]]
 
 
-def _split_one(text: str | Path, seed: int) -> tuple[list[InputSpec], list[Arrays]]:
-    if Path(text).suffix in (".npz", ".safetensors"):
-        return [], [_read(Path(text))]
-    if isinstance(text, str) and is_reference(text) and not _is_dtype(text.rpartition(":")[2]):
-        return [], generated_sets(text, seed)
-    return [InputSpec.parse(str(text))], []
+def specifications(inputs: UserInputs | None) -> list[InputSpec]:
+    """The specifications alone; no file is read and no generator called."""
+    if inputs is None or isinstance(inputs, Mapping) or hasattr(inputs, "__array__"):
+        return []
+    several = [inputs] if isinstance(inputs, str | Path) else inputs
+    if not all(isinstance(each, str | Path | InputSpec) for each in several):
+        return []
+    return [
+        each if isinstance(each, InputSpec) else InputSpec.parse(str(each))
+        for each in several
+        if _is_specification(each)
+    ]
+
+
+def _is_specification(given: str | Path | InputSpec) -> bool:
+    return isinstance(given, InputSpec) or not (_is_file(given) or _is_generator(given))
+
+
+def _is_file(given: str | Path) -> bool:
+    return Path(given).suffix in (".npz", ".safetensors")
+
+
+def _is_generator(given: str | Path) -> bool:
+    return isinstance(given, str) and is_reference(given) and not _is_dtype(given.rpartition(":")[2])
+
+
+def _sets(given: str | Path, seed: int) -> list[Arrays]:
+    return [_read(Path(given))] if _is_file(given) else generated_sets(str(given), seed)
 
 
 def _is_dtype(name: str) -> bool:
