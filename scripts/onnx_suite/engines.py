@@ -1,0 +1,111 @@
+"""What is put to the suite: each engine makes something callable of a model, on numpy values."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+
+from bridge.emit import preflight, registry
+from bridge.emit.imported import load_emitted
+from bridge.emit.writer import FILE_NAME, Emitted, emit
+from bridge.formats import onnx_reader
+from bridge.formats.request import ReadRequest
+from bridge.hub.arrays import contiguous
+from bridge.passes import pipeline
+from bridge.worker.standalone import write_tensors
+
+Target = Literal["torch", "tf"]
+Run = Callable[[list[Any]], list[Any]]
+
+
+class AsPrinted:
+    """A formatter that leaves the text as it is printed."""
+
+    def format(self, text: str) -> str:
+        return text
+
+
+def convert(model: onnx.ModelProto, target: Target, directory: Path) -> Emitted:
+    """Write model.py and its weights for a model: what `bridge convert` does, without the artifact."""
+    file = directory / "case.onnx"
+    file.write_bytes(model.SerializeToString())
+    hub = pipeline.canonicalise(onnx_reader.read(ReadRequest(str(file), "onnx")))
+    prepared = pipeline.prepare(hub, target=target)
+    table = registry.table(target)
+    preflight.check(prepared, table)
+    emitted = emit(prepared, table, registry.dialect(target), AsPrinted())
+    (directory / FILE_NAME).write_text(emitted.source, encoding="utf-8")
+    write_tensors(str(directory / "model.safetensors"), emitted.tensors, contiguous)
+    return emitted
+
+
+def load(target: Target, directory: Path, emitted: Emitted) -> Run:
+    """The emitted model, run from its text."""
+    return _load_torch(directory, emitted) if target == "torch" else _load_tf(directory, emitted)
+
+
+def _load_torch(directory: Path, emitted: Emitted) -> Run:
+    import torch
+
+    from bridge.worker.sides.torch_arrays import flatten, to_tensor
+
+    module = load_emitted(directory)
+
+    def run(values: list[Any]) -> list[Any]:
+        with torch.no_grad():
+            return flatten(module(*(to_tensor(np.array(each)) for each in values)))
+
+    return run
+
+
+def _load_tf(directory: Path, emitted: Emitted) -> Run:
+    import tensorflow as tf
+
+    model = load_emitted(directory)
+    specs = [
+        tf.TensorSpec(
+            None if shape is None else [None if isinstance(size, str) else size for size in shape], dtype
+        )
+        for shape, dtype in zip(emitted.inputs.shapes, emitted.inputs.dtypes, strict=True)
+    ]
+    traced = tf.function(lambda *given: model(*given), input_signature=specs, autograph=False)
+
+    def run(values: list[Any]) -> list[Any]:
+        results = traced(*(tf.convert_to_tensor(each) for each in values))
+        return [each.numpy() for each in (results if isinstance(results, tuple) else (results,))]
+
+    return run
+
+
+def onnxruntime_run(model: onnx.ModelProto, directory: Path) -> Run:
+    """The model under onnxruntime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    names = [each.name for each in session.get_inputs()]
+    return lambda values: session.run(None, dict(zip(names, values, strict=False)))
+
+
+def onnx2torch_run(model: onnx.ModelProto, directory: Path) -> Run:
+    """The model under onnx2torch."""
+    import torch
+    from bridge_converters.torch_to_onnx.torchvision_compat import declare_missing_operators
+
+    declare_missing_operators()
+    converted = importlib.import_module("onnx2torch").convert(model).eval()
+
+    def run(values: list[Any]) -> list[Any]:
+        from bridge.worker.sides.torch_arrays import flatten, to_tensor
+
+        with torch.no_grad():
+            return flatten(converted(*(to_tensor(np.array(each)) for each in values)))
+
+    return run
