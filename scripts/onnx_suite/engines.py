@@ -71,7 +71,7 @@ def _load_tf(directory: Path, emitted: Emitted) -> Run:
         tf.TensorSpec(
             None if shape is None else [None if isinstance(size, str) else size for size in shape], dtype
         )
-        for shape, dtype in zip(emitted.inputs.shapes, emitted.inputs.dtypes, strict=True)
+        for shape, dtype in zip(emitted.inputs.shapes, emitted.inputs.carriers, strict=True)
     ]
     traced = tf.function(lambda *given: model(*given), input_signature=specs, autograph=False)
 

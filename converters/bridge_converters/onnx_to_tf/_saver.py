@@ -27,7 +27,7 @@ def save(directory: Path, inputs: Signature, outputs: Signature) -> list[str]:
             tf.dtypes.as_dtype(dtype),
             name=name,
         )
-        for name, shape, dtype in zip(input_names, inputs.shapes, inputs.dtypes, strict=True)
+        for name, shape, dtype in zip(input_names, inputs.shapes, inputs.carriers, strict=True)
     ]
 
     def serve(*tensors: Any) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def save(directory: Path, inputs: Signature, outputs: Signature) -> list[str]:
     failure: Exception | None = None
     for size in _TRIED_SIZES:
         examples = tuple(
-            _example(shape, dtype, size) for shape, dtype in zip(inputs.shapes, inputs.dtypes, strict=True)
+            _example(shape, dtype, size) for shape, dtype in zip(inputs.shapes, inputs.carriers, strict=True)
         )
         try:
             with torch.no_grad():

@@ -21,7 +21,8 @@ from bridge.emit.specialise import Binding, Facts, Known, helper_functions, inli
 from bridge.emit.syntax import clone
 from bridge.errors import BridgeError
 from bridge.hub import metadata
-from bridge.hub.opset import HUB_OPSET
+from bridge.hub.carriers import carrier, carry
+from bridge.hub.opset import operator_version
 
 _FRESH = ("x", "y", "z", "u", "v", "w")
 
@@ -61,6 +62,7 @@ class BodyWriter:
         self._graph = graph
         self._constants: dict[tuple[Path, ir.Value], ParameterSpec] = {}
         self.function_names = table.function_names()
+        self.imports: Mapping[str, int] = graph.opset_imports
 
     def write(self, region: tree.Region, *, is_root: bool) -> Body:
         """The forward method of a region. The root takes and gives what the graph does."""
@@ -184,7 +186,8 @@ class _Function:
             callee = self._writer._modules.reference(self._region.path, spec.path)
             inputs = [value for index in spec.layer.inputs if (value := node.inputs[index]) is not None]
             return ast.Call(callee, [self._value(value) for value in inputs], [])
-        lowering = self._writer._table.find(node.op_type, node.domain, version=HUB_OPSET)
+        version = operator_version(node.domain, self._writer.imports)
+        lowering = self._writer._table.find(node.op_type, node.domain, version=version)
         if lowering is None:
             raise BridgeError(f"no {self._dialect.name} lowering for {node.op_type}", where=node.name)
         return self._lowered(node, lowering)
@@ -205,7 +208,7 @@ class _Function:
 
     def _bind(self, node: ir.Node, lowering: Lowering) -> tuple[dict[str, Binding], list[Facts]]:
         """The arguments of a lowering by parameter name, and those of its variadic parameter."""
-        view = node_view(node)
+        view = node_view(node, self._writer.imports)
         signature = inspect.signature(lowering.function)
         bindings: dict[str, Binding] = {}
         variadic: list[Facts] = []
@@ -214,14 +217,15 @@ class _Function:
             if parameter.kind is parameter.VAR_POSITIONAL:
                 variadic = [self._facts(value) for value in node.inputs[position:] if value is not None]
             elif parameter.kind is parameter.KEYWORD_ONLY:
-                if name == "outputs":
-                    bindings[name] = Known(output_count(node))
+                if name in _OF_THE_NODE:
+                    bindings[name] = Known(_OF_THE_NODE[name](node))
                     continue
                 default = None if parameter.default is parameter.empty else parameter.default
                 attribute = view.attr(name, default)
                 if isinstance(attribute, ir.TensorProtocol):
-                    typed = self._dialect.typed_constant(attribute.numpy().reshape(()))
-                    bindings[name] = Facts(typed, 0, attribute.dtype.numpy().name, None, typed)
+                    array = carry(attribute.numpy()).reshape(())
+                    typed = self._dialect.typed_constant(array)
+                    bindings[name] = Facts(typed, 0, array.dtype.name, None, typed)
                 else:
                     bindings[name] = Known(_plain(attribute))
             else:
@@ -242,13 +246,13 @@ class _Function:
             and array.shape.rank() <= 1
             and metadata.recipe_record(value) is None
         ):
-            return Known(_plain(_tuples(nested(array.numpy()))))
+            return Known(_plain(_tuples(nested(carry(array.numpy())))))
         return self._facts(value)
 
     def _facts(self, value: ir.Value) -> Facts:
         rank = None if value.shape is None else len(value.shape)
-        dtype = None if value.dtype is None else value.dtype.numpy().name
-        array = None if value.const_value is None else value.const_value.numpy()
+        dtype = None if value.dtype is None else carrier(value.dtype.numpy().name)
+        array = None if value.const_value is None else carry(value.const_value.numpy())
         if array is not None and array.ndim == 0 and value not in self._plan.owners:
             typed = self._dialect.typed_constant(array)
             plain = nested(array) if array.dtype.kind in "fiub" else None
@@ -271,7 +275,7 @@ class _Function:
                 hint="this is a fault of bridge, not of the model; please report it",
             )
         if value.const_value.size <= MAX_LITERAL_ELEMENTS and value.const_value.shape.rank() == 0:
-            return self._dialect.typed_constant(value.const_value.numpy())
+            return self._dialect.typed_constant(carry(value.const_value.numpy()))
         small = value.const_value.size <= MAX_LITERAL_ELEMENTS
         return self._writer.constant(self._region.path, value, literal_=small)
 
@@ -303,6 +307,19 @@ def output_count(node: ir.Node) -> int:
     """The number of outputs up to the last that has a name: what the operator is asked to give."""
     named = [index for index, value in enumerate(node.outputs) if value.name]
     return named[-1] + 1 if named else 1
+
+
+def type_name(value: ir.Value | None) -> str:
+    """The ONNX name of a value's element type (`FLOAT`, `INT4`); empty for one that is absent or untyped."""
+    return "" if value is None or value.dtype is None else value.dtype.name
+
+
+_OF_THE_NODE: Mapping[str, Callable[[ir.Node], Any]] = {
+    "outputs": output_count,
+    "input_types": lambda node: tuple(type_name(value) for value in node.inputs),
+    "output_types": lambda node: tuple(type_name(value) for value in node.outputs[: output_count(node)]),
+}
+"""What a lowering may ask about its node by a keyword-only parameter that is no attribute."""
 
 
 def _helper_call(

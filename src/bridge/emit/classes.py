@@ -19,6 +19,7 @@ from bridge.emit.literals import assign, call, dotted, literal
 from bridge.emit.modules import Module, member, scope_name, values_read
 from bridge.emit.plan import LayerSpec, ParameterSpec, canonical_leaf, origin
 from bridge.emit.syntax import clone
+from bridge.hub.carriers import carrier, carry
 
 GENERIC_TYPES = frozenset(
     {"Sequential", "ModuleList", "ModuleDict", "Functional", "Model", "Module", "Layer"}
@@ -155,7 +156,7 @@ class ClassWriter:
         rank = 0 if shape is None else len(shape)
         literal_value = None
         if child.literal and child.value.const_value is not None:
-            literal_value = child.value.const_value.numpy().tobytes()
+            literal_value = carry(child.value.const_value.numpy()).tobytes()
         return (
             child.info and (child.info.kind, child.info.trainable),
             child.value.dtype,
@@ -272,7 +273,7 @@ class ClassWriter:
         if value.const_value is None or value.dtype is None or value.shape is None:
             raise ValueError(f"{value.name} is not an initializer")
         if child.literal:
-            return self._dialect.constant(attribute, value.const_value.numpy())
+            return self._dialect.constant(attribute, carry(value.const_value.numpy()))
         shape = [
             value_at((attribute, f"size{axis}"), size, stored=True) for axis, size in enumerate(value.shape)
         ]
@@ -280,7 +281,7 @@ class ClassWriter:
         return self._dialect.parameter(
             attribute,
             shape,
-            value.dtype.numpy().name,
+            carrier(value.dtype.numpy().name),
             trainable=info is not None and info.trainable,
             buffer=not child.is_parameter,
             label=scope_name(child.path[-1]),

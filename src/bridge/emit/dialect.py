@@ -8,16 +8,25 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bridge.emit.layer import Layer
+from bridge.hub.carriers import carrier
 from bridge.hub.recipe import Array
 
 
 @dataclass(frozen=True)
 class Signature:
-    """The interface of the emitted model: names, numpy dtypes, shapes (a string is a dynamic axis)."""
+    """The interface of the emitted model: names, numpy dtypes, shapes (a string is a dynamic axis).
+
+    The dtypes are those of the source; `carriers` are those of the tensors that the model takes and gives.
+    """
 
     names: tuple[str, ...]
     dtypes: tuple[str, ...]
     shapes: tuple[tuple[int | str, ...] | None, ...]
+
+    @property
+    def carriers(self) -> tuple[str, ...]:
+        """The numpy names of the types that stand for `dtypes` (see `bridge.hub.carriers`)."""
+        return tuple(carrier(each) for each in self.dtypes)
 
 
 class Dialect(Protocol):

@@ -6,7 +6,9 @@ specification's defaults; an optional input has the default None; several output
 emitter prints its body: inline where it is a single expression, as a helper function otherwise.
 
 An operator with optional outputs has one more keyword-only parameter, `outputs: int`: the number of
-outputs of the node. The body returns a bare tensor if that is 1 and a tuple otherwise. A
+outputs of the node. The body returns a bare tensor if that is 1 and a tuple otherwise. Two more may be
+there where a body needs them: `input_types` and `output_types`, tuples of the ONNX names of the element
+types (`FLOAT8E4M3FN`, `INT4`), which tell what a carrier stands for (see `bridge.hub.carriers`). A
 tensor attribute (ConstantOfShape's `value`) arrives as a 0-d tensor.
 
 What a body may ask about its tensors and the emitter may fold: `x.ndim`, `x is None`, the dtype

@@ -10,15 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-import onnx
 import onnx_ir as ir
 
 from bridge.emit import names, tree
 from bridge.emit.layer import Layer, NodeView
 from bridge.emit.lowering import LoweringTable
-from bridge.hub import metadata, recipe
+from bridge.hub import metadata, recipe, schemas
 from bridge.hub.metadata import Scope, WeightInfo
-from bridge.hub.opset import HUB_OPSET
 
 Path = tuple[str, ...]
 
@@ -96,20 +94,9 @@ def origin(value: ir.Value) -> WeightInfo | None:
     return WeightInfo(sources[0], "parameter", True) if sources else None
 
 
-def node_view(node: ir.Node) -> NodeView:
-    """The node with the default attributes of its operator's schema."""
-    return NodeView(node, defaults=_defaults(node.op_type, node.domain))
-
-
-def _defaults(op_type: str, domain: str) -> dict[str, object]:
-    if not onnx.defs.has(op_type, domain=domain):
-        return {}
-    schema = onnx.defs.get_schema(op_type, HUB_OPSET if domain in ("", "ai.onnx") else 1, domain)
-    return {
-        name: onnx.helper.get_attribute_value(attribute.default_value)
-        for name, attribute in schema.attributes.items()
-        if attribute.default_value.name
-    }
+def node_view(node: ir.Node, imports: Mapping[str, int]) -> NodeView:
+    """The node with the default attributes of its operator's schema, in a graph that imports these opsets."""
+    return NodeView(node, defaults=schemas.defaults(node.op_type, node.domain, imports))
 
 
 class Planner:
@@ -148,7 +135,7 @@ class Planner:
         owner: dict[ir.Value, Path] = {}
         taken: dict[Scope, names.Namespace] = {}
         for node in self._nodes:
-            view = node_view(node)
+            view = node_view(node, self._graph.opset_imports)
             for rule in self._table.rules(node.op_type, node.domain):
                 layer = rule(view)
                 path = None if layer is None else self._layer_path(node, layer, population, taken)

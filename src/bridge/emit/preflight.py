@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import onnx_ir as ir
 
@@ -12,7 +12,7 @@ from bridge.emit.lowering import Lowering, LoweringTable
 from bridge.emit.plan import node_view
 from bridge.errors import UnsupportedOp, UnsupportedOps
 from bridge.hub import metadata
-from bridge.hub.opset import HUB_OPSET
+from bridge.hub.opset import operator_version
 
 
 def check(model: ir.Model, table: LoweringTable) -> None:
@@ -25,11 +25,11 @@ def check(model: ir.Model, table: LoweringTable) -> None:
         raise UnsupportedOps(unsupported, target=table.target, hint=hint)
 
 
-def find_unsupported(nodes: Iterable[ir.Node], table: LoweringTable) -> list[UnsupportedOp]:
+def find_unsupported(graph: ir.Graph, table: LoweringTable) -> list[UnsupportedOp]:
     """The kinds of node that a target cannot express, with the reason, a count and the places of each."""
     found: dict[tuple[str, str, str], list[str]] = {}
-    for node in nodes:
-        reason = reason_against(node, table)
+    for node in graph:
+        reason = reason_against(node, table, graph.opset_imports)
         if reason is not None:
             scope = metadata.scope_path(metadata.scope_of(node) or ())
             found.setdefault((node.domain, node.op_type, reason), []).append(scope)
@@ -39,14 +39,14 @@ def find_unsupported(nodes: Iterable[ir.Node], table: LoweringTable) -> list[Uns
     ]
 
 
-def reason_against(node: ir.Node, table: LoweringTable) -> str | None:
+def reason_against(node: ir.Node, table: LoweringTable, imports: Mapping[str, int]) -> str | None:
     """Why a node cannot be expressed in the target; None if it can."""
-    view = node_view(node)
+    view = node_view(node, imports)
     for rule in table.rules(node.op_type, node.domain):
         layer = rule(view)
         if layer is not None and layer.tensors:
             return None
-    lowering = table.find(node.op_type, node.domain, version=HUB_OPSET)
+    lowering = table.find(node.op_type, node.domain, version=operator_version(node.domain, imports))
     if lowering is None:
         return f"no lowering for {table.target}"
     if lowering.layout is not None and lowering.layout != view.layout:

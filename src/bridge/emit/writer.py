@@ -20,6 +20,7 @@ from bridge.emit.modules import Module, ModuleTree
 from bridge.errors import BridgeError
 from bridge.hub import metadata, recipe
 from bridge.hub.anchors import Anchor, Anchors
+from bridge.hub.carriers import carry
 from bridge.hub.metadata import Scope
 from bridge.hub.recipe import Array, Recipe
 from bridge.hub.weights import TensorMap, WeightMap
@@ -156,7 +157,7 @@ def _tensors(
         value = tensor.value
         if value.const_value is None:
             raise ValueError(f"{value.name} is not an initializer")
-        array = value.const_value.numpy()
+        array = carry(value.const_value.numpy())
         record = metadata.recipe_record(value)
         chain: Recipe | None = None if record is None else recipe.from_json(record)
         for op, attributes in tensor.moves:

@@ -11,8 +11,11 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from bridge.emit.lowering import Lowering
-from operator_cases.case import Array, Case
+from bridge.emit.lowering import Lowering, LoweringTable
+from bridge.hub.carriers import carry
+from bridge.hub.schemas import CONTRIB, default_value
+from bridge.hub.schemas import schema as find_schema
+from operator_cases.case import OPSET, Array, Case, onnx_type
 
 TOLERANCE = {"float16": 2e-3, "bfloat16": 1e-2, "float32": 2e-6, "float64": 1e-12}
 
@@ -52,30 +55,39 @@ def call(lowering: Lowering, case: Case, convert: Callable[[Array], Any]) -> Cal
         if value is None:
             positional.append(None)
         elif known and value.ndim <= 1:
-            plain = value.tolist()
+            plain = carry(value).tolist()
             positional.append(tuple(plain) if isinstance(plain, list) else plain)
         else:
-            positional.append(convert(value))
+            positional.append(convert(carry(value)))
         is_tensor.append(value is not None and not (known and value.ndim <= 1))
     attributes = {}
     for attribute in case.node().attribute:
         value = helper.get_attribute_value(attribute)
         if isinstance(value, onnx.TensorProto):
-            value = convert(numpy_helper.to_array(value).reshape(()))
+            value = convert(carry(numpy_helper.to_array(value)).reshape(()))
         elif isinstance(value, bytes):
             value = value.decode()
         elif isinstance(value, list):
             value = tuple(value)
         attributes[attribute.name] = value
-    if "outputs" in parameters and parameters["outputs"].kind is inspect.Parameter.KEYWORD_ONLY:
-        attributes["outputs"] = case.outputs
+    known_of_node = {
+        "outputs": case.outputs,
+        "input_types": tuple("" if each is None else type_name(onnx_type(each)) for each in case.inputs),
+        "output_types": tuple(type_name(each.type.tensor_type.elem_type) for each in inferred_outputs(case)),
+    }
+    for name, value in known_of_node.items():
+        if name in parameters and parameters[name].kind is inspect.Parameter.KEYWORD_ONLY:
+            attributes[name] = value
     return Call(lowering.function, positional, is_tensor, attributes)
 
 
 def assert_same(actual: Sequence[Array], expected: Sequence[Array], relative: float | None = None) -> None:
-    """Equal dtypes and shapes; equal values, floats within a few roundings of their dtype at their scale."""
+    """Equal dtypes and shapes; equal values, floats within a few roundings of their dtype at their scale.
+
+    What is expected is compared as its carriers.
+    """
     assert len(actual) == len(expected)
-    for mine, right in zip(actual, expected, strict=True):
+    for mine, right in zip(actual, map(carry, expected), strict=True):
         assert mine.dtype == right.dtype
         assert mine.shape == right.shape
         tolerance = relative or TOLERANCE.get(str(right.dtype), 0.0)
@@ -90,9 +102,55 @@ def assert_same(actual: Sequence[Array], expected: Sequence[Array], relative: fl
         )
 
 
-def signature_faults(lowering: Lowering, schema: onnx.defs.OpSchema) -> list[str]:
-    """How a lowering's signature departs from the operator's schema; empty if it does not."""
-    option = onnx.defs.OpSchema.FormalParameterOption
+def type_name(element_type: int) -> str:
+    """The ONNX name of an element type; empty for 0, which is none."""
+    return onnx.TensorProto.DataType.Name(element_type) if element_type else ""
+
+
+def inferred_outputs(case: Case) -> list[onnx.ValueInfoProto]:
+    return list(case.model(frozenset()).graph.output)
+
+
+def schemas_of(table: LoweringTable, lowering: Lowering) -> list[Any]:
+    """The schemas of an operator that a lowering is for, the newest first.
+
+    Those from its `since` (for the standard's domain from the hub's opset, as older graphs are brought
+    there) up to the next lowering of the operator.
+    """
+    later = [
+        each.since
+        for each in table
+        if (each.op_type, each.domain) == (lowering.op_type, lowering.domain) and each.since > lowering.since
+    ]
+    newest = min(later, default=10**6) - 1
+    oldest = max(lowering.since, OPSET) if lowering.domain == "" else lowering.since
+    if lowering.domain == CONTRIB:
+        return [find_schema(lowering.op_type, lowering.domain, 1)]
+    newest = min(newest, onnx.defs.onnx_opset_version())
+    found = [find_schema(lowering.op_type, lowering.domain, version) for version in range(oldest, newest + 1)]
+    known = {each.since_version: each for each in found if each is not None}
+    return [known[version] for version in sorted(known, reverse=True)]
+
+
+def signature_faults(table: LoweringTable, lowering: Lowering) -> list[str]:
+    """How a lowering's signature departs from the operator's schemas; empty if it does not.
+
+    It is that of the newest schema; what older ones have must be there with the same defaults.
+    """
+    newest, *older = schemas_of(table, lowering)
+    faults = departures(lowering, newest)
+    parameters = inspect.signature(lowering.function).parameters
+    for schema in older:
+        for name, attribute in schema.attributes.items():
+            if name not in parameters or not _same_default(parameters[name].default, attribute):
+                faults.append(f"{name}: not as in version {schema.since_version}")
+        if len(schema.inputs) > len(newest.inputs):
+            faults.append(f"version {schema.since_version} has more inputs")
+    return faults
+
+
+def departures(lowering: Lowering, schema: Any) -> list[str]:
+    """How a lowering's signature departs from one schema."""
     parameters = inspect.signature(lowering.function).parameters
     positional = [each for each in parameters.values() if each.kind is not inspect.Parameter.KEYWORD_ONLY]
     keywords = {name: each for name, each in parameters.items() if each not in positional}
@@ -100,11 +158,12 @@ def signature_faults(lowering: Lowering, schema: onnx.defs.OpSchema) -> list[str
     if len(positional) != len(schema.inputs):
         faults.append(f"{len(positional)} inputs instead of {len(schema.inputs)}")
     for mine, formal in zip(positional, schema.inputs, strict=False):
-        if (mine.kind is inspect.Parameter.VAR_POSITIONAL) != (formal.option == option.Variadic):
+        if (mine.kind is inspect.Parameter.VAR_POSITIONAL) != (formal.option.name == "Variadic"):
             faults.append(f"{mine.name}: variadic or not")
-        if (mine.default is None) != (formal.option == option.Optional):
+        if (mine.default is None) != (formal.option.name == "Optional"):
             faults.append(f"{mine.name}: optional or not")
-    several = any(each.option != option.Single for each in schema.outputs)
+    keywords = {name: each for name, each in keywords.items() if name not in ("input_types", "output_types")}
+    several = any(each.option.name != "Single" for each in schema.outputs)
     if (keywords.pop("outputs", None) is not None) != several:
         faults.append("outputs: there where, and only where, the number of outputs may vary")
     if set(keywords) != set(schema.attributes):
@@ -118,12 +177,13 @@ def signature_faults(lowering: Lowering, schema: onnx.defs.OpSchema) -> list[str
     return faults
 
 
-def _same_default(mine: Any, attribute: onnx.defs.OpSchema.Attribute) -> bool:
+def _same_default(mine: Any, attribute: Any) -> bool:
     if attribute.required:
         return mine is inspect.Parameter.empty
-    if not attribute.default_value.name:
+    default = default_value(attribute)
+    if not default.name:
         return mine is None
-    right = helper.get_attribute_value(attribute.default_value)
+    right = helper.get_attribute_value(default)
     if isinstance(right, bytes):
         return bool(mine == right.decode())
     if isinstance(right, list):

@@ -31,7 +31,8 @@ class Case:
     `computed` passes inputs that lowerings take as Python values as tensors instead. `oracle` is who
     says what is right: onnxruntime (with the standard's reference where it has no kernel), the
     reference alone, or `expected`, where both of them depart from the standard. `opset` is that of the
-    model the oracle runs: an older one with the same meaning where it has no kernel for the newest.
+    model the oracle runs, and for operators of another domain that domain's: an older one with the same
+    meaning where it has no kernel for the newest.
     `tolerance` replaces the usual relative one where the oracle itself is less precise.
     """
 
@@ -45,6 +46,12 @@ class Case:
     expected: tuple[Array, ...] | None = None
     opset: int = OPSET
     tolerance: float | None = None
+    domain: str = ""
+
+    @property
+    def version(self) -> int:
+        """The version of its operator that the hub has."""
+        return self.opset if self.domain else max(self.opset, OPSET)
 
     @property
     def name(self) -> str:
@@ -53,7 +60,7 @@ class Case:
     def node(self) -> onnx.NodeProto:
         inputs = [f"input_{i}" if value is not None else "" for i, value in enumerate(self.inputs)]
         outputs = [f"output_{i}" for i in range(self.outputs)]
-        return helper.make_node(self.op, inputs, outputs, **self.attributes)
+        return helper.make_node(self.op, inputs, outputs, domain=self.domain, **self.attributes)
 
     def model(self, constants: frozenset[int]) -> onnx.ModelProto:
         """The one-node model, with the inputs of the given indices as initializers."""
@@ -72,7 +79,10 @@ class Case:
                 if value is not None and i in constants
             ],
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=10)
+        imports = [helper.make_opsetid("", OPSET if self.domain else self.opset)]
+        if self.domain:
+            imports.append(helper.make_opsetid(self.domain, self.opset))
+        model = helper.make_model(graph, opset_imports=imports, ir_version=10)
         return onnx.shape_inference.infer_shapes(model, strict_mode=False)
 
     def answer(self) -> tuple[Array, ...]:
@@ -80,8 +90,8 @@ class Case:
         if self.expected is not None:
             return self.expected
         feed = {f"input_{i}": value for i, value in enumerate(self.inputs) if value is not None}
-        bfloat16 = any(value.dtype == ml_dtypes.bfloat16 for value in feed.values())
-        numpy_only = not bfloat16 and self.attributes.get("to") != onnx.TensorProto.BFLOAT16
+        exotic = any(value.dtype.name in dir(ml_dtypes) for value in feed.values())
+        numpy_only = not exotic and self.attributes.get("to", 0) < onnx.TensorProto.BFLOAT16
         if self.oracle == "onnxruntime" and numpy_only:
             constants = frozenset() if self.computed else frozenset(range(1, len(self.inputs)))
             model = self.model(constants)
@@ -113,6 +123,7 @@ def case(
     expected: tuple[Array, ...] | None = None,
     opset: int = OPSET,
     tolerance: float | None = None,
+    domain: str = "",
     **attributes: Any,
 ) -> Case:
     """A case; without a label it is named for its inputs and attributes."""
@@ -127,7 +138,7 @@ def case(
         label += "-computed"
     if outputs > 1:
         label += f"-{outputs}outputs"
-    return Case(op, inputs, attributes, label, outputs, computed, oracle, expected, opset, tolerance)
+    return Case(op, inputs, attributes, label, outputs, computed, oracle, expected, opset, tolerance, domain)
 
 
 def draw(*shape: int, dtype: Any = np.float32, low: float = -2.0, high: float = 2.0, seed: int = 0) -> Array:

@@ -15,7 +15,7 @@ from bridge.emit.lowering import LoweringTable
 from bridge.emit.plan import node_view
 from bridge.hub import metadata, recipe
 from bridge.hub.metadata import Layout
-from operator_cases.case import Array, Case, case, draw, ints, scalar
+from operator_cases.case import OPSET, Array, Case, case, draw, ints, scalar
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def view_of(each: LayerCase, layout: Layout) -> NodeView:
         value.shape = ir.Shape(dims)
     if layout == "channels_last":
         metadata.set_layout(node, layout)
-    return node_view(node)
+    return node_view(node, {"": OPSET})
 
 
 def layer_of(table: LoweringTable, view: NodeView) -> Layer | None:
