@@ -141,7 +141,8 @@ class ClassWriter:
             parameters = () if body is None else tuple(body.parameters)
             type_ = module.path[-1:] if module.type in GENERIC_TYPES else module.type
             is_root = module is self._root
-            key = (is_root, type_, module.kind, module.indexed, children, parameters, forward)
+            floats = self._takes_other_floats(module)
+            key = (is_root, type_, module.kind, module.indexed, children, parameters, forward, floats)
             self._keys[module] = key
         return key
 
@@ -150,7 +151,7 @@ class ClassWriter:
             return self._key(child)
         if isinstance(child, LayerSpec):
             layer = child.layer
-            dtype = _dtype(layer)
+            dtype = self._dtype(child)
             return (layer.constructor, tuple(layer.tensors), _frozen(layer), dtype, len(layer.args))
         shape = child.value.shape
         rank = 0 if shape is None else len(shape)
@@ -324,9 +325,17 @@ class ClassWriter:
             varies = isinstance(expression, ast.Name)
             if name in layer.kwargs or varies or (name not in defaults):
                 keywords.append(ast.keyword(name, expression))
-        for name, expression in self._dialect.dtype_argument(_dtype(layer)).items():
+        for name, expression in self._dialect.dtype_argument(self._dtype(child)).items():
             keywords.append(ast.keyword(name, expression))
         return ast.Call(dotted(layer.constructor), args, keywords)
+
+    def _dtype(self, spec: LayerSpec) -> str:
+        """The dtype of a layer's tensors; for one without any, of the floats that a Keras layer takes."""
+        dtypes = [tensor.value.dtype for tensor in spec.layer.tensors.values()]
+        if not dtypes and self._dialect.name == "tf":
+            dtypes = [spec.nodes[0].inputs[index].dtype for index in spec.layer.inputs]  # type: ignore[union-attr]
+        floats = [each for each in dtypes if each is not None and each.is_floating_point()]
+        return floats[0].numpy().name if floats else "float32"
 
     def _create_container(self, child: Module, slot: Slot, value_at: Callable[..., ast.expr]) -> ast.expr:
         """A container of the target: `nn.Sequential(...)`, `nn.ModuleList([...])`."""
@@ -385,6 +394,8 @@ class ClassWriter:
         keras = self._dialect.name == "tf"
         if not module.indexed:
             keywords = [ast.keyword(None, ast.Name("kwargs", ast.Load()))] if keras else []
+            if keras and self._takes_other_floats(module):
+                keywords.insert(0, ast.keyword("autocast", ast.Constant(False)))
             statements.insert(0, _super_call(keywords=keywords))
         arguments = ast.arguments(
             posonlyargs=[],
@@ -402,6 +413,12 @@ class ClassWriter:
             returns=ast.Constant(None),
             lineno=0,
         )
+
+    def _takes_other_floats(self, module: Module) -> bool:
+        """Whether a forward method may get floats that Keras, left to itself, would cast to float32."""
+        body = self._bodies.get(module)
+        types = [] if body is None else [value.dtype for value in body.inputs]
+        return any(each is None or (each.is_floating_point() and each.name != "FLOAT") for each in types)
 
     def _annotation(self, emitted: EmittedClass, name: str) -> ast.expr | None:
         place = emitted.parameters[name][0]
@@ -515,12 +532,6 @@ def _frozen(layer: Layer) -> tuple[str, ...]:
         if not is_state and (info is None or not info.trainable):
             frozen.append(slot)
     return tuple(frozen)
-
-
-def _dtype(layer: Layer) -> str:
-    """The dtype of a layer's tensors; float32 for a layer without any."""
-    dtypes = [tensor.value.dtype for tensor in layer.tensors.values() if tensor.value.dtype is not None]
-    return dtypes[0].numpy().name if dtypes else "float32"
 
 
 def _hashable(value: Any) -> Hashable:
