@@ -129,3 +129,15 @@ def shadowed(x: Any, *, axes: tuple[int, ...] = ()) -> Any:
 
 def test_comprehensions_over_known_values_are_folded() -> None:
     assert text(shadowed, x=tensor("x"), axes=Known((0, 2))) == "x.sum([1, 3])"
+
+
+def with_options(x: Any, *, alpha: float = 1.0, mode: str | None = None) -> Any:
+    options = {"alpha": alpha} if alpha != 1.0 else {}
+    return x.apply(mode=mode, **options)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "expected"), [(0.5, "x.apply(mode='a', alpha=0.5)"), (1.0, "x.apply(mode='a')")]
+)
+def test_an_unpacked_dict_becomes_keywords(alpha: float, expected: str) -> None:
+    assert text(with_options, x=tensor("x"), alpha=Known(alpha), mode=Known("a")) == expected

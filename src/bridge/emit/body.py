@@ -314,10 +314,18 @@ def type_name(value: ir.Value | None) -> str:
     return "" if value is None or value.dtype is None else value.dtype.name
 
 
+def shape_of(value: ir.Value | None) -> tuple[int | str | None, ...] | None:
+    """The sizes of a value's axes, names for symbolic ones; None if it is absent or of unknown rank."""
+    if value is None or value.shape is None:
+        return None
+    return tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)
+
+
 _OF_THE_NODE: Mapping[str, Callable[[ir.Node], Any]] = {
     "outputs": output_count,
     "input_types": lambda node: tuple(type_name(value) for value in node.inputs),
     "output_types": lambda node: tuple(type_name(value) for value in node.outputs[: output_count(node)]),
+    "input_shapes": lambda node: tuple(shape_of(value) for value in node.inputs),
 }
 """What a lowering may ask about its node by a keyword-only parameter that is no attribute."""
 

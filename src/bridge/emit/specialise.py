@@ -104,7 +104,16 @@ def inline(function: Callable[..., Any], bindings: Mapping[str, Binding]) -> ast
     computes = any(isinstance(each, ast.comprehension) for each in ast.walk(result))
     if computes or names & set(environment):
         return None
-    return result if len(ast.unparse(result)) <= _MAX_INLINE else None
+    return result if len(ast.unparse(result)) <= _MAX_INLINE or _calls_helper(result, function) else None
+
+
+def _calls_helper(expression: ast.expr, function: Callable[..., Any]) -> bool:
+    """Whether an expression is just a call of a helper; a call of the lowering would be no shorter."""
+    match expression:
+        case ast.Call(func=ast.Name(id=name)):
+            return name in helper_functions(function)
+        case _:
+            return False
 
 
 class _Folder:
@@ -203,6 +212,8 @@ class _FoldExpressions(ast.NodeTransformer):
                 return ast.Slice(*(None if _is_none(bound) else bound for bound in (lower, upper, step)))
             case ast.Tuple(elts=elements) | ast.List(elts=elements):
                 node.elts = [inner for each in elements for inner in _unpacked(each)]
+            case ast.Call(keywords=keywords):
+                node.keywords = [inner for each in keywords for inner in _keywords(each)]
         return node
 
     def _choose(self, node: ast.IfExp) -> ast.expr:
@@ -338,6 +349,18 @@ def _unpacked(node: ast.expr) -> list[ast.expr]:
             return elements
         case _:
             return [node]
+
+
+def _keywords(keyword: ast.keyword) -> list[ast.keyword]:
+    """The keyword arguments that an unpacked dict display stands for; any other one itself."""
+    match keyword:
+        case ast.keyword(arg=None, value=ast.Dict(keys=keys, values=values)):
+            names = [str(each.value) for each in keys if isinstance(each, ast.Constant)]
+            if len(names) < len(keys):
+                return [keyword]
+            return [ast.keyword(name, value) for name, value in zip(names, values, strict=True)]
+        case _:
+            return [keyword]
 
 
 def _constant(node: ast.expr) -> tuple[bool, Any]:

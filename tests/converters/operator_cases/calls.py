@@ -20,6 +20,10 @@ from operator_cases.case import OPSET, Array, Case, onnx_type
 TOLERANCE = {"float16": 2e-3, "bfloat16": 1e-2, "float32": 2e-6, "float64": 1e-12}
 
 
+OF_THE_NODE = ("input_types", "output_types", "input_shapes")
+"""What a lowering may ask about its node besides the schema's attributes and the number of outputs."""
+
+
 @dataclass
 class Call:
     """A lowering with its arguments; `positional` holds tensors, Python values and None."""
@@ -73,6 +77,7 @@ def call(lowering: Lowering, case: Case, convert: Callable[[Array], Any]) -> Cal
     known_of_node = {
         "outputs": case.outputs,
         "input_types": tuple("" if each is None else type_name(onnx_type(each)) for each in case.inputs),
+        "input_shapes": tuple(None if each is None else each.shape for each in case.inputs),
         "output_types": tuple(type_name(each.type.tensor_type.elem_type) for each in inferred_outputs(case)),
     }
     for name, value in known_of_node.items():
@@ -162,7 +167,7 @@ def departures(lowering: Lowering, schema: Any) -> list[str]:
             faults.append(f"{mine.name}: variadic or not")
         if (mine.default is None) != (formal.option.name == "Optional"):
             faults.append(f"{mine.name}: optional or not")
-    keywords = {name: each for name, each in keywords.items() if name not in ("input_types", "output_types")}
+    keywords = {name: each for name, each in keywords.items() if name not in OF_THE_NODE}
     several = any(each.option.name != "Single" for each in schema.outputs)
     if (keywords.pop("outputs", None) is not None) != several:
         faults.append("outputs: there where, and only where, the number of outputs may vary")
