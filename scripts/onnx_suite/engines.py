@@ -18,6 +18,7 @@ from bridge.formats.request import ReadRequest
 from bridge.hub.arrays import contiguous
 from bridge.passes import pipeline
 from bridge.worker.standalone import write_tensors
+from scripts.onnx_suite.boundary import given, taken
 
 Target = Literal["torch", "tf"]
 Run = Callable[[list[Any]], list[Any]]
@@ -52,34 +53,62 @@ def load(target: Target, directory: Path, emitted: Emitted) -> Run:
 def _load_torch(directory: Path, emitted: Emitted) -> Run:
     import torch
 
-    from bridge.worker.sides.torch_arrays import flatten, to_tensor
-
     module = load_emitted(directory)
 
     def run(values: list[Any]) -> list[Any]:
         with torch.no_grad():
-            return flatten(module(*(to_tensor(np.array(each)) for each in values)))
+            return taken(module(*torch_arguments(values)), emitted.outputs, torch_array)
 
     return run
+
+
+def torch_arguments(values: list[Any]) -> list[Any]:
+    """The suite's values as an emitted PyTorch model takes them."""
+    from bridge.worker.sides.torch_arrays import to_tensor
+
+    return given(values, to_tensor)
+
+
+def torch_array(value: Any) -> Any:
+    """The array of a PyTorch tensor."""
+    from bridge.worker.sides.torch_arrays import to_array
+
+    return to_array(value)
 
 
 def _load_tf(directory: Path, emitted: Emitted) -> Run:
     import tensorflow as tf
 
-    model = load_emitted(directory)
-    specs = [
+    traced = tf.function(load_emitted(directory), input_signature=tf_specs(emitted), autograph=False)
+
+    def run(values: list[Any]) -> list[Any]:
+        return taken(traced(*tf_arguments(values)), emitted.outputs, tf_array)
+
+    return run
+
+
+def tf_specs(emitted: Emitted) -> list[Any]:
+    """What an emitted Keras model takes, dynamic axes open."""
+    import tensorflow as tf
+
+    return [
         tf.TensorSpec(
             None if shape is None else [None if isinstance(size, str) else size for size in shape], dtype
         )
         for shape, dtype in zip(emitted.inputs.shapes, emitted.inputs.carriers, strict=True)
     ]
-    traced = tf.function(lambda *given: model(*given), input_signature=specs, autograph=False)
 
-    def run(values: list[Any]) -> list[Any]:
-        results = traced(*(tf.convert_to_tensor(each) for each in values))
-        return [each.numpy() for each in (results if isinstance(results, tuple) else (results,))]
 
-    return run
+def tf_arguments(values: list[Any]) -> list[Any]:
+    """The suite's values as an emitted Keras model takes them."""
+    import tensorflow as tf
+
+    return given(values, tf.convert_to_tensor)
+
+
+def tf_array(value: Any) -> Any:
+    """The array of a TensorFlow tensor."""
+    return np.asarray(value)
 
 
 def onnxruntime_run(model: onnx.ModelProto, directory: Path) -> Run:
@@ -99,12 +128,14 @@ def onnx2torch_run(model: onnx.ModelProto, directory: Path) -> Run:
     import torch
     from bridge_converters.torch_to_onnx.torchvision_compat import declare_missing_operators
 
+    from bridge.worker.sides.torch_arrays import flatten, to_tensor
+
     declare_missing_operators()
-    converted = importlib.import_module("onnx2torch").convert(model).eval()
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)  # it changes the model that it is given
+    converted = importlib.import_module("onnx2torch").convert(copied).eval()
 
     def run(values: list[Any]) -> list[Any]:
-        from bridge.worker.sides.torch_arrays import flatten, to_tensor
-
         with torch.no_grad():
             return flatten(converted(*(to_tensor(np.array(each)) for each in values)))
 
