@@ -15,10 +15,10 @@ from google.protobuf.message import DecodeError
 from bridge.errors import InputError, UnsupportedOp, UnsupportedOps
 from bridge.formats.onnx_opset import accept_opset
 from bridge.formats.request import InputSpec, ReadRequest
-from bridge.hub import metadata
+from bridge.hub import metadata, schemas
 from bridge.hub.graph import all_nodes
 
-_STANDARD_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
+_STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training"})
 
 _BUFFERS: dict[str, tuple[int, ...]] = {"BatchNormalization": (3, 4)}
 """Inputs that are statistics: kept with the weights, not trained."""
@@ -64,7 +64,7 @@ def read(request: ReadRequest) -> ir.Model:
     says so. Modules are known where PyTorch's exporter wrote them into the file.
 
     Raises InputError for a damaged file, for data outside the model's directory and for inputs that
-    are no numeric tensors; UnsupportedOps for operators outside the standard.
+    are maps or sparse; UnsupportedOps for operators outside the standard and onnxruntime's domain.
     """
     path = Path(request.path)
     proto = _parse(path)
@@ -227,17 +227,14 @@ def _outside(tensor: onnx.TensorProto, location: str, path: Path) -> InputError:
 
 
 def _check_domains(model: ir.Model, path: Path) -> None:
-    custom: dict[tuple[str, str], int] = {}
+    custom: dict[tuple[str, str, str], int] = {}
     for node in all_nodes(model):
-        if node.domain not in _STANDARD_DOMAINS and node.op_identifier() not in model.functions:
-            key = (node.domain, node.op_type)
+        if node.op_identifier() not in model.functions and (reason := _foreign(node)) is not None:
+            key = (node.domain, node.op_type, reason)
             custom[key] = custom.get(key, 0) + 1
     if custom:
         error = UnsupportedOps(
-            [
-                UnsupportedOp(name, domain, "it is not an operator of the ONNX standard", count)
-                for (domain, name), count in custom.items()
-            ],
+            [UnsupportedOp(name, domain, reason, count) for (domain, name, reason), count in custom.items()],
             target="any framework",
             hint="export the model with standard operators only",
         )
@@ -245,16 +242,25 @@ def _check_domains(model: ir.Model, path: Path) -> None:
         raise error
 
 
+def _foreign(node: ir.Node) -> str | None:
+    """Why nobody knows what a node computes; None for the standard's domains, which are checked later."""
+    if node.domain == schemas.CONTRIB:
+        known = schemas.schema(node.op_type, node.domain, 1) is not None
+        return None if known else "onnxruntime has no such operator in this domain"
+    return None if node.domain in _STANDARD else "it is not an operator of the ONNX standard"
+
+
 def _check_inputs(model: ir.Model, request: ReadRequest, path: Path) -> Iterator[str]:
     """Give every axis of every input a size or a name. Yields what the user should know."""
     specs = _assign_specs(model, request, path)
     fixed = []
     for value, spec in zip(model.graph.inputs, specs, strict=True):
-        if not isinstance(value.type, ir.TensorType) or value.dtype == ir.DataType.STRING:
-            what = "text" if isinstance(value.type, ir.TensorType) else "no tensor"
+        if isinstance(value.type, ir.SequenceType | ir.OptionalType):
+            continue
+        if not isinstance(value.type, ir.TensorType):
             raise InputError(
-                f"the input {value.name!r} is {what}: only numeric tensors can be converted",
-                hint="cut the model after its preprocessing, for example with onnx.utils.extract_model",
+                f"the input {value.name!r} is no tensor, sequence or optional",
+                hint="cut the model after it, for example with onnx.utils.extract_model",
                 where=str(path),
             )
         if value.shape is None:

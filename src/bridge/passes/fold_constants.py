@@ -51,7 +51,10 @@ def _is_constant(node: ir.Node) -> bool:
         value is not None and (value.const_value is None or constant(value) is None) for value in node.inputs
     ):
         return False
-    if any(output.dtype is None or output.dtype == ir.DataType.STRING for output in node.outputs):
+    if any(
+        not isinstance(output.type, ir.TensorType) or output.dtype == ir.DataType.STRING
+        for output in node.outputs
+    ):
         return False
     shapes = [static_shape(output) for output in node.outputs]
     limit = max(_SMALL, sum(_size(static_shape(value)) for value in node.inputs if value is not None))

@@ -11,35 +11,37 @@ from onnxscript import version_converter
 from bridge.errors import BridgeError, InputError
 from bridge.hub import metadata
 from bridge.hub.graph import all_nodes, describe_node, light_proto, node_name, static_shape
-from bridge.hub.opset import HUB_OPSET
+from bridge.hub.opset import HUB_OPSET, hub_ir_version
 
-HUB_IR_VERSION = 11
 _SCRIPT_FROM = 18
 """onnxscript's converter covers opsets from here up; older models go through ONNX's own first."""
 
 
 def to_hub_opset(model: ir.Model) -> ir.Model:
-    """The same model in opset 23, with all metadata.
+    """The same model in opset 23 or, if it is of a newer one, in its own; with all metadata.
 
     Raises InputError where ONNX has no rule that carries a node over: a body of one version is never
     run on a node of another.
     """
     version = model.graph.opset_imports.get("", HUB_OPSET)
-    if version > HUB_OPSET:
-        raise InputError(
-            f"ONNX opset {version} is newer than {HUB_OPSET}, the newest that bridge reads",
-            hint=f"export the model again with opset {HUB_OPSET}",
-        )
     if version < _SCRIPT_FROM:
         _refuse_batched_scan(model, version)
         model = _convert_with_onnx(model, version)
     if model.graph.opset_imports.get("", HUB_OPSET) < HUB_OPSET:
         _convert_with_onnxscript(model)
-    model.graph.opset_imports[""] = HUB_OPSET
-    model.ir_version = HUB_IR_VERSION
+    model.graph.opset_imports[""] = max(version, HUB_OPSET)
+    model.ir_version = hub_ir_version(model.graph.opset_imports)
     for node in all_nodes(model):
         node.version = None
+        _write_defaults(node, model.graph.opset_imports[""])
     return model
+
+
+def _write_defaults(node: ir.Node, version: int) -> None:
+    """Say the default axes where ONNX defines the operator by a function: its inference misses them there."""
+    if node.domain == "" and node.op_type == "MeanVarianceNormalization" and "axes" not in node.attributes:
+        default = onnx.defs.get_schema(node.op_type, version).attributes["axes"].default_value
+        node.attributes["axes"] = ir.serde.deserialize_attribute(default)
 
 
 def _convert_with_onnxscript(model: ir.Model) -> None:

@@ -27,6 +27,7 @@ from bridge.passes.inline import inline_functions
 from bridge.passes.layer_norm import recognise_layer_norm
 from bridge.passes.layout import assign_layout
 from bridge.passes.linear import fuse_linear
+from bridge.passes.lowest_opset import take_lowest_opset
 from bridge.passes.matmul_rank import restore_matmul_rank
 from bridge.passes.moves import simplify_moves
 from bridge.passes.naming import name_values
@@ -60,6 +61,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("lift constants to initializers", lift_constants),
     Pass("drop what is unused", drop_unused),
     Pass("infer shapes and fold what is static", fold_static),
+    Pass("take the lowest opset", take_lowest_opset),
     Pass("drop identities", drop_identities),
     Pass("fold moves of trained tensors", fold_moves),
     Pass("simplify moves", simplify_moves),
