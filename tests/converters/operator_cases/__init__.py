@@ -2,13 +2,16 @@
 
 from operator_cases import (
     activations,
+    attention,
     convolutions,
     elementwise,
     images,
     indexing,
     linear,
+    losses,
     normalisation,
     pooling,
+    recurrent,
     reductions,
     shapes,
 )
@@ -19,10 +22,13 @@ CASES: list[Case] = [
     *pooling.CASES,
     *normalisation.CASES,
     *linear.CASES,
+    *losses.CASES,
     *elementwise.CASES,
     *activations.CASES,
     *shapes.CASES,
     *indexing.CASES,
+    *recurrent.CASES,
     *reductions.CASES,
     *images.CASES,
+    *attention.CASES,
 ]

@@ -72,7 +72,7 @@ def call(lowering: Lowering, case: Case, convert: Callable[[Array], Any]) -> Cal
         elif isinstance(value, bytes):
             value = value.decode()
         elif isinstance(value, list):
-            value = tuple(value)
+            value = tuple(each.decode() if isinstance(each, bytes) else each for each in value)
         attributes[attribute.name] = value
     known_of_node = {
         "outputs": case.outputs,
@@ -192,5 +192,5 @@ def _same_default(mine: Any, attribute: Any) -> bool:
     if isinstance(right, bytes):
         return bool(mine == right.decode())
     if isinstance(right, list):
-        return bool(mine == tuple(right))
+        return bool(mine == tuple(each.decode() if isinstance(each, bytes) else each for each in right))
     return bool(np.float32(mine) == np.float32(right)) if isinstance(right, float) else bool(mine == right)
