@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,18 +13,20 @@ import onnx_ir as ir
 
 from bridge.emit import names, tree
 from bridge.emit.dialect import Dialect
-from bridge.emit.literals import MAX_LITERAL_ELEMENTS, assign, literal, nested
+from bridge.emit.literals import MAX_LITERAL_ELEMENTS, assign, dotted, literal, nested
 from bridge.emit.lowering import Lowering, LoweringTable
 from bridge.emit.modules import ModuleTree, values_made, values_read
 from bridge.emit.plan import LayerSpec, ParameterSpec, Path, Plan, node_view
 from bridge.emit.specialise import Binding, Facts, Known, helper_functions, inline
 from bridge.emit.syntax import clone
+from bridge.emit.types import annotation, may_be_none, returned
 from bridge.errors import BridgeError
-from bridge.hub import metadata
+from bridge.hub import control, metadata
 from bridge.hub.carriers import carrier, carry
 from bridge.hub.opset import operator_version
 
 _FRESH = ("x", "y", "z", "u", "v", "w")
+_LOOP_ROLES = ("step", "condition")
 
 
 @dataclass
@@ -36,9 +38,11 @@ class Body:
     outputs: list[ir.Value]
     statements: list[ast.stmt]
     made: list[list[tuple[ir.Value, str]]]
-    """For each statement: the hub values it makes and the variables that hold them.
+    """For each item of the region: the hub values it makes and the variables that hold them."""
+    places: list[int]
+    """For each item of the region: the index of its statement.
 
-    The statements stand for the items of the region in order; a separate return statement may follow.
+    The bodies of control flow are functions defined before the statement that uses them.
     """
     helpers: dict[str, Callable[..., Any]] = field(default_factory=dict)
 
@@ -70,7 +74,8 @@ class BodyWriter:
             inputs, outputs = list(self._graph.inputs), list(self._graph.outputs)
         else:
             inputs, outputs = values_read(region), values_made(region, self._plan.homes)
-        return _Function(self, region, inputs, outputs, is_root=is_root).body()
+        function = _Function(self, region.path, region.items, inputs, outputs, is_root=is_root)
+        return function.body()
 
     def constant(self, path: Path, value: ir.Value, *, literal_: bool) -> ast.expr:
         """A reference to a constant that the module at `path` holds."""
@@ -82,64 +87,115 @@ class BodyWriter:
 
 
 class _Function:
+    """One function that is being written: a forward method, or a body of control flow inside `outer`."""
+
     def __init__(
         self,
         writer: BodyWriter,
-        region: tree.Region,
-        inputs: list[ir.Value],
-        outputs: list[ir.Value],
+        path: Path,
+        items: Sequence[ir.Node | tree.Region],
+        inputs: Sequence[ir.Value],
+        outputs: Sequence[ir.Value],
         *,
-        is_root: bool,
+        is_root: bool = False,
+        outer: _Function | None = None,
     ) -> None:
         self._writer = writer
-        self._region = region
+        self._path = path
+        self._items = items
         self._plan = writer._plan
         self._dialect = writer._dialect
-        self._inputs = inputs
-        self._outputs = outputs
+        self._inputs = list(inputs)
+        self._outputs = list(outputs)
         self._is_root = is_root
-        self._names = names.Namespace({*self._dialect.imports, *writer.function_names})
+        self._outer = outer
+        self._functions: set[str] = set() if outer is None else set(outer._functions)
+        hidden = set() if outer is None else outer._visible() | self._functions
+        self._names = names.Namespace({*self._dialect.imports, *writer.function_names, *hidden})
         self._variables: dict[ir.Value, str] = {}
         self._free: list[str] = []
         self._kept: set[str] = set()
-        self._helpers: dict[str, Callable[..., Any]] = {}
+        self._helpers: dict[str, Callable[..., Any]] = {} if outer is None else outer._helpers
+        self._definitions: list[ast.stmt] = []
         self._last_read = self._reads()
+
+    def _visible(self) -> set[str]:
+        """The variables that a function defined here may read; its own must not hide them."""
+        outer = set() if self._outer is None else self._outer._visible()
+        return outer | set(self._variables.values())
 
     def _reads(self) -> dict[ir.Value, int]:
         """The index of the last item that reads a value."""
         last: dict[ir.Value, int] = {}
-        for index, item in enumerate(self._region.items):
+        for index, item in enumerate(self._items):
             for value in values_read(item):
                 last[value] = index
         for value in self._outputs:
-            last[value] = len(self._region.items)
+            last[value] = len(self._items)
         return last
 
     def body(self) -> Body:
+        """The forward method."""
         for value in self._inputs:
             name = names.identifier(value.name or "x", default="x") if self._is_root else self._fresh()
             self._variables[value] = self._names.claim(name) if self._is_root else name
         parameters = [self._variables[value] for value in self._inputs]
         if self._is_root:
             self._kept = set(parameters) - {*_FRESH}
+        statements, made, places = self._statements()
+        results = [self._value(value) for value in self._outputs]
+        if _return(statements, results) and places[-1:] == [len(statements) - 1]:
+            made[-1] = [(value, "") for value, _ in made[-1]]
+        return Body(parameters, self._inputs, self._outputs, statements, made, places, self._helpers)
+
+    def nested(self, name: str, roles: Sequence[str], fixed: Mapping[int, ast.expr]) -> ast.FunctionDef:
+        """The function as a definition inside another one.
+
+        `roles` are the names of the first parameters, `fixed` the results that are known at conversion, by
+        their index.
+        """
+        for index, value in enumerate(self._inputs):
+            role = roles[index] if index < len(roles) else None
+            self._variables[value] = self._fresh() if role is None else self._names.claim(role)
+        parameters = [
+            ast.arg(self._variables[value], annotation(value, self._dialect)) for value in self._inputs
+        ]
+        statements, _, _ = self._statements()
+        results = [
+            fixed[index] if index in fixed else self._value(value)
+            for index, value in enumerate(self._outputs)
+        ]
+        _return(statements, results)
+        kinds = [
+            dotted("bool") if index in fixed else annotation(value, self._dialect)
+            for index, value in enumerate(self._outputs)
+        ]
+        return ast.FunctionDef(
+            name=name,
+            args=ast.arguments(posonlyargs=[], args=parameters, kwonlyargs=[], kw_defaults=[], defaults=[]),
+            body=statements,
+            decorator_list=[],
+            returns=returned(kinds),
+            lineno=0,
+        )
+
+    def _statements(self) -> tuple[list[ast.stmt], list[list[tuple[ir.Value, str]]], list[int]]:
+        """The statements of the items, what each item makes, and the place of its statement."""
         statements: list[ast.stmt] = []
         made: list[list[tuple[ir.Value, str]]] = []
-        for index, item in enumerate(self._region.items):
-            expression = self._region_call(item) if isinstance(item, tree.Region) else self._node(item)
+        places: list[int] = []
+        for index, item in enumerate(self._items):
             outputs = self._live_outputs(item)
+            if self._outer is not None and not any(outputs):
+                continue
+            expression = self._region_call(item) if isinstance(item, tree.Region) else self._node(item)
             targets = self._targets(item, outputs, index)
+            statements.extend(self._definitions)
+            self._definitions = []
+            places.append(len(statements))
             statements.append(assign(targets[0] if len(targets) == 1 else targets, expression))
             made.append([(value, self._variables[value]) for value in outputs if value is not None])
-        results = [self._value(value) for value in self._outputs]
-        result = results[0] if len(results) == 1 else ast.Tuple(results, ast.Load())
-        last = statements[-1] if statements else None
-        if isinstance(last, ast.Assign) and ast.unparse(last.targets[0]) == ast.unparse(result):
-            statements[-1] = ast.Return(last.value)
-            made[-1] = [(value, "") for value, _ in made[-1]]
-        else:
-            statements.append(ast.Return(result))
-            made.append([])
-        return Body(parameters, self._inputs, self._outputs, statements, made, self._helpers)
+        return statements, made, places
 
     def _live_outputs(self, item: ir.Node | tree.Region) -> list[ir.Value | None]:
         """The outputs of an item in order; None for a node's outputs that nothing reads."""
@@ -177,13 +233,13 @@ class _Function:
         return self._names.claim("x")
 
     def _region_call(self, region: tree.Region) -> ast.expr:
-        callee = self._writer._modules.reference(self._region.path, region.path)
+        callee = self._writer._modules.reference(self._path, region.path)
         return ast.Call(callee, [self._value(value) for value in values_read(region)], [])
 
     def _node(self, node: ir.Node) -> ast.expr:
         spec = self._plan.layer_of.get(node)
         if spec is not None:
-            callee = self._writer._modules.reference(self._region.path, spec.path)
+            callee = self._writer._modules.reference(self._path, spec.path)
             inputs = [value for index in spec.layer.inputs if (value := node.inputs[index]) is not None]
             return ast.Call(callee, [self._value(value) for value in inputs], [])
         version = operator_version(node.domain, self._writer.imports)
@@ -222,7 +278,11 @@ class _Function:
                     continue
                 default = None if parameter.default is parameter.empty else parameter.default
                 attribute = view.attr(name, default)
-                if isinstance(attribute, ir.TensorProtocol):
+                if isinstance(attribute, ir.Graph):
+                    bindings[name] = Facts(ast.Name(self._define(node, name, attribute), ast.Load()))
+                elif isinstance(attribute, ir.TypeAndShape):
+                    bindings[name] = Known(None)
+                elif isinstance(attribute, ir.TensorProtocol):
                     array = carry(attribute.numpy()).reshape(())
                     typed = self._dialect.typed_constant(array)
                     bindings[name] = Facts(typed, 0, array.dtype.name, None, typed)
@@ -234,6 +294,30 @@ class _Function:
                 )
                 position += 1
         return bindings, variadic
+
+    def _define(self, node: ir.Node, role: str, graph: ir.Graph) -> str:
+        """Define a body of control flow as a function before the statement in hand; returns its name."""
+        operator = names.snake_case(node.op_type)
+        name = self._names.claim(role if role != "body" else f"{operator}_body")
+        self._functions.add(name)
+        loop = node.op_type == "Loop" and not node.domain
+        outputs = list(graph.outputs)
+        fixed: dict[int, ast.expr] = {}
+        if loop and control.continues_always(graph):
+            fixed[0] = ast.Constant(True)
+        function = _Function(self._writer, self._path, list(graph), graph.inputs, outputs, outer=self)
+        if fixed:
+            function.forget(outputs[0])
+        self._definitions.append(function.nested(name, _LOOP_ROLES if loop else (), fixed))
+        return name
+
+    def forget(self, output: ir.Value) -> None:
+        """Compute nothing for the sake of an output that is not asked for."""
+        if self._outputs.count(output) == 1:
+            readers = [index for index, item in enumerate(self._items) if output in values_read(item)]
+            self._last_read.pop(output)
+            if readers:
+                self._last_read[output] = readers[-1]
 
     def _argument(self, node: ir.Node, position: int, *, constant: bool) -> Binding:
         value = node.inputs[position] if position < len(node.inputs) else None
@@ -250,6 +334,8 @@ class _Function:
         return self._facts(value)
 
     def _facts(self, value: ir.Value) -> Facts:
+        if value.type is not None and not isinstance(value.type, ir.TensorType):
+            return Facts(self._value(value), maybe_none=may_be_none(value))
         rank = None if value.shape is None else len(value.shape)
         dtype = None if value.dtype is None else carrier(value.dtype.numpy().name)
         array = None if value.const_value is None else carry(value.const_value.numpy())
@@ -261,27 +347,34 @@ class _Function:
 
     def _value(self, value: ir.Value) -> ast.expr:
         """The expression of a value: a variable, a tensor of a module, or a constant."""
-        if value in self._variables:
-            return ast.Name(self._variables[value], ast.Load())
+        variable = self._variable(value)
+        if variable is not None:
+            return ast.Name(variable, ast.Load())
         owner = self._plan.owners.get(value)
         if isinstance(owner, ParameterSpec):
-            return self._writer._modules.reference(self._region.path, owner.path)
+            return self._writer._modules.reference(self._path, owner.path)
         if owner is not None:
             return self._borrowed(*owner)
         if value.const_value is None:
             raise BridgeError(
                 f"the value {value.name!r} is used before it is computed",
-                where=tree_path(self._region.path),
+                where=tree_path(self._path),
                 hint="this is a fault of bridge, not of the model; please report it",
             )
         if value.const_value.size <= MAX_LITERAL_ELEMENTS and value.const_value.shape.rank() == 0:
             return self._dialect.typed_constant(carry(value.const_value.numpy()))
         small = value.const_value.size <= MAX_LITERAL_ELEMENTS
-        return self._writer.constant(self._region.path, value, literal_=small)
+        return self._writer.constant(self._path, value, literal_=small)
+
+    def _variable(self, value: ir.Value) -> str | None:
+        """The variable that holds a value, here or in a function around this one."""
+        if value in self._variables:
+            return self._variables[value]
+        return None if self._outer is None else self._outer._variable(value)
 
     def _borrowed(self, spec: LayerSpec, slot: str) -> ast.expr:
         """A layer's tensor in the form the hub has it, for a node that shares it (a tied weight)."""
-        layer = self._writer._modules.reference(self._region.path, spec.path)
+        layer = self._writer._modules.reference(self._path, spec.path)
         expression: ast.expr = ast.Attribute(layer, slot, ast.Load())
         tensor = spec.layer.tensors[slot]
         shapes = [np.empty(tuple(tensor.value.const_value.shape.numpy()), np.bool_)]  # type: ignore[union-attr]
@@ -298,13 +391,29 @@ class _Function:
         return expression
 
 
+def _return(statements: list[ast.stmt], results: list[ast.expr]) -> bool:
+    """End a function; whether its last assignment has become the return statement."""
+    result = results[0] if len(results) == 1 else ast.Tuple(results, ast.Load())
+    last = statements[-1] if statements else None
+    if isinstance(last, ast.Assign) and ast.unparse(last.targets[0]) == ast.unparse(result):
+        statements[-1] = ast.Return(last.value)
+        return True
+    statements.append(ast.Return(result))
+    return False
+
+
 def tree_path(path: Path) -> str:
     """A module path for messages; the root is called that."""
     return ".".join(path) or "the root module"
 
 
 def output_count(node: ir.Node) -> int:
-    """The number of outputs up to the last that has a name: what the operator is asked to give."""
+    """The number of outputs up to the last that has a name: what the operator is asked to give.
+
+    What runs a body gives as much as the body does.
+    """
+    if next(iter(tree.subgraphs(node)), None) is not None:
+        return len(node.outputs)
     named = [index for index, value in enumerate(node.outputs) if value.name]
     return named[-1] + 1 if named else 1
 
@@ -326,6 +435,7 @@ _OF_THE_NODE: Mapping[str, Callable[[ir.Node], Any]] = {
     "input_types": lambda node: tuple(type_name(value) for value in node.inputs),
     "output_types": lambda node: tuple(type_name(value) for value in node.outputs[: output_count(node)]),
     "input_shapes": lambda node: tuple(shape_of(value) for value in node.inputs),
+    "output_shapes": lambda node: tuple(shape_of(value) for value in node.outputs[: output_count(node)]),
 }
 """What a lowering may ask about its node by a keyword-only parameter that is no attribute."""
 

@@ -7,7 +7,7 @@ method; the numbers in their constructors may differ. Numbers that always vary t
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from bridge.emit.literals import assign, call, dotted, literal
 from bridge.emit.modules import Module, member, scope_name, values_read
 from bridge.emit.plan import LayerSpec, ParameterSpec, canonical_leaf, origin
 from bridge.emit.syntax import clone
+from bridge.emit.types import annotation, returned
 from bridge.hub.carriers import carrier, carry
 
 GENERIC_TYPES = frozenset(
@@ -96,7 +97,7 @@ class ClassWriter:
         if build:
             shape = dotted("Any")
             body.append(
-                _method("build", ["input_shape"], build, annotation=shape, defaults=[ast.Constant(None)])
+                _method("build", ["input_shape"], build, annotations=[shape], defaults=[ast.Constant(None)])
             )
         if module in self._bodies:
             body.append(self._forward_method(self._bodies[module]))
@@ -433,19 +434,12 @@ class ClassWriter:
         return dotted(kind.__name__)
 
     def _forward_method(self, body: Body) -> ast.FunctionDef:
-        annotation = dotted(self._dialect.tensor_type)
-        count = len(body.outputs)
-        returns: ast.expr = annotation
-        if count != 1:
-            returns = ast.Subscript(
-                ast.Name("tuple", ast.Load()), ast.Tuple([annotation] * count, ast.Load()), ast.Load()
-            )
         return _method(
             self._dialect.forward,
             body.parameters,
             list(body.statements),
-            annotation=annotation,
-            returns=returns,
+            annotations=[annotation(value, self._dialect) for value in body.inputs],
+            returns=returned([annotation(value, self._dialect) for value in body.outputs]),
         )
 
 
@@ -502,13 +496,13 @@ def _method(
     parameters: list[str],
     body: list[ast.stmt],
     *,
-    annotation: ast.expr | None = None,
+    annotations: Sequence[ast.expr],
     returns: ast.expr | None = None,
     defaults: list[ast.expr] | None = None,
 ) -> ast.FunctionDef:
     arguments = ast.arguments(
         posonlyargs=[],
-        args=[ast.arg("self"), *(ast.arg(each, annotation) for each in parameters)],
+        args=[ast.arg("self"), *map(ast.arg, parameters, annotations)],
         kwonlyargs=[],
         kw_defaults=[],
         defaults=defaults or [],

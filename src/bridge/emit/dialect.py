@@ -5,11 +5,14 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from bridge.emit.layer import Layer
 from bridge.hub.carriers import carrier
 from bridge.hub.recipe import Array
+
+Kind = Literal["tensor", "sequence", "optional tensor", "optional sequence"]
+"""What a value is: a tensor, a list of tensors, or perhaps None in place of either."""
 
 
 @dataclass(frozen=True)
@@ -17,11 +20,19 @@ class Signature:
     """The interface of the emitted model: names, numpy dtypes, shapes (a string is a dynamic axis).
 
     The dtypes are those of the source; `carriers` are those of the tensors that the model takes and gives.
+    Of a sequence the dtype and shape are those of its elements. Without `kinds` all are tensors.
     """
 
     names: tuple[str, ...]
     dtypes: tuple[str, ...]
     shapes: tuple[tuple[int | str, ...] | None, ...]
+    kinds: tuple[Kind, ...] = ()
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The names of those that are no plain tensors: sequences and optionals."""
+        pairs = zip(self.names, self.kinds, strict=True) if self.kinds else ()
+        return tuple(name for name, kind in pairs if kind != "tensor")
 
     @property
     def carriers(self) -> tuple[str, ...]:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bridge.emit.dialect import Signature
+from bridge.emit.dialect import Kind, Signature
 from bridge.emit.names import identifier, is_index
+
+_PHRASES: Mapping[Kind, str] = {
+    "tensor": "{}",
+    "sequence": "list of tensors, each {}",
+    "optional tensor": "{}, or None",
+    "optional sequence": "list of tensors, each {}, or None",
+}
 
 
 def file_docstring(title: str, usage: str, inputs: Signature, outputs: Signature) -> str:
@@ -29,7 +36,9 @@ def module_text(path: Sequence[str]) -> str:
 
 
 def _describe(signature: Signature) -> list[str]:
+    kinds: Sequence[Kind] = signature.kinds or ["tensor" for _ in signature.names]
+    values = zip(signature.names, signature.dtypes, signature.shapes, kinds, strict=True)
     return [
-        f"    {identifier(name)}: {dtype} {shape_text(shape)}"
-        for name, dtype, shape in zip(signature.names, signature.dtypes, signature.shapes, strict=True)
+        f"    {identifier(name)}: {_PHRASES[kind].format(f'{dtype} {shape_text(shape)}')}"
+        for name, dtype, shape, kind in values
     ]

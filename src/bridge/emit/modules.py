@@ -185,11 +185,11 @@ class ModuleTree:
 def _first_uses(plan: Plan) -> dict[Path, int]:
     """For every path that a node uses, and those above it, the position of the first such node."""
     first: dict[Path, int] = {}
-    for index, node in enumerate(plan.root.nodes()):
+    for index, node in enumerate(tree.with_inner(plan.root.nodes())):
         spec = plan.layer_of.get(node)
         used = [] if spec is None else [spec.path]
-        for value in tree.read_values(node):
-            owner = plan.owners.get(value)
+        for value in node.inputs:
+            owner = None if value is None else plan.owners.get(value)
             if owner is not None:
                 used.append(owner.path if isinstance(owner, ParameterSpec) else owner[0].path)
         for path in used:

@@ -107,7 +107,9 @@ class Planner:
         self._table = table
         self._info = metadata.source_info(model)
         self._nodes = list(model.graph)
-        self._scopes = tree.complete_scopes(self._nodes)
+        self._homes = tree.home_nodes(self._nodes)
+        self._scopes = self._all_scopes()
+        self._initializers = [value for graph in model.graphs() for value in graph.initializers.values()]
 
     def plan(self, *, dissolved: Iterable[Scope] = ()) -> Plan:
         """Decide everything; `dissolved` are scopes that turned out not to be expressible as modules."""
@@ -120,7 +122,15 @@ class Planner:
         scopes = self._cut(layer_of, owners)
         unwanted = set(dissolved) | self._unwanted(scopes, layers, layer_of, parameters)
         root = tree.arrange(self._nodes, scopes, root_type=self._info.root_type, dissolved=unwanted)
-        return Plan(root, layers, layer_of, parameters, owners, tree.home_nodes(self._nodes))
+        return Plan(root, layers, layer_of, parameters, owners, self._homes)
+
+    def _all_scopes(self) -> dict[ir.Node, Scope]:
+        """The scope of every node; those in subgraphs without one take that of the node that holds them."""
+        scopes = tree.complete_scopes(self._nodes)
+        for node, home in self._homes.items():
+            if node is not home:
+                scopes[node] = metadata.scope_of(node) or scopes[home]
+        return scopes
 
     def order(self) -> dict[ir.Node, int]:
         """The position of every node in the graph's order."""
@@ -134,7 +144,7 @@ class Planner:
         layer_of: dict[ir.Node, LayerSpec] = {}
         owner: dict[ir.Value, Path] = {}
         taken: dict[Scope, names.Namespace] = {}
-        for node in self._nodes:
+        for node in self._homes:
             view = node_view(node, self._graph.opset_imports)
             for rule in self._table.rules(node.op_type, node.domain):
                 layer = rule(view)
@@ -211,7 +221,7 @@ class Planner:
                     spec.path = (*spec.path[:-1], f"{spec.path[-1]}_")
                 layers[spec.path] = spec
         occupied = set(layers)
-        for value in self._graph.initializers.values():
+        for value in self._initializers:
             info = origin(value)
             if info is not None:
                 occupied.add(split_path(info.path, self._info.framework)[:-1])
@@ -224,7 +234,7 @@ class Planner:
     def _foreign_tensors(self, layers: Mapping[Path, LayerSpec]) -> set[Path]:
         """The layers at whose path the source has trained tensors that are not the layer's."""
         foreign = set()
-        for value in self._graph.initializers.values():
+        for value in self._initializers:
             info = origin(value)
             path = () if info is None else split_path(info.path, self._info.framework)[:-1]
             spec = layers.get(path)
@@ -240,11 +250,11 @@ class Planner:
     ) -> dict[Path, ParameterSpec]:
         """Tensors that nodes read directly, at their source's path."""
         parameters: dict[Path, ParameterSpec] = {}
-        for node in self._nodes:
+        for node in self._homes:
             if node in layer_of:
                 continue
-            for value in tree.read_values(node):
-                if value in owners or not value.is_initializer():
+            for value in node.inputs:
+                if value is None or value in owners or not value.is_initializer():
                     continue
                 info = origin(value)
                 if info is None:
@@ -264,13 +274,16 @@ class Planner:
         scopes: dict[ir.Node, Scope] = {}
         for node in self._nodes:
             scope = self._scopes[node]
-            spec = layer_of.get(node)
-            homes = [] if spec is None else [spec.path[:-1]]
-            for value in tree.read_values(node):
-                owner = owners.get(value)
-                if owner is None or (spec is not None and isinstance(owner, tuple) and owner[0] is spec):
-                    continue
-                homes.append(owner[0].path if isinstance(owner, tuple) else owner.path[:-1])
+            homes = []
+            for inner in tree.with_inner([node]):
+                spec = layer_of.get(inner)
+                if spec is not None:
+                    homes.append(spec.path[:-1])
+                for value in inner.inputs:
+                    owner = None if value is None else owners.get(value)
+                    if owner is None or (spec is not None and isinstance(owner, tuple) and owner[0] is spec):
+                        continue
+                    homes.append(owner[0].path if isinstance(owner, tuple) else owner.path[:-1])
             for home in homes:
                 length = 0
                 while length < min(len(scope), len(home)) and scope[length].name == home[length]:
@@ -296,8 +309,9 @@ class Planner:
         for scope, nodes in members.items():
             path = tuple(entry.name for entry in scope)
             inside_layer = any(path[:depth] in layers for depth in range(1, len(path) + 1))
-            stateless = path not in holders and not any(node in layer_of for node in nodes)
-            if inside_layer or (stateless and len(nodes) <= _TRIVIAL_SCOPE_NODES):
+            inner = list(tree.with_inner(nodes))
+            stateless = path not in holders and not any(node in layer_of for node in inner)
+            if inside_layer or (stateless and len(inner) <= _TRIVIAL_SCOPE_NODES):
                 unwanted.add(scope)
         return unwanted
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
+from bridge.emit import tree
 from bridge.emit.layer import NodeView
 from bridge.emit.lowering import Lowering, LoweringTable
 from bridge.emit.plan import node_view
@@ -28,7 +29,7 @@ def check(model: ir.Model, table: LoweringTable) -> None:
 def find_unsupported(graph: ir.Graph, table: LoweringTable) -> list[UnsupportedOp]:
     """The kinds of node that a target cannot express, with the reason, a count and the places of each."""
     found: dict[tuple[str, str, str], list[str]] = {}
-    for node in graph:
+    for node in tree.with_inner(graph):
         reason = reason_against(node, table, graph.opset_imports)
         if reason is not None:
             scope = metadata.scope_path(metadata.scope_of(node) or ())
@@ -41,6 +42,8 @@ def find_unsupported(graph: ir.Graph, table: LoweringTable) -> list[UnsupportedO
 
 def reason_against(node: ir.Node, table: LoweringTable, imports: Mapping[str, int]) -> str | None:
     """Why a node cannot be expressed in the target; None if it can."""
+    if table.target == "torch" and _has_text(node):
+        return "PyTorch has no tensors of text"
     view = node_view(node, imports)
     for rule in table.rules(node.op_type, node.domain):
         layer = rule(view)
@@ -64,3 +67,9 @@ def _unknown_static(view: NodeView, lowering: Lowering) -> str | None:
         if name in lowering.static and view.input(index) is not None and view.constant(index) is None:
             return name
     return None
+
+
+def _has_text(node: ir.Node) -> bool:
+    return any(
+        value is not None and value.dtype == ir.DataType.STRING for value in (*node.inputs, *node.outputs)
+    )

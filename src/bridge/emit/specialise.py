@@ -51,6 +51,8 @@ class Facts:
     """The value of a 0-d constant, which may be written as a plain number beside a tensor."""
     typed_scalar: ast.expr | None = field(default=None)
     """The same constant as a tensor of its dtype, for places where a plain number will not do."""
+    maybe_none: bool = False
+    """Whether it is an optional, so that only running the model tells whether it is None."""
 
 
 Binding = Known | Facts
@@ -202,7 +204,8 @@ class _FoldExpressions(ast.NodeTransformer):
         node = self.generic_visit(node)
         match node:
             case ast.Compare(left=ast.Name(id=name), ops=[ast.Is() | ast.IsNot()], comparators=[other]):
-                if name in self._tensors and isinstance(other, ast.Constant) and other.value is None:
+                facts = self._tensors.get(name)
+                if facts is not None and not facts.maybe_none and _is_none(other):
                     return ast.Constant(isinstance(node.ops[0], ast.IsNot))
             case ast.Call(func=ast.Name(id="isinstance"), args=[ast.Name(id=name), kinds]):
                 named = {each.id for each in ast.walk(kinds) if isinstance(each, ast.Name)}

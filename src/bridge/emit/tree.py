@@ -213,13 +213,17 @@ def subgraphs(node: ir.Node) -> Iterable[ir.Graph]:
             yield from attribute.as_graphs()
 
 
+def with_inner(nodes: Iterable[ir.Node]) -> Iterable[ir.Node]:
+    """Each node, followed by those of its subgraphs, whatever their depth."""
+    for node in nodes:
+        yield node
+        for subgraph in subgraphs(node):
+            yield from with_inner(subgraph)
+
+
 def home_nodes(nodes: Iterable[ir.Node]) -> dict[ir.Node, ir.Node]:
     """For every node, those inside subgraphs included, the node of the main graph that holds it."""
     homes: dict[ir.Node, ir.Node] = {}
     for node in nodes:
-        stack = [node]
-        while stack:
-            inner = stack.pop()
-            homes[inner] = node
-            stack.extend(each for subgraph in subgraphs(inner) for each in subgraph)
+        homes.update(dict.fromkeys(with_inner([node]), node))
     return homes

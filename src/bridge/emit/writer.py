@@ -17,6 +17,7 @@ from bridge.emit.formatting import Formatter
 from bridge.emit.layer import Tensor
 from bridge.emit.lowering import LoweringTable
 from bridge.emit.modules import Module, ModuleTree
+from bridge.emit.types import kind_of
 from bridge.errors import BridgeError
 from bridge.hub import metadata, recipe
 from bridge.hub.anchors import Anchor, Anchors
@@ -104,6 +105,7 @@ def _signature(values: Sequence[ir.Value]) -> Signature:
             else tuple(dim if isinstance(dim, int) else str(dim) for dim in each.shape)
             for each in values
         ),
+        kinds=tuple(map(kind_of, values)),
     )
 
 
@@ -232,8 +234,8 @@ def _anchors(
     for emitted in classes:
         for module in emitted.members:
             for region, body in zip(module.regions, bodies.get(module, ()), strict=False):
-                for item, made, line in zip(region.items, body.made, lines[emitted.name], strict=False):
-                    record(region, item, line, dict(made))
+                for item, made, place in zip(region.items, body.made, body.places, strict=True):
+                    record(region, item, lines[emitted.name][place], dict(made))
     in_order = sorted(anchored.items(), key=lambda each: each[1][0])
     return Anchors(
         FILE_NAME,
