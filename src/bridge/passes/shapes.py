@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from bridge.errors import BridgeError
 from bridge.hub.graph import all_nodes, bodies, light_proto
+from bridge.passes.contrib_shapes import infer_contrib_shapes
 from bridge.passes.dims import Dim, contents, dim_of, known_contents
 
 _ROUNDS = 8
@@ -25,6 +26,7 @@ def infer_shapes(model: ir.Model) -> ir.Model:
     """
     _forget_foreign_symbols(model)
     for _ in range(_ROUNDS):
+        infer_contrib_shapes(model)
         _infer_with_onnx(model)
         if not _refine_reshapes(model):
             break
