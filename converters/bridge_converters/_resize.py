@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import onnx_ir as ir
+
 from bridge.emit.layer import NodeView
+
+_NOT_NUMBERS = (ir.DataType.BOOL, ir.DataType.STRING)
 
 
 def resize_beyond(view: NodeView) -> str | None:
     """Why a Resize node cannot be lowered exactly; None if it can."""
     value, mode = view.input(0), view.attr("mode", "nearest")
     dtype = None if value is None else value.dtype
-    if mode != "nearest" and dtype is not None and not dtype.is_floating_point():
-        return f"{mode} interpolation of integers rounds differently in every runtime"
-    if view.attr("antialias", 0) and mode == "nearest":
-        return "antialias has no meaning for nearest"
-    scales, sizes, shape = view.constant(2), view.constant(3), view.shape(0)
-    if view.attr("axes") is None and shape is not None:
-        if scales is not None and scales.size and tuple(scales[:2]) != (1, 1):
-            return "it resizes the batch or the channels"
-        channels = shape[-1] if view.layout == "channels_last" else shape[1]
-        if sizes is not None and sizes.size and (shape[0], channels) != tuple(sizes[:2].tolist()):
-            return "its sizes fix the batch or the channels, which are dynamic or different"
+    if mode != "nearest" and dtype in _NOT_NUMBERS:
+        return f"{mode} interpolation has no meaning for {dtype.name}"
+    computed = view.input(2) is not None and view.constant(2) is None
+    if computed and view.attr("coordinate_transformation_mode", "half_pixel") == "align_corners":
+        return (
+            "align_corners with scales that are known only at run time: where scale * size is no whole "
+            "number, runtimes and the standard's reference disagree"
+        )
     return None
 
 

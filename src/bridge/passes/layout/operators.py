@@ -72,6 +72,9 @@ _SENSITIVE: dict[str, tuple[int, ...]] = {
 }
 """Operators whose definition says which axis is the channel, and their operands `[N, C, *spatial]`."""
 
+_OF_ANY_RANK = frozenset({"Resize"})
+"""Those of them that take tensors without spatial axes, which are stored as ONNX has them in any layout."""
+
 _UNARY = frozenset(
     [
         "Abs",
@@ -259,10 +262,12 @@ def _result_ranks(node: ir.Node, facts: Facts) -> tuple[int, ...]:
 
 
 def _sensitive(node: ir.Node, facts: Facts, layout: Layout) -> Fixed | None:
-    """The relation of an operator on `[N, C, *spatial]`; None if it has no spatial axis."""
+    """The relation of an operator on `[N, C, *spatial]`; None if it has no spatial axis where it needs one."""
     spatial = _SENSITIVE.get(node.op_type, (0,))
     data = _input_dims(node, 0, facts)
-    if data is None or len(data) < 3 or facts.dims(node.outputs[0]) is None:
+    if data is None or facts.dims(node.outputs[0]) is None:
+        return None
+    if len(data) < 3 and node.op_type not in _OF_ANY_RANK:
         return None
 
     def storage(value: ir.Value | None, follows: bool) -> Storage:
