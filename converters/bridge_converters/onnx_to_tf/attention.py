@@ -1,0 +1,235 @@
+"""Attention: softmax of products of queries and keys, as weights of values."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import tensorflow as tf
+
+from bridge_converters._attention import attention_refusal, is_plain_attention, precision_name
+from bridge_converters.onnx_to_tf._table import lowering
+
+
+@lowering("Attention", since=23, supports=attention_refusal)
+def attention(
+    q: tf.Tensor,
+    k: tf.Tensor,
+    v: tf.Tensor,
+    attn_mask: tf.Tensor | None = None,
+    past_key: tf.Tensor | None = None,
+    past_value: tf.Tensor | None = None,
+    nonpad_kv_seqlen: tf.Tensor | None = None,
+    *,
+    is_causal: int = 0,
+    kv_num_heads: int | None = None,
+    left_window_size: int = -1,
+    q_num_heads: int | None = None,
+    qk_matmul_output_mode: int = 0,
+    right_window_size: int = -1,
+    scale: float | None = None,
+    softcap: float = 0.0,
+    softmax_precision: int | None = None,
+    outputs: int = 1,
+    input_types: tuple[str, ...] = ("FLOAT",) * 3,
+    input_shapes: tuple[tuple[Any, ...] | None, ...] = (None,) * 3,
+) -> tf.Tensor | tuple[tf.Tensor, ...]:
+    """softmax(q @ k.T * scale + mask) @ v for each head; the further outputs are the cache and the scores."""
+    windows = (left_window_size, right_window_size)
+    plain = is_plain_attention(
+        input_types, input_shapes, softcap, softmax_precision, is_causal, windows, outputs
+    )
+    options = attention_options(is_causal, scale)
+    if plain and q.ndim == 3:
+        return packed_attention(q, k, v, attn_mask, q_heads=q_num_heads, kv_heads=kv_num_heads, **options)
+    if plain and attn_mask is None:
+        return scaled_dot_product_attention(q, k, v, **options)
+    if plain:
+        return scaled_dot_product_attention(q, k, v, attn_mask, **options)
+    return scored_attention(
+        q,
+        k,
+        v,
+        attn_mask,
+        past_key,
+        past_value,
+        nonpad_kv_seqlen,
+        q_heads=q_num_heads,
+        kv_heads=kv_num_heads,
+        causal=is_causal == 1,
+        window=windows,
+        scale=scale,
+        softcap=softcap,
+        precision=precision_name(softmax_precision),
+        scores_at=qk_matmul_output_mode,
+        outputs=outputs,
+    )
+
+
+def attention_options(is_causal: int, scale: float | None) -> dict[str, Any]:
+    """The options of `scaled_dot_product_attention` that are not its defaults."""
+    options: dict[str, Any] = {}
+    if is_causal:
+        options["is_causal"] = True
+    if scale is not None:
+        options["scale"] = scale
+    return options
+
+
+def scaled_dot_product_attention(
+    q: tf.Tensor,
+    k: tf.Tensor,
+    v: tf.Tensor,
+    mask: tf.Tensor | None = None,
+    *,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> tf.Tensor:
+    """softmax(q @ k.T * scale + mask) @ v on (batch, heads, length, size); heads of keys may be fewer.
+
+    A mask is True for what a query may see, or numbers that are added.
+    """
+    groups = q.shape[1] // k.shape[1]
+    k, v = repeat_heads(k, groups), repeat_heads(v, groups)
+    scores = tf.matmul(q * (q.shape[-1] ** -0.5 if scale is None else scale), k, transpose_b=True)
+    if is_causal:
+        seen = tf.range(tf.shape(k)[2]) <= tf.range(tf.shape(q)[2])[:, None]
+        scores = tf.where(seen, scores, tf.constant(-math.inf, q.dtype))
+    if mask is None:
+        return tf.matmul(tf.nn.softmax(scores), v)
+    return tf.matmul(masked_softmax(scores, mask_bias(mask, q)), v)
+
+
+def packed_attention(
+    q: tf.Tensor,
+    k: tf.Tensor,
+    v: tf.Tensor,
+    mask: tf.Tensor | None = None,
+    *,
+    q_heads: int | None,
+    kv_heads: int | None,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> tf.Tensor:
+    """Attention on tensors of (batch, length, heads * size)."""
+    q, k, v = split_heads(q, q_heads), split_heads(k, kv_heads), split_heads(v, kv_heads)
+    return merge_heads(scaled_dot_product_attention(q, k, v, mask, is_causal=is_causal, scale=scale))
+
+
+def scored_attention(
+    q: tf.Tensor,
+    k: tf.Tensor,
+    v: tf.Tensor,
+    mask: tf.Tensor | None = None,
+    past_key: tf.Tensor | None = None,
+    past_value: tf.Tensor | None = None,
+    lengths: tf.Tensor | None = None,
+    *,
+    q_heads: int | None = None,
+    kv_heads: int | None = None,
+    causal: bool = False,
+    window: tuple[int, int] = (-1, -1),
+    scale: float | None = None,
+    softcap: float = 0.0,
+    precision: str | None = None,
+    scores_at: int = 0,
+    outputs: int = 1,
+) -> tf.Tensor | tuple[tf.Tensor, ...]:
+    """Attention with a cache, with limits of what a query sees, with capped scores, or giving scores out.
+
+    `scores_at` says which scores are the fourth output: the products (0), capped (1), masked (2), or the
+    weights (3). A query that may see no key gets zeros.
+    """
+    packed = q.ndim == 3
+    q, k, v = split_heads(q, q_heads), split_heads(k, kv_heads), split_heads(v, kv_heads)
+    if past_key is not None and past_value is not None:
+        k, v = tf.concat((past_key, k), 2), tf.concat((past_value, v), 2)
+    past = 0 if past_key is None else tf.shape(past_key)[2]
+    mask = visible_keys(q, k, mask, past, lengths, causal=causal, window=window)
+    groups = q.shape[1] // k.shape[1]
+    root = (q.shape[-1] ** -0.5 if scale is None else scale) ** 0.5
+    products = tf.matmul(q * root, repeat_heads(k, groups) * root, transpose_b=True)
+    capped = softcap * tf.tanh(products / softcap) if softcap > 0 else products
+    bias = None if mask is None else mask_bias(mask, q)
+    wide = capped if precision is None else tf.cast(capped, precision)
+    weights = tf.nn.softmax(wide) if bias is None else masked_softmax(wide, tf.cast(bias, wide.dtype))
+    weights = tf.cast(weights, q.dtype)
+    y = tf.matmul(weights, repeat_heads(tf.cast(v, q.dtype), groups))
+    y = merge_heads(y) if packed else y
+    scores = capped if bias is None else capped + bias
+    return (y, k, v, (products, capped, scores, weights)[scores_at])[:outputs] if outputs > 1 else y
+
+
+def split_heads(x: tf.Tensor, heads: int | None) -> tf.Tensor:
+    """(batch, length, heads * size) as (batch, heads, length, size); four axes stay as they are."""
+    if heads is None:
+        return x
+    batch, length = tf.shape(x)[0], tf.shape(x)[1]
+    split = tf.reshape(x, (batch, length, heads, x.shape[-1] // heads))
+    return tf.transpose(split, (0, 2, 1, 3))
+
+
+def merge_heads(x: tf.Tensor) -> tf.Tensor:
+    """(batch, heads, length, size) as (batch, length, heads * size)."""
+    batch, length = tf.shape(x)[0], tf.shape(x)[2]
+    return tf.reshape(tf.transpose(x, (0, 2, 1, 3)), (batch, length, x.shape[1] * x.shape[3]))
+
+
+def repeat_heads(x: tf.Tensor, groups: int) -> tf.Tensor:
+    """Each head of keys or values for the queries of its group."""
+    return x if groups == 1 else tf.repeat(x, groups, axis=1)
+
+
+def masked_softmax(scores: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """Softmax of scores + bias; zeros where all of a row is masked."""
+    blind = tf.reduce_max(bias, -1, keepdims=True) == -math.inf
+    weights = tf.nn.softmax(tf.where(blind, tf.zeros_like(scores), scores + bias))
+    return tf.where(blind, tf.zeros_like(weights), weights)
+
+
+def mask_bias(mask: tf.Tensor, q: tf.Tensor) -> tf.Tensor:
+    """A mask as numbers that are added to scores."""
+    if mask.dtype.is_bool:
+        return tf.where(mask, tf.zeros((), q.dtype), tf.constant(-math.inf, q.dtype))
+    return tf.cast(mask, q.dtype)
+
+
+def visible_keys(
+    q: tf.Tensor,
+    k: tf.Tensor,
+    mask: tf.Tensor | None,
+    past: int | tf.Tensor,
+    lengths: tf.Tensor | None,
+    *,
+    causal: bool,
+    window: tuple[int, int],
+) -> tf.Tensor | None:
+    """One mask for all that limits what a query sees; None where nothing does.
+
+    A query stands behind the `past` keys, or at the end of the first `lengths` keys of each sample. It
+    sees the keys from `window[0]` before it to `window[1]` behind it; -1 is no limit.
+    """
+    if mask is not None:
+        edge = [[0, 0]] * (mask.ndim - 1) + [[0, tf.shape(k)[2] - tf.shape(mask)[-1]]]
+        hidden = tf.constant(False) if mask.dtype.is_bool else tf.constant(-math.inf, q.dtype)
+        mask = tf.pad(mask if mask.dtype.is_bool else tf.cast(mask, q.dtype), edge, constant_values=hidden)
+    keys, positions = tf.range(tf.shape(k)[2]), tf.range(tf.shape(q)[2])[:, None] + past
+    if lengths is not None:
+        lengths = tf.cast(lengths, tf.int32)[:, None, None, None]
+        positions += lengths - tf.shape(q)[2]
+        mask = restricted(mask, keys < lengths)
+    before, after = window[0], 0 if causal else window[1]
+    if after >= 0:
+        mask = restricted(mask, keys <= positions + after)
+    if before >= 0:
+        mask = restricted(mask, keys >= positions - before)
+    return mask
+
+
+def restricted(mask: tf.Tensor | None, visible: tf.Tensor) -> tf.Tensor:
+    """A mask under which a query sees no more than `visible`."""
+    if mask is None:
+        return visible
+    if mask.dtype.is_bool:
+        return mask & visible
+    return tf.where(visible, mask, tf.constant(-math.inf, mask.dtype))
