@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from bridge_converters._casts import cast_beyond
+from bridge_converters._casts import cast_beyond, cast_beyond_strings
 from bridge_converters._resize import resize_beyond
 from operator_cases.case import Case, case, draw, ints
 from operator_cases.layers import LayerCase, view_of
@@ -19,24 +19,37 @@ def view(each: Case) -> object:
     return view_of(LayerCase(each, None, None, constants=constants), "channels_first")
 
 
-@pytest.mark.parametrize("to", ["FLOAT16", "BOOL", "UINT64", "COMPLEX64"])
-def test_casts_between_shared_dtypes_are_supported(to: str) -> None:
-    assert cast_beyond(view(case("Cast", _X, to=getattr(onnx.TensorProto, to)))) is None
+@pytest.mark.parametrize("to", ["FLOAT16", "BOOL", "UINT64", "FLOAT8E4M3FN", "INT4", "FLOAT4E2M1"])
+def test_casts_between_numbers_are_supported(to: str) -> None:
+    each = view(case("Cast", _X, to=getattr(onnx.TensorProto, to)))
+    assert cast_beyond(each) is None
+    assert cast_beyond_strings(each) is None
 
 
-@pytest.mark.parametrize("to", ["STRING", "FLOAT8E4M3FN", "INT4", "FLOAT4E2M1"])
-def test_other_casts_are_refused_by_name(to: str) -> None:
-    assert (
-        cast_beyond(view(case("Cast", _X, to=getattr(onnx.TensorProto, to))))
-        == f"it converts from or to {to}"
-    )
+def test_text_needs_a_target_with_strings_and_a_specified_spelling() -> None:
+    each = view(case("Cast", _X, to=onnx.TensorProto.STRING))
+    assert cast_beyond(each) == "it converts from or to text"
+    assert cast_beyond_strings(each) == "it writes FLOAT as text, for which ONNX fixes no number of digits"
+    each.node.inputs[0].dtype = ir.DataType.INT32
+    assert cast_beyond_strings(each) is None
+
+
+@pytest.mark.parametrize(
+    ("to", "reason"), [("DOUBLE", None), ("INT8", None), ("BOOL", "it reads text as BOOL")]
+)
+def test_text_is_read_as_numbers(to: str, reason: str | None) -> None:
+    each = view(case("Cast", _X, to=getattr(onnx.TensorProto, to)))
+    each.node.inputs[0].dtype = ir.DataType.STRING
+    assert cast_beyond_strings(each) == reason
 
 
 def test_cast_like_looks_at_the_other_tensor() -> None:
     each = view(case("CastLike", _X, draw(1)))
     assert cast_beyond(each) is None
-    each.node.inputs[1].dtype = ir.DataType.FLOAT8E5M2
-    assert cast_beyond(each) == "it converts from or to FLOAT8E5M2"
+    each.node.inputs[1].dtype = ir.DataType.STRING
+    assert cast_beyond(each) == "it converts from or to text"
+    each.node.inputs[1].dtype = None
+    assert cast_beyond(each) == "the type that it converts to is unknown"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tensorflow as tf
 
 from bridge.emit.layer import Layer, NodeView
-from bridge_converters._casts import cast_beyond
 from bridge_converters.onnx_to_tf._table import layer_rule, lowering
 
 Ints = tuple[int, ...]
@@ -163,46 +162,6 @@ def source_index(index: tf.Tensor, size: tf.Tensor, mode: str) -> tf.Tensor:
         return index % size
     period = tf.maximum(2 * size - 2, 1)
     return size - 1 - tf.abs(index % period - (size - 1))
-
-
-@lowering("Cast", supports=cast_beyond)
-def cast(x: tf.Tensor, *, saturate: int = 1, to: int) -> tf.Tensor:
-    """x in another dtype (a number of onnx.TensorProto)."""
-    if to == 1:
-        return tf.cast(x, tf.float32)
-    if to == 2:
-        return tf.cast(x, tf.uint8)
-    if to == 3:
-        return tf.cast(x, tf.int8)
-    if to == 4:
-        return tf.cast(x, tf.uint16)
-    if to == 5:
-        return tf.cast(x, tf.int16)
-    if to == 6:
-        return tf.cast(x, tf.int32)
-    if to == 7:
-        return tf.cast(x, tf.int64)
-    if to == 9:
-        return tf.cast(x, tf.bool)
-    if to == 10:
-        return tf.cast(x, tf.float16)
-    if to == 11:
-        return tf.cast(x, tf.float64)
-    if to == 12:
-        return tf.cast(x, tf.uint32)
-    if to == 13:
-        return tf.cast(x, tf.uint64)
-    if to == 14:
-        return tf.cast(x, tf.complex64)
-    if to == 15:
-        return tf.cast(x, tf.complex128)
-    return tf.cast(x, tf.bfloat16)
-
-
-@lowering("CastLike", supports=cast_beyond)
-def cast_like(x: tf.Tensor, target_type: tf.Tensor, *, saturate: int = 1) -> tf.Tensor:
-    """x in the dtype of another tensor."""
-    return tf.cast(x, target_type.dtype)
 
 
 @lowering("ConstantOfShape", const=("shape",))

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bridge.emit.layer import Layer, NodeView
-from bridge_converters._casts import cast_beyond
 from bridge_converters.onnx_to_torch._table import layer_rule, lowering
 
 Ints = tuple[int, ...]
@@ -170,46 +169,6 @@ def source_index(index: Tensor, size: int, mode: str) -> Tensor:
         return index % size
     period = max(2 * size - 2, 1)
     return size - 1 - torch.abs(index % period - (size - 1))
-
-
-@lowering("Cast", supports=cast_beyond)
-def cast(x: Tensor, *, saturate: int = 1, to: int) -> Tensor:
-    """x in another dtype (a number of onnx.TensorProto)."""
-    if to == 1:
-        return x.to(torch.float32)
-    if to == 2:
-        return x.to(torch.uint8)
-    if to == 3:
-        return x.to(torch.int8)
-    if to == 4:
-        return x.to(torch.uint16)
-    if to == 5:
-        return x.to(torch.int16)
-    if to == 6:
-        return x.to(torch.int32)
-    if to == 7:
-        return x.to(torch.int64)
-    if to == 9:
-        return x.to(torch.bool)
-    if to == 10:
-        return x.to(torch.float16)
-    if to == 11:
-        return x.to(torch.float64)
-    if to == 12:
-        return x.to(torch.uint32)
-    if to == 13:
-        return x.to(torch.uint64)
-    if to == 14:
-        return x.to(torch.complex64)
-    if to == 15:
-        return x.to(torch.complex128)
-    return x.to(torch.bfloat16)
-
-
-@lowering("CastLike", supports=cast_beyond)
-def cast_like(x: Tensor, target_type: Tensor, *, saturate: int = 1) -> Tensor:
-    """x in the dtype of another tensor."""
-    return x.to(target_type.dtype)
 
 
 @lowering("ConstantOfShape", const=("shape",))

@@ -1,6 +1,6 @@
 """Element types that the frameworks do not compute with, and the integers that carry them.
 
-Integers of less than 8 bits travel as the 8-bit integers of the same value. Floats of 8 and 4 bits
+Integers of less than 8 bits travel as the 8-bit integers of the same value. Floats of 8 bits and less
 travel as their bits in unsigned 8-bit integers, one element to a byte. Models that bridge emits take and
 give these carriers; `run` converts at the boundary.
 """
@@ -20,6 +20,8 @@ _BY_BITS = frozenset(
         "float8_e5m2",
         "float8_e5m2fnuz",
         "float8_e8m0fnu",
+        "float6_e2m3fn",
+        "float6_e3m2fn",
         "float4_e2m1fn",
     }
 )
