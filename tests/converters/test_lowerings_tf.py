@@ -35,7 +35,7 @@ def bind(case: Case) -> tuple[Any, bool]:
 
 
 def to_numpy(results: list[Any], spatial: bool) -> list[Array]:
-    arrays = [np.asarray(each) for each in results]
+    arrays = [np.asarray(each.numpy()) for each in results]
     return [to_channels_first(each) for each in arrays] if spatial else arrays
 
 

@@ -12,15 +12,17 @@ from bridge_converters.onnx_to_tf._table import layer_rule, lowering
 Ints = tuple[int, ...]
 
 
-@lowering("Slice", const=("starts", "ends", "axes", "steps"), static=("axes", "steps"))
+@lowering("Slice", const=("starts", "ends", "axes", "steps"))
 def slice_(
     x: tf.Tensor,
     starts: Ints | tf.Tensor,
     ends: Ints | tf.Tensor,
-    axes: Ints | None = None,
-    steps: Ints | None = None,
+    axes: Ints | tf.Tensor | None = None,
+    steps: Ints | tf.Tensor | None = None,
 ) -> tf.Tensor:
     """The elements from starts to ends by steps along axes, as Python slices select them."""
+    if not (axes is None or isinstance(axes, tuple)) or not (steps is None or isinstance(steps, tuple)):
+        return computed_slice(x, starts, ends, axes, steps)
     if isinstance(starts, tuple) and isinstance(ends, tuple) and len(starts) == 1 and steps in (None, (1,)):
         if axes is None or axes == (0,):
             return x[starts[0] : ends[0] if ends[0] < 2147483647 else None]
@@ -42,6 +44,24 @@ def slice_(
             first = None if (first < 0) == (step > 0) else first // abs(first) * 2147483647
         x = x[(slice(None),) * (axis % x.ndim) + (slice(first, last, step),)]
     return x
+
+
+def computed_slice(
+    x: tf.Tensor,
+    starts: Ints | tf.Tensor,
+    ends: Ints | tf.Tensor,
+    axes: Ints | tf.Tensor | None,
+    steps: Ints | tf.Tensor | None,
+) -> tf.Tensor:
+    """A slice along axes, or by steps, that are known only when the model runs."""
+    sizes = tf.shape(x, out_type=tf.int64)
+    first, last = tf.cast(starts, tf.int64), tf.cast(ends, tf.int64)
+    axis = tf.range(tf.size(first, tf.int64)) if axes is None else tf.cast(axes, tf.int64)
+    step = tf.ones_like(first) if steps is None else tf.cast(steps, tf.int64)
+    places = (axis % tf.size(sizes, tf.int64))[:, tf.newaxis]
+    begins = tf.tensor_scatter_nd_update(tf.zeros_like(sizes), places, first)
+    strides = tf.tensor_scatter_nd_update(tf.ones_like(sizes), places, step)
+    return tf.strided_slice(x, begins, tf.tensor_scatter_nd_update(sizes, places, last), strides)
 
 
 @lowering("Gather", const=("indices",))
@@ -177,6 +197,42 @@ def top_k(
     if not largest:
         values = ~values if x.dtype.is_integer else -values
     return tf.transpose(values, order), tf.cast(tf.transpose(indices, order), tf.int64)
+
+
+@lowering("Unique")
+def unique(
+    x: tf.Tensor, *, axis: int | None = None, sorted: int = 1, outputs: int = 1
+) -> tf.Tensor | tuple[tf.Tensor, ...]:
+    """The different elements (or slices along an axis), where each is first, which each was, and how many.
+
+    In ascending order, or if not `sorted` in the order in which they come.
+    """
+    x = tf.reshape(x, (-1,)) if axis is None else x
+    place = 0 if axis is None else axis % x.ndim
+    _, which, counts = tf.raw_ops.UniqueWithCountsV2(x=x, axis=(place,), out_idx=tf.int64)
+    positions = tf.range(tf.size(which, tf.int64))
+    first = tf.math.unsorted_segment_min(positions, which, tf.size(counts))
+    if sorted:
+        order = ascending(tf.gather(x, first, axis=place), place)
+        first, counts = tf.gather(first, order), tf.gather(counts, order)
+        which = tf.gather(tf.cast(tf.argsort(order), tf.int64), which)
+    values = tf.gather(x, first, axis=place)
+    return values if outputs == 1 else (values, first, which, counts)[:outputs]
+
+
+def ascending(x: tf.Tensor, axis: int) -> tf.Tensor:
+    """The order that sorts the slices of x along an axis, by their first elements, then their second..."""
+    x = tf.cast(x, tf.uint8) if x.dtype.is_bool else x
+    keys = tf.reshape(
+        tf.transpose(x, (*range(axis), *range(axis + 1, x.ndim), axis)), (-1, tf.shape(x)[axis])
+    )
+    start = tf.shape(keys)[0] - 1, tf.range(tf.shape(x)[axis])
+    _, order = tf.while_loop(
+        lambda i, order: i >= 0,
+        lambda i, order: (i - 1, tf.gather(order, tf.argsort(tf.gather(keys[i], order), stable=True))),
+        start,
+    )
+    return order
 
 
 @lowering("ReverseSequence")

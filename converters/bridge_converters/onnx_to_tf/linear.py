@@ -50,7 +50,26 @@ def linear(x: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
 @lowering("Einsum")
 def einsum(*inputs: tf.Tensor, equation: str) -> tf.Tensor:
     """The sum of products that an equation in Einstein notation describes."""
-    return tf.einsum(equation, *inputs)
+    formula = with_output(equation)
+    if inputs[0].dtype.is_integer:
+        return tf.cast(tf.einsum(formula, *(tf.cast(x, tf.int64) for x in inputs)), inputs[0].dtype)
+    return tf.einsum(formula, *inputs)
+
+
+def with_output(equation: str) -> str:
+    """An equation with its output written out: the indices that appear once, in alphabetical order."""
+    if "->" in equation:
+        return equation
+    free = sorted(each for each in set(equation) if each.isalpha() and equation.count(each) == 1)
+    return f"{equation}->{'...' if '.' in equation else ''}{''.join(free)}"
+
+
+@lowering("Det")
+def det(x: tf.Tensor) -> tf.Tensor:
+    """The determinants of the matrices in the last two axes."""
+    if x.dtype == tf.float16 or x.dtype == tf.bfloat16:
+        return tf.cast(tf.linalg.det(tf.cast(x, tf.float32)), x.dtype)
+    return tf.linalg.det(x)
 
 
 @layer_rule("Gemm")

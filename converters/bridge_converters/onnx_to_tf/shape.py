@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from bridge.emit.layer import Layer, NodeView
+from bridge_converters.onnx_to_tf._dtypes import dtype_of
 from bridge_converters.onnx_to_tf._table import layer_rule, lowering
 
 Ints = tuple[int, ...]
@@ -62,19 +63,37 @@ def transpose(x: tf.Tensor, *, perm: Ints | None = None) -> tf.Tensor:
     return tf.transpose(x, perm)
 
 
-@lowering("Squeeze", const=("axes",), static=("axes",))
-def squeeze(x: tf.Tensor, axes: Ints | None = None) -> tf.Tensor:
+@lowering("Squeeze", const=("axes",))
+def squeeze(x: tf.Tensor, axes: int | Ints | tf.Tensor | None = None) -> tf.Tensor:
     """x without the given axes of size 1, or without all of them."""
     if axes is None:
         return tf.squeeze(x)
+    if isinstance(axes, int):
+        return tf.squeeze(x, axes)
+    if not isinstance(axes, tuple):
+        kept = tf.where(tf.logical_not(among(axes, tf.rank(x))))
+        return tf.reshape(x, tf.gather(tf.shape(x), tf.reshape(kept, (-1,))))
     if len(axes) == 1:
         return tf.squeeze(x, axes[0])
     return tf.squeeze(x, axes) if axes else x
 
 
-@lowering("Unsqueeze", const=("axes",), static=("axes",))
-def unsqueeze(x: tf.Tensor, axes: Ints) -> tf.Tensor:
+def among(axes: tf.Tensor, rank: tf.Tensor) -> tf.Tensor:
+    """For each of so many axes whether it is one of `axes`, which may count from the end."""
+    places = axes % tf.cast(rank, axes.dtype)
+    return tf.reduce_any(tf.range(rank) == tf.cast(places, tf.int32)[:, tf.newaxis], 0)
+
+
+@lowering("Unsqueeze", const=("axes",))
+def unsqueeze(x: tf.Tensor, axes: int | Ints | tf.Tensor) -> tf.Tensor:
     """x with new axes of size 1 at these places of the result."""
+    if isinstance(axes, int):
+        return tf.expand_dims(x, axes)
+    if not isinstance(axes, tuple):
+        new = among(axes, tf.rank(x) + tf.size(axes))
+        return tf.reshape(
+            x, tf.tensor_scatter_nd_update(tf.ones_like(new, tf.int32), tf.where(~new), tf.shape(x))
+        )
     if len(axes) == 1:
         return tf.expand_dims(x, axes[0])
     rank = x.ndim + len(axes)
@@ -172,9 +191,21 @@ def constant_of_shape(shape: Ints | tf.Tensor, *, value: tf.Tensor | None = None
     return tf.fill(shape, value)
 
 
+@lowering("EyeLike")
+def eye_like(x: tf.Tensor, *, dtype: int | None = None, k: int = 0) -> tf.Tensor:
+    """Ones on the k-th diagonal of a matrix of x's shape, zeros elsewhere."""
+    rows, columns = tf.range(tf.shape(x)[0])[:, tf.newaxis], tf.range(tf.shape(x)[1])
+    return tf.cast(rows + k == columns, x.dtype if dtype is None else dtype_of(dtype))
+
+
 @lowering("Range")
-def range_(start: tf.Tensor, limit: tf.Tensor, delta: tf.Tensor) -> tf.Tensor:
+def range_(start: tf.Tensor, limit: tf.Tensor, delta: tf.Tensor, *, stash_type: int = 1) -> tf.Tensor:
     """start, start + delta, ... below (or above, for a negative delta) the limit."""
+    if start.dtype == tf.int16 or (stash_type == 1 and start.dtype in (tf.float16, tf.bfloat16)):
+        first, last, step = (tf.cast(each, tf.float32) for each in (start, limit, delta))
+        return tf.cast(
+            tf.range(first, tf.where((last > first) == (step > 0), last, first), step), start.dtype
+        )
     return tf.range(start, tf.where((limit > start) == (delta > 0), limit, start), delta)
 
 

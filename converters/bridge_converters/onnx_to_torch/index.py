@@ -156,6 +156,27 @@ def top_k(
     return values.narrow(axis, 0, count), indices.narrow(axis, 0, count)
 
 
+@lowering("Unique")
+def unique(
+    x: Tensor, *, axis: int | None = None, sorted: int = 1, outputs: int = 1
+) -> Tensor | tuple[Tensor, ...]:
+    """The different elements (or slices along an axis), where each is first, which each was, and how many.
+
+    In ascending order, or if not `sorted` in the order in which they come.
+    """
+    x = x.flatten() if axis is None else x
+    place = 0 if axis is None else axis
+    values, which, counts = torch.unique(x, return_inverse=True, return_counts=True, dim=place)
+    positions = torch.arange(x.shape[place], device=x.device)
+    first = torch.full_like(counts, x.shape[place]).scatter_reduce(0, which, positions, "amin")
+    if not sorted:
+        order = torch.argsort(first)
+        first, counts, which = first[order], counts[order], torch.argsort(order)[which]
+        values = torch.index_select(values, place, order)
+    found: tuple[Tensor, ...] = (values, first, which, counts)
+    return values if outputs == 1 else found[:outputs]
+
+
 @lowering("ReverseSequence")
 def reverse_sequence(x: Tensor, sequence_lens: Tensor, *, batch_axis: int = 1, time_axis: int = 0) -> Tensor:
     """The first `sequence_lens[i]` steps of each batch entry i in reverse order."""

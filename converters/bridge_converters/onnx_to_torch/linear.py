@@ -53,6 +53,14 @@ def einsum(*inputs: Tensor, equation: str) -> Tensor:
     return torch.einsum(equation, *inputs)
 
 
+@lowering("Det")
+def det(x: Tensor) -> Tensor:
+    """The determinants of the matrices in the last two axes."""
+    if x.dtype == torch.float16 or x.dtype == torch.bfloat16:
+        return torch.det(x.float()).to(x.dtype)
+    return torch.det(x)
+
+
 @layer_rule("Gemm")
 def gemm_layer(view: NodeView) -> Layer | None:
     """A product with a trained matrix, with a trained bias or none."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -45,23 +47,51 @@ def reduce_mean(x: Tensor, axes: Axes = None, *, keepdims: int = 1, noop_with_em
     return torch.mean(x, dims)
 
 
+def lowest(x: Tensor) -> float:
+    """The least number of x's dtype: the maximum of nothing."""
+    return -math.inf if x.is_floating_point() else 0 if x.dtype == torch.bool else torch.iinfo(x.dtype).min
+
+
+def highest(x: Tensor) -> float:
+    """The greatest number of x's dtype: the minimum of nothing."""
+    return math.inf if x.is_floating_point() else 1 if x.dtype == torch.bool else torch.iinfo(x.dtype).max
+
+
 @lowering("ReduceMax", since=13, const=("axes",))
-def reduce_max(x: Tensor, axes: Axes = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Tensor:
+def reduce_max(
+    x: Tensor,
+    axes: Axes = None,
+    *,
+    keepdims: int = 1,
+    noop_with_empty_axes: int = 0,
+    input_shapes: tuple[tuple[int | str | None, ...] | None, ...],
+) -> Tensor:
     """The maximum over the axes, by default over all."""
     if noop_with_empty_axes and (axes is None or len(axes) == 0):
         return x
     dims = reduced_axes(axes, x.ndim)
+    if 0 in (input_shapes[0] or ()):
+        return torch.full_like(torch.sum(x, dims, keepdim=keepdims == 1, dtype=x.dtype), lowest(x))
     if keepdims:
         return torch.amax(x, dims, keepdim=True)
     return torch.amax(x, dims)
 
 
 @lowering("ReduceMin", since=13, const=("axes",))
-def reduce_min(x: Tensor, axes: Axes = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Tensor:
+def reduce_min(
+    x: Tensor,
+    axes: Axes = None,
+    *,
+    keepdims: int = 1,
+    noop_with_empty_axes: int = 0,
+    input_shapes: tuple[tuple[int | str | None, ...] | None, ...],
+) -> Tensor:
     """The minimum over the axes, by default over all."""
     if noop_with_empty_axes and (axes is None or len(axes) == 0):
         return x
     dims = reduced_axes(axes, x.ndim)
+    if 0 in (input_shapes[0] or ()):
+        return torch.full_like(torch.sum(x, dims, keepdim=keepdims == 1, dtype=x.dtype), highest(x))
     if keepdims:
         return torch.amin(x, dims, keepdim=True)
     return torch.amin(x, dims)

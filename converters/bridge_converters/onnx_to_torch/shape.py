@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bridge.emit.layer import Layer, NodeView
+from bridge_converters.onnx_to_torch._dtypes import dtype_of
 from bridge_converters.onnx_to_torch._table import layer_rule, lowering
 
 Ints = tuple[int, ...]
@@ -65,18 +66,22 @@ def transpose(x: Tensor, *, perm: Ints | None = None) -> Tensor:
 
 
 @lowering("Squeeze", const=("axes",))
-def squeeze(x: Tensor, axes: Ints | Tensor | None = None) -> Tensor:
+def squeeze(x: Tensor, axes: int | Ints | Tensor | None = None) -> Tensor:
     """x without the given axes of size 1, or without all of them."""
     if axes is None:
         return torch.squeeze(x)
+    if isinstance(axes, int):
+        return torch.squeeze(x, axes)
     if isinstance(axes, tuple) and len(axes) == 1:
         return torch.squeeze(x, axes[0])
     return torch.squeeze(x, axes if isinstance(axes, tuple) else tuple(axes.tolist()))
 
 
 @lowering("Unsqueeze", const=("axes",))
-def unsqueeze(x: Tensor, axes: Ints | Tensor) -> Tensor:
+def unsqueeze(x: Tensor, axes: int | Ints | Tensor) -> Tensor:
     """x with new axes of size 1 at these places of the result."""
+    if isinstance(axes, int):
+        return torch.unsqueeze(x, axes)
     if isinstance(axes, tuple) and len(axes) == 1:
         return torch.unsqueeze(x, axes[0])
     places = axes if isinstance(axes, tuple) else axes.tolist()
@@ -180,10 +185,23 @@ def constant_of_shape(shape: Ints | Tensor, *, value: Tensor | None = None) -> T
     return value.expand(sizes)
 
 
+@lowering("EyeLike")
+def eye_like(x: Tensor, *, dtype: int | None = None, k: int = 0) -> Tensor:
+    """Ones on the k-th diagonal of a matrix of x's shape, zeros elsewhere."""
+    kind = x.dtype if dtype is None else dtype_of(dtype)
+    if k == 0:
+        return torch.eye(x.shape[0], x.shape[1], dtype=kind, device=x.device)
+    rows = torch.arange(x.shape[0], device=x.device).unsqueeze(1)
+    return (rows + k == torch.arange(x.shape[1], device=x.device)).to(kind)
+
+
 @lowering("Range")
-def range_(start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
+def range_(start: Tensor, limit: Tensor, delta: Tensor, *, stash_type: int = 1) -> Tensor:
     """start, start + delta, ... below (or above, for a negative delta) the limit."""
     count = max(math.ceil((limit.item() - start.item()) / delta.item()), 0)
+    if stash_type == 1 and (start.dtype == torch.float16 or start.dtype == torch.bfloat16):
+        steps = torch.arange(count, dtype=torch.float32, device=start.device)
+        return (start.float() + delta.float() * steps).to(start.dtype)
     return start + delta * torch.arange(count, dtype=start.dtype, device=start.device)
 
 

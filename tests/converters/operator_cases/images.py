@@ -11,19 +11,32 @@ CASES = [
     case("DepthToSpace", draw(1, 8, 2, 2, dtype=np.float64), blocksize=2),
     case("SpaceToDepth", draw(2, 3, 4, 6), blocksize=2),
     case("SpaceToDepth", draw(2, 2, 6, 3), blocksize=3),
+    case("SpaceToDepth", draw(2, 3, 4, 6), blocksize=2, mode="CRD", opset=28, oracle="reference"),
+    case("SpaceToDepth", draw(2, 3, 4, 6), blocksize=2, mode="DCR", opset=28, oracle="reference"),
 ]
 
 _NONE = np.zeros(0, np.float32)
 
 
-def _scaled(*scales, x=(1, 2, 4, 5), roi=None, dtype=np.float32, **attributes):
+def _scaled(
+    *scales, x=(1, 2, 4, 5), roi=None, dtype=np.float32, computed=False, oracle="onnxruntime", **attributes
+):
     label = f"{x}-by{scales}-{attributes}-{np.dtype(dtype)}".replace(" ", "")
-    return case("Resize", draw(*x, dtype=dtype), roi, np.array(scales, np.float32), label=label, **attributes)
+    scales = np.array(scales, np.float32)
+    x = _data(x, dtype)
+    return case("Resize", x, roi, scales, label=label, computed=computed, oracle=oracle, **attributes)
 
 
-def _sized(*sizes, x=(1, 2, 4, 5), dtype=np.float32, **attributes):
+def _sized(*sizes, x=(1, 2, 4, 5), dtype=np.float32, computed=False, **attributes):
     label = f"{x}-to{sizes}-{attributes}-{np.dtype(dtype)}".replace(" ", "")
-    return case("Resize", draw(*x, dtype=dtype), None, None, ints(*sizes), label=label, **attributes)
+    return case(
+        "Resize", _data(x, dtype), None, None, ints(*sizes), label=label, computed=computed, **attributes
+    )
+
+
+def _data(shape, dtype):
+    whole = np.dtype(dtype).kind in "iu"
+    return draw(*shape, dtype=dtype, low=-100, high=100) if whole else draw(*shape, dtype=dtype)
 
 
 CASES += [
@@ -92,4 +105,52 @@ CASES += [
         extrapolation_value=7.0,
     )
     for mode in ("nearest", "linear")
+]
+CASES += [
+    _scaled(1, 1, 2, 3, mode="linear", computed=True),
+    _scaled(1, 1, 0.6, 0.7, mode="cubic", x=(1, 2, 9, 8), computed=True),
+    _scaled(1, 1, 0.6, 0.6, mode="linear", antialias=1, exclude_outside=1, x=(1, 2, 9, 8), computed=True),
+    _scaled(1, 1, 2, 0.5, computed=True),
+    _sized(1, 2, 7, 3, mode="linear", computed=True),
+    _sized(8, 6, axes=(2, 3), keep_aspect_ratio_policy="not_larger", mode="linear", computed=True),
+    _sized(8, 6, axes=(3, 2), keep_aspect_ratio_policy="not_smaller", computed=True),
+    _scaled(2, 3, mode="linear", x=(3, 4)),
+    _scaled(2, 1.5, x=(4, 6), computed=True),
+    _scaled(2.5, mode="linear", x=(4,)),
+    _scaled(2, 3, 1, 1),
+    _sized(2, 4, 4, 5, mode="linear", coordinate_transformation_mode="asymmetric"),
+    _scaled(1, 2, 1, 2, mode="cubic", oracle="reference"),
+    _scaled(1, 1, 2, 2, dtype=np.float16, mode="linear", coordinate_transformation_mode="asymmetric"),
+    _scaled(1, 1, 2, 2, dtype=np.float64, mode="cubic", oracle="reference"),
+    _scaled(1, 1, 2, 2, dtype=np.bool_, oracle="reference"),
+    _scaled(1, 1, 2, 2, dtype=np.uint16, oracle="reference"),
+    _scaled(1, 1, 2, 2, nearest_mode="round_prefer_ceil"),
+    _sized(5, 3, axes=(2, 3), mode="linear", antialias=1, exclude_outside=1, x=(1, 2, 9, 8)),
+    _sized(
+        5, 3, axes=(2, 3), mode="cubic", antialias=1, exclude_outside=1, cubic_coeff_a=-0.5, x=(1, 2, 9, 8)
+    ),
+]
+CASES += [
+    _scaled(1, 1, 1.5, 0.6, dtype=dtype, mode=mode, x=(1, 2, 6, 8), oracle="reference")
+    for dtype in (np.uint8, np.int8, np.int64)
+    for mode in ("linear", "cubic")
+]
+"""Runtimes truncate integers or have no kernel for them; the reference rounds them half to even."""
+
+CASES += [
+    case(
+        "Resize",
+        draw(1, 2, 4, 5),
+        np.array([0.2, 0.6, 0.9, 1.5], np.float32),
+        None,
+        ints(3, sizes),
+        label=f"crop-axes-to{sizes}",
+        mode="linear",
+        axes=(2, 3),
+        coordinate_transformation_mode="tf_crop_and_resize",
+        extrapolation_value=7.0,
+        computed=computed,
+    )
+    for sizes in (1, 4)
+    for computed in (False, True)
 ]

@@ -132,4 +132,30 @@ CASES += [
     case("TopK", draw(3, 7, dtype=np.float64), ints(7), outputs=2, label="float64"),
     case("ReverseSequence", draw(4, 3, 2), ints(4, 1, 2), label="time-major"),
     case("ReverseSequence", draw(3, 4), ints(4, 1, 2), batch_axis=0, time_axis=1, label="batch-major"),
+    case("Unique", np.array([2.0, 1, 1, 3, 4, 3], np.float32), outputs=4, label="sorted"),
+    case("Unique", np.array([[2, 1, 1], [3, 4, 3]], np.int64), outputs=4, sorted=0, label="first-come"),
+    case("Unique", np.array([[2, 1, 1], [3, 4, 3]], np.int8), label="values-only"),
+    case("Unique", np.array([2.0, 1, 1], np.float64), outputs=3, label="three"),
+    case("Unique", np.array([[1, 0, 0], [1, 0, 0], [2, 3, 4], [1, 0, -1]], np.float32), outputs=4, axis=0),
+    case(
+        "Unique",
+        np.array([[2, 3, 4], [1, 0, 0], [1, 0, 0]], np.int64),
+        outputs=4,
+        axis=0,
+        sorted=0,
+        label="rows-first-come",
+    ),
+    case("Unique", draw(2, 6, 2, dtype=np.int64, low=0, high=1), outputs=4, axis=1, label="middle"),
+    case("Unique", draw(2, 3, 6, dtype=np.int64, low=0, high=1), outputs=4, axis=-1, label="last"),
+    case("Unique", np.array([True, False, True]), outputs=4, label="bool", oracle="reference"),
+    case("Unique", np.array([5], np.float32), outputs=4, label="one"),
 ]
+for _label, _slice in {
+    "axes": ((20, 10, 5), ints(1, -3), ints(9, 2**40), ints(1, -1), None),
+    "steps": ((20, 10, 5), ints(15, 0), ints(2, 10), ints(0, 1), ints(-3, 2)),
+    "reversed": ((4, 10), ints(_END), ints(_BEGIN), ints(1), ints(-1)),
+    "to-begin": ((4, 10), ints(7), ints(-1000), ints(-1), ints(-1)),
+    "no-axes": ((4, 10), ints(1, 2), ints(3, -1), None, ints(1, 3)),
+    "int32": ((4, 10), ints(1).astype(np.int32), ints(3).astype(np.int32), ints(1).astype(np.int32), None),
+}.items():
+    CASES.append(case("Slice", draw(*_slice[0]), *_slice[1:], label=_label, computed=True))

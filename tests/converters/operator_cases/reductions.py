@@ -31,8 +31,26 @@ for _op in (
         ),
         case(_op, draw(low=0.3), label="scalar"),
     ]
-for _op in ("ReduceSum", "ReduceProd", "ReduceSumSquare", "ReduceL1"):
+    CASES += [
+        case(_op, draw(2, 3, 4, low=_low), ints(-1, 0), keepdims=0, label="two", computed=True),
+        case(_op, draw(2, 3, 4, low=_low), ints(1), label="middle", computed=True),
+        case(_op, draw(2, 3, low=_low), np.zeros(0, np.int64), label="empty-axes", computed=True),
+        case(
+            _op,
+            draw(2, 3, low=0.2),
+            np.zeros(0, np.int64),
+            noop_with_empty_axes=1,
+            label="no-op",
+            oracle="reference",
+            computed=True,
+        ),
+    ]
+for _op in ("ReduceSum", "ReduceProd", "ReduceSumSquare", "ReduceL1", "ReduceMax", "ReduceMin"):
     CASES.append(case(_op, draw(2, 0, 3), ints(1), label="empty", oracle="reference"))
+    CASES.append(case(_op, draw(2, 0, 3), ints(2), keepdims=0, label="empty-stays", oracle="reference"))
+for _op in ("ReduceMax", "ReduceMin"):
+    CASES.append(case(_op, draw(2, 0, 3, dtype=np.int32), ints(1), label="empty-int32", oracle="reference"))
+    CASES.append(case(_op, draw(0, 3, dtype=np.bool_), ints(0), label="empty-bool", oracle="reference"))
 CASES += [
     case("ReduceSum", draw(2, 3, dtype=np.int64), ints(1)),
     case("ReduceMax", draw(2, 3, dtype=np.int64), ints(1)),

@@ -71,6 +71,10 @@ CASES += [
     case("Unsqueeze", draw(3, 2), ints(4, 1, 0), label="unsorted"),
     case("Unsqueeze", draw(3, 2), ints(-1, 0), label="mixed"),
     case("Unsqueeze", draw(), ints(0), label="scalar"),
+    case("Unsqueeze", draw(3, 2), ints(4, 1, 0), label="unsorted", computed=True),
+    case("Unsqueeze", draw(3, 2), ints(-2), label="one", computed=True),
+    case("Squeeze", draw(1, 3, 1, 2), ints(-2), label="negative", computed=True),
+    case("Squeeze", draw(1, 3, 1, 2), ints(2, 0), label="two", computed=True),
     case("Concat", draw(2, 3), draw(2, 1, seed=1), axis=1),
     case("Concat", draw(2, 3), draw(1, 3, seed=1), draw(3, 3), axis=0),
     case("Concat", draw(2, 3), axis=-1),
@@ -129,5 +133,26 @@ CASES += [
     case("Range", scalar(0, np.int64), scalar(5, np.int64), scalar(1, np.int64), label="int64"),
     case("Range", scalar(10, np.int32), scalar(4, np.int32), scalar(-2, np.int32), label="int32"),
     case("Range", scalar(0.5), scalar(3), scalar(0.5), label="float32"),
+    case("Range", scalar(0, np.int16), scalar(5, np.int16), scalar(2, np.int16), label="int16"),
+    case("Range", scalar(7.5, np.float64), scalar(3, np.float64), scalar(-1, np.float64), label="float64"),
+    *(
+        case(
+            "Range",
+            scalar(1, kind),
+            scalar(2, kind),
+            scalar(0.1, kind),
+            label=f"{np.dtype(kind).name}-{stash}",
+            opset=27,
+            oracle="reference",
+            stash_type=stash,
+        )
+        for kind in (np.float16, ml_dtypes.bfloat16)
+        for stash in (1,)
+    ),
+    case("EyeLike", draw(3, 4)),
+    case("EyeLike", draw(3, 4, dtype=np.int32), label="int32"),
+    case("EyeLike", draw(3, 4), dtype=7, k=1, label="above"),
+    case("EyeLike", draw(4, 3), dtype=9, k=-2, label="below"),
+    case("EyeLike", draw(3, 3), dtype=10, k=5, label="outside"),
     case("Range", scalar(5, np.int64), scalar(0, np.int64), scalar(1, np.int64), label="empty"),
 ]
