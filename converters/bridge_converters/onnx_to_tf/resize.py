@@ -179,7 +179,7 @@ def neighbours(
 
 
 def cubic_kernel(distance: tf.Tensor, a: float) -> tf.Tensor:
-    """The weight of cubic convolution at a distance (equation 4 of Keys 1981, doi 10.1109/TASSP.1981.1163711)."""
+    """The weight of cubic convolution at a distance (Keys 1981, doi 10.1109/TASSP.1981.1163711)."""
     inner = ((a + 2) * distance - (a + 3)) * distance * distance + 1
     outer = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
     return tf.where(distance <= 1, inner, tf.where(distance < 2, outer, 0))

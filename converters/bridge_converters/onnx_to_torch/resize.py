@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -37,41 +38,26 @@ def resize(
 ) -> Tensor:
     """x resampled along the axes by scales or to sizes; integers are rounded half to even."""
     places = tuple(range(x.ndim)) if axes is None else tuple(axis % x.ndim for axis in axes)
-    method = (mode, coordinate_transformation_mode, nearest_mode if mode == "nearest" else "")
+    native = interpolation_mode(
+        x.ndim,
+        (mode, coordinate_transformation_mode, nearest_mode if mode == "nearest" else ""),
+        cubic_coeff_a,
+        exclude_outside,
+        antialias,
+    )
     spatial = tuple(range(2, x.ndim))
-    usual = keep_aspect_ratio_policy == "stretch" and x.is_floating_point() and 3 <= x.ndim <= 5
-    linear = {3: "linear", 4: "bilinear", 5: "trilinear"}[x.ndim] if usual else ""
-    if usual and not antialias and isinstance(scales, tuple) and scales:
-        if places == spatial or (len(places) == x.ndim and scales[:2] == (1.0, 1.0)):
-            if method == ("nearest", "asymmetric", "floor"):
-                return F.interpolate(x, scale_factor=scales[2 - x.ndim :], mode="nearest")
-            if method == ("nearest", "half_pixel", "round_prefer_ceil"):
-                return F.interpolate(x, scale_factor=scales[2 - x.ndim :], mode="nearest-exact")
-            if method == ("linear", "half_pixel", ""):
-                return F.interpolate(x, scale_factor=scales[2 - x.ndim :], mode=linear)
-            if method == ("cubic", "half_pixel", "") and x.ndim == 4:
-                if cubic_coeff_a == -0.75 and not exclude_outside:
-                    return F.interpolate(x, scale_factor=scales[2 - x.ndim :], mode="bicubic")
-    if usual and not antialias and isinstance(sizes, tuple) and sizes and places == spatial:
-        if method == ("nearest", "asymmetric", "floor"):
-            return F.interpolate(x, sizes, mode="nearest")
-        if method == ("nearest", "half_pixel", "round_prefer_ceil"):
-            return F.interpolate(x, sizes, mode="nearest-exact")
-        if method == ("linear", "half_pixel", ""):
-            return F.interpolate(x, sizes, mode=linear)
-        if method == ("linear", "align_corners", ""):
-            return F.interpolate(x, sizes, mode=linear, align_corners=True)
-        if mode == "cubic" and cubic_coeff_a == -0.75 and not exclude_outside and x.ndim == 4:
-            if coordinate_transformation_mode == "half_pixel":
-                return F.interpolate(x, sizes, mode="bicubic")
-            if coordinate_transformation_mode == "align_corners":
-                return F.interpolate(x, sizes, mode="bicubic", align_corners=True)
-    if usual and antialias and exclude_outside and x.ndim == 4 and places == spatial:
-        if isinstance(sizes, tuple) and sizes and coordinate_transformation_mode == "half_pixel":
-            if mode == "linear":
-                return F.interpolate(x, sizes, mode="bilinear", antialias=True)
-            if mode == "cubic" and cubic_coeff_a == -0.5:
-                return F.interpolate(x, sizes, mode="bicubic", antialias=True)
+    usual = native != "" and keep_aspect_ratio_policy == "stretch" and x.is_floating_point()
+    if usual and isinstance(sizes, tuple) and sizes and places == spatial:
+        if antialias:
+            return F.interpolate(x, sizes, mode=native, antialias=True)
+        if coordinate_transformation_mode == "align_corners":
+            return F.interpolate(x, sizes, mode=native, align_corners=True)
+        return F.interpolate(x, sizes, mode=native)
+    if usual and isinstance(scales, tuple) and coordinate_transformation_mode != "align_corners":
+        if places == spatial and not antialias:
+            return F.interpolate(x, scale_factor=scales, mode=native)
+        if places == (0, 1, *spatial) and scales[:2] == (1.0, 1.0) and not antialias:
+            return F.interpolate(x, scale_factor=scales[2:], mode=native)
     crops = coordinate_transformation_mode == "tf_crop_and_resize"
     lengths = [x.shape[axis] for axis in places]
     targets = resize_targets(lengths, values_of(scales), values_of(sizes), keep_aspect_ratio_policy)
@@ -104,7 +90,23 @@ def resize(
     return torch.round(y).clamp(limits.min, limits.max).to(x.dtype)
 
 
-def values_of(numbers: tuple[float, ...] | Tensor | None) -> list[float]:
+def interpolation_mode(
+    rank: int, method: tuple[str, str, str], cubic_coeff_a: float, exclude_outside: int, antialias: int
+) -> str:
+    """The mode of `F.interpolate` that resizes alike all axes but the first two; empty if there is none."""
+    if not 3 <= rank <= 5 or (antialias and (rank != 4 or not exclude_outside)):
+        return ""
+    if method[1] == "half_pixel" or (method[1] == "align_corners" and not antialias):
+        if method[0] == "linear":
+            return ("linear", "bilinear", "trilinear")[rank - 3]
+        if method[0] == "cubic" and rank == 4 and cubic_coeff_a == (-0.5 if antialias else -0.75):
+            return "bicubic" if antialias or not exclude_outside else ""
+    if method == ("nearest", "half_pixel", "round_prefer_ceil"):
+        return "nearest-exact"
+    return "nearest" if method == ("nearest", "asymmetric", "floor") else ""
+
+
+def values_of(numbers: tuple[float, ...] | Tensor | None) -> list[Any]:
     """The numbers of a small vector, which decide the shape of an output; none for None."""
     if numbers is None:
         return []
@@ -180,7 +182,7 @@ def neighbours(
 
 
 def cubic_kernel(distance: Tensor, a: float) -> Tensor:
-    """The weight of cubic convolution at a distance (equation 4 of Keys 1981, doi 10.1109/TASSP.1981.1163711)."""
+    """The weight of cubic convolution at a distance (Keys 1981, doi 10.1109/TASSP.1981.1163711)."""
     inner = ((a + 2) * distance - (a + 3)) * distance * distance + 1
     outer = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
     return torch.where(distance <= 1, inner, torch.where(distance < 2, outer, 0.0))

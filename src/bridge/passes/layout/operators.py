@@ -262,7 +262,7 @@ def _result_ranks(node: ir.Node, facts: Facts) -> tuple[int, ...]:
 
 
 def _sensitive(node: ir.Node, facts: Facts, layout: Layout) -> Fixed | None:
-    """The relation of an operator on `[N, C, *spatial]`; None if it has no spatial axis where it needs one."""
+    """The relation of an operator on `[N, C, *spatial]`; None if it lacks spatial axes."""
     spatial = _SENSITIVE.get(node.op_type, (0,))
     data = _input_dims(node, 0, facts)
     if data is None or facts.dims(node.outputs[0]) is None:
