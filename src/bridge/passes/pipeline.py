@@ -38,6 +38,7 @@ from bridge.passes.recipes import attach_recipes
 from bridge.passes.resize import fix_resized_axes
 from bridge.passes.shapes import infer_shapes
 from bridge.passes.static import fold_static
+from bridge.passes.time_major import bring_time_first
 from bridge.passes.unused import drop_unused
 from bridge.passes.windows import resolve_auto_pad
 from bridge.passes.zero_bias import drop_zero_bias
@@ -60,6 +61,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("bring to the hub's opset", to_hub_opset),
     Pass("lift constants to initializers", lift_constants),
     Pass("drop what is unused", drop_unused),
+    Pass("bring time first in recurrences", bring_time_first),
     Pass("infer shapes and fold what is static", fold_static),
     Pass("take the lowest opset", take_lowest_opset),
     Pass("drop identities", drop_identities),
