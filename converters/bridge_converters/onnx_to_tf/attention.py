@@ -45,7 +45,7 @@ def attention(
     if plain and attn_mask is None:
         return scaled_dot_product_attention(q, k, v, **options)
     if plain:
-        return scaled_dot_product_attention(q, k, v, attn_mask, **options)
+        return masked_attention(q, k, v, attn_mask, **options)
     return scored_attention(
         q,
         k,
@@ -77,27 +77,28 @@ def attention_options(is_causal: int, scale: float | None) -> dict[str, Any]:
 
 
 def scaled_dot_product_attention(
-    q: tf.Tensor,
-    k: tf.Tensor,
-    v: tf.Tensor,
-    mask: tf.Tensor | None = None,
-    *,
-    is_causal: bool = False,
-    scale: float | None = None,
+    q: tf.Tensor, k: tf.Tensor, v: tf.Tensor, *, is_causal: bool = False, scale: float | None = None
+) -> tf.Tensor:
+    """softmax(q @ k.T * scale) @ v on (batch, heads, length, size); heads of keys may be fewer."""
+    k, v = repeat_heads(k, q), repeat_heads(v, q)
+    q = q / tf.sqrt(tf.cast(tf.shape(q)[-1], q.dtype)) if scale is None else q * scale
+    scores = tf.matmul(q, k, transpose_b=True)
+    if is_causal:
+        seen = tf.range(tf.shape(k)[2]) <= tf.range(tf.shape(q)[2])[:, None]
+        scores = tf.where(seen, scores, tf.constant(-math.inf, q.dtype))
+    return tf.matmul(tf.nn.softmax(scores), v)
+
+
+def masked_attention(
+    q: tf.Tensor, k: tf.Tensor, v: tf.Tensor, mask: tf.Tensor, *, scale: float | None = None
 ) -> tf.Tensor:
     """softmax(q @ k.T * scale + mask) @ v on (batch, heads, length, size); heads of keys may be fewer.
 
     A mask is True for what a query may see, or numbers that are added.
     """
-    groups = q.shape[1] // k.shape[1]
-    k, v = repeat_heads(k, groups), repeat_heads(v, groups)
-    scores = tf.matmul(q * (q.shape[-1] ** -0.5 if scale is None else scale), k, transpose_b=True)
-    if is_causal:
-        seen = tf.range(tf.shape(k)[2]) <= tf.range(tf.shape(q)[2])[:, None]
-        scores = tf.where(seen, scores, tf.constant(-math.inf, q.dtype))
-    if mask is None:
-        return tf.matmul(tf.nn.softmax(scores), v)
-    return tf.matmul(masked_softmax(scores, mask_bias(mask, q)), v)
+    k, v = repeat_heads(k, q), repeat_heads(v, q)
+    q = q / tf.sqrt(tf.cast(tf.shape(q)[-1], q.dtype)) if scale is None else q * scale
+    return tf.matmul(masked_softmax(tf.matmul(q, k, transpose_b=True), mask_bias(mask, q)), v)
 
 
 def packed_attention(
@@ -113,7 +114,9 @@ def packed_attention(
 ) -> tf.Tensor:
     """Attention on tensors of (batch, length, heads * size)."""
     q, k, v = split_heads(q, q_heads), split_heads(k, kv_heads), split_heads(v, kv_heads)
-    return merge_heads(scaled_dot_product_attention(q, k, v, mask, is_causal=is_causal, scale=scale))
+    if mask is None:
+        return merge_heads(scaled_dot_product_attention(q, k, v, is_causal=is_causal, scale=scale))
+    return merge_heads(masked_attention(q, k, v, mask, scale=scale))
 
 
 def scored_attention(
@@ -146,15 +149,14 @@ def scored_attention(
         k, v = tf.concat((past_key, k), 2), tf.concat((past_value, v), 2)
     past = 0 if past_key is None else tf.shape(past_key)[2]
     mask = visible_keys(q, k, mask, past, lengths, causal=causal, window=window)
-    groups = q.shape[1] // k.shape[1]
-    root = (q.shape[-1] ** -0.5 if scale is None else scale) ** 0.5
-    products = tf.matmul(q * root, repeat_heads(k, groups) * root, transpose_b=True)
+    root = tf.cast(tf.shape(q)[-1], q.dtype) ** -0.25 if scale is None else scale**0.5
+    products = tf.matmul(q * root, repeat_heads(k, q) * root, transpose_b=True)
     capped = softcap * tf.tanh(products / softcap) if softcap > 0 else products
     bias = None if mask is None else mask_bias(mask, q)
     wide = capped if precision is None else tf.cast(capped, precision)
     weights = tf.nn.softmax(wide) if bias is None else masked_softmax(wide, tf.cast(bias, wide.dtype))
     weights = tf.cast(weights, q.dtype)
-    y = tf.matmul(weights, repeat_heads(tf.cast(v, q.dtype), groups))
+    y = tf.matmul(weights, repeat_heads(tf.cast(v, q.dtype), q))
     y = merge_heads(y) if packed else y
     scores = capped if bias is None else capped + bias
     return (y, k, v, (products, capped, scores, weights)[scores_at])[:outputs] if outputs > 1 else y
@@ -164,20 +166,22 @@ def split_heads(x: tf.Tensor, heads: int | None) -> tf.Tensor:
     """(batch, length, heads * size) as (batch, heads, length, size); four axes stay as they are."""
     if heads is None:
         return x
-    batch, length = tf.shape(x)[0], tf.shape(x)[1]
-    split = tf.reshape(x, (batch, length, heads, x.shape[-1] // heads))
+    size = -1 if x.shape[-1] is None else x.shape[-1] // heads
+    split = tf.reshape(x, (tf.shape(x)[0], tf.shape(x)[1], heads, size))
     return tf.transpose(split, (0, 2, 1, 3))
 
 
 def merge_heads(x: tf.Tensor) -> tf.Tensor:
     """(batch, heads, length, size) as (batch, length, heads * size)."""
-    batch, length = tf.shape(x)[0], tf.shape(x)[2]
-    return tf.reshape(tf.transpose(x, (0, 2, 1, 3)), (batch, length, x.shape[1] * x.shape[3]))
+    width = -1 if None in (x.shape[1], x.shape[3]) else x.shape[1] * x.shape[3]
+    return tf.reshape(tf.transpose(x, (0, 2, 1, 3)), (tf.shape(x)[0], tf.shape(x)[2], width))
 
 
-def repeat_heads(x: tf.Tensor, groups: int) -> tf.Tensor:
-    """Each head of keys or values for the queries of its group."""
-    return x if groups == 1 else tf.repeat(x, groups, axis=1)
+def repeat_heads(x: tf.Tensor, q: tf.Tensor) -> tf.Tensor:
+    """Each head of keys or values for all the heads of queries that share it."""
+    if None in (x.shape[1], q.shape[1]):
+        return tf.repeat(x, tf.shape(q)[1] // tf.shape(x)[1], axis=1)
+    return x if x.shape[1] == q.shape[1] else tf.repeat(x, q.shape[1] // x.shape[1], axis=1)
 
 
 def masked_softmax(scores: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
