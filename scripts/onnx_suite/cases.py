@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ class SuiteCase:
             free = [each for each in self.model.graph.input if each.name not in weights]
             inputs: list[Value] = [Runner.generate_dummy_data(each) for each in free]
             file = _light_file(self.test)
-            expected = _read(file.with_name(f"{file.stem}_output_0.pb"), self.model.graph.output[0].type)
+            expected = read_value(file.with_name(f"{file.stem}_output_0.pb"), self.model.graph.output[0].type)
             yield inputs, [expected]
         elif self.test.data_sets is not None:
             for given, expected_values in self.test.data_sets:
@@ -82,11 +83,11 @@ class SuiteCase:
             for folder in sorted(self._folder.glob("test_data_set_*")):
                 yield (
                     [
-                        _read(file, each.type)
+                        read_value(file, each.type)
                         for file, each in _files(folder, "input", self.model.graph.input)
                     ],
                     [
-                        _read(file, each.type)
+                        read_value(file, each.type)
                         for file, each in _files(folder, "output", self.model.graph.output)
                     ],
                 )
@@ -110,19 +111,29 @@ class SuiteCase:
             visit(function.node)
         return tuple(sorted(found))
 
-    @property
-    def operator(self) -> str:
-        """The operator that the case is about: that of its only node, else the one its name speaks of."""
-        if len(self.operators) == 1:
-            return self.operators[0]
-        words = self.name.removeprefix("test_").replace("_", "").lower()
-        matching = [each for each in _operator_names() if words.startswith(each.rpartition(".")[2].lower())]
-        return max(matching, key=len, default=self.category)
+    @cached_property
+    def is_random(self) -> bool:
+        """Whether its outputs are drawn at random: what it draws with, or training with Dropout."""
+        return bool(RANDOM & set(self.operators)) or self._drops_elements
 
     @property
-    def is_random(self) -> bool:
-        """Whether its outputs are drawn at random."""
-        return bool(RANDOM & set(self.operators))
+    def _drops_elements(self) -> bool:
+        """Whether a Dropout node is in training mode with a ratio above zero."""
+        for node in self.model.graph.node:
+            if node.op_type != "Dropout" or len(node.input) < 3 or not node.input[2]:
+                continue
+            names = [each.name for each in self.model.graph.input]
+            for inputs, _ in self.data_sets():
+                known = dict(zip(names, inputs, strict=False))
+                ratio = known.get(node.input[1], 0.5) if node.input[1] else 0.5
+                if np.any(known.get(node.input[2], False)) and np.any(np.asarray(ratio) > 0):
+                    return True
+        return False
+
+    @property
+    def is_single_node(self) -> bool:
+        """Whether its model is one node."""
+        return len(self.model.graph.node) == 1 and not self.model.functions
 
     @property
     def kind(self) -> Literal["tensors", "strings", "sequences", "training"]:
@@ -141,12 +152,40 @@ def collect() -> dict[str, SuiteCase]:
     """All cases by name, in a fixed order."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        found = [SuiteCase(each.name, "node", each) for each in collect_testcases(None)]  # type: ignore[arg-type]
+        found = [SuiteCase(each.name, "node", each) for each in collect_testcases(None)]
     for category in CATEGORIES[1:]:
         kind = "real" if category == "light" else category
         tests = sorted(load_model_tests(kind=kind), key=lambda each: each.name)
         found += [SuiteCase(each.name, category, each) for each in tests]
     return {each.name: each for each in found}
+
+
+def operator_of(case: SuiteCase, known: dict[str, SuiteCase]) -> str:
+    """The operator that a case is about, else its category.
+
+    It is that of its only node; for a function written out, that of the case of the function itself; else
+    the one that its name begins with.
+    """
+    if len(case.operators) == 1:
+        return case.operators[0]
+    whole = known.get(re.sub(r"_expanded.*", "", case.name), case)
+    if whole is not case and len(whole.operators) == 1:
+        return whole.operators[0]
+    words = case.name.removeprefix("test_").replace("_", "").lower()
+    matching = [each for each in _operator_names() if words.startswith(each.rpartition(".")[2].lower())]
+    return max(matching, key=len, default=case.category)
+
+
+def write_value(value: Value, file: Path) -> None:
+    """Write a value as ONNX's test data are; `read_value` gives it back."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if value is None:
+        message: Any = onnx.OptionalProto()
+    elif isinstance(value, list | tuple):
+        message = numpy_helper.from_list(list(value))
+    else:
+        message = numpy_helper.from_array(np.asarray(value))
+    file.write_bytes(message.SerializeToString())
 
 
 def _light_file(test: TestCase) -> Path:
@@ -168,7 +207,8 @@ def _files(folder: Path, role: str, values: Any) -> Iterator[tuple[Path, Any]]:
             yield file, value
 
 
-def _read(file: Path, type_: onnx.TypeProto) -> Value:
+def read_value(file: Path, type_: onnx.TypeProto) -> Value:
+    """The value of a type that a file of test data holds."""
     data = file.read_bytes()
     match type_.WhichOneof("value"):
         case "sequence_type":

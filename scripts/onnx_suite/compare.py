@@ -29,7 +29,7 @@ def difference(actual: Any, expected: Any, *, rtol: float, atol: float, values: 
     if actual.shape != expected.shape:
         return f"shape {list(actual.shape)} instead of {list(expected.shape)}"
     if expected.dtype.kind in "OUST":
-        return None if actual.astype(str).tolist() == expected.astype(str).tolist() else "other strings"
+        return None if _texts(actual) == _texts(expected) else "other strings"
     if actual.dtype != expected.dtype:
         return f"{actual.dtype} instead of {expected.dtype}"
     return _numbers(actual, expected, rtol, atol) if values else None
@@ -47,6 +47,11 @@ def _numbers(actual: Any, expected: Any, rtol: float, atol: float) -> str | None
     return (
         f"{ours[index]:.6g} instead of {theirs[index]:.6g} at {list(index)}, {(~close).sum()} of {close.size}"
     )
+
+
+def _texts(array: Any) -> list[str]:
+    """The strings of an array, which frameworks give as text or as UTF-8."""
+    return [each.decode() if isinstance(each, bytes) else str(each) for each in array.reshape(-1).tolist()]
 
 
 def _told(value: Any) -> str:

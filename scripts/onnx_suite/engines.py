@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from bridge.emit import preflight, registry
+from bridge.emit.formatting import Formatter
 from bridge.emit.imported import load_emitted
 from bridge.emit.writer import FILE_NAME, Emitted, emit
 from bridge.formats import onnx_reader
@@ -24,8 +25,11 @@ Target = Literal["torch", "tf"]
 Run = Callable[[list[Any]], list[Any]]
 
 
-class AsPrinted:
-    """A formatter that leaves the text as it is printed."""
+class AsPrinted(Formatter):
+    """A formatter that leaves the text as it is printed, and starts no process."""
+
+    def __init__(self) -> None:
+        pass
 
     def format(self, text: str) -> str:
         return text
@@ -79,10 +83,12 @@ def torch_array(value: Any) -> Any:
 def _load_tf(directory: Path, emitted: Emitted) -> Run:
     import tensorflow as tf
 
-    traced = tf.function(load_emitted(directory), input_signature=tf_specs(emitted), autograph=False)
+    model = load_emitted(directory)
+    if not emitted.inputs.others and not emitted.outputs.others:
+        model = tf.function(model, input_signature=tf_specs(emitted), autograph=False)
 
     def run(values: list[Any]) -> list[Any]:
-        return taken(traced(*tf_arguments(values)), emitted.outputs, tf_array)
+        return taken(model(*tf_arguments(values)), emitted.outputs, tf_array)
 
     return run
 
@@ -111,7 +117,7 @@ def tf_array(value: Any) -> Any:
     return np.asarray(value)
 
 
-def onnxruntime_run(model: onnx.ModelProto, directory: Path) -> Run:
+def onnxruntime_run(model: onnx.ModelProto) -> Run:
     """The model under onnxruntime."""
     import onnxruntime
 
@@ -123,20 +129,33 @@ def onnxruntime_run(model: onnx.ModelProto, directory: Path) -> Run:
     return lambda values: session.run(None, dict(zip(names, values, strict=False)))
 
 
-def onnx2torch_run(model: onnx.ModelProto, directory: Path) -> Run:
+def onnx2torch_run(model: onnx.ModelProto) -> Run:
     """The model under onnx2torch."""
     import torch
-    from bridge_converters.torch_to_onnx.torchvision_compat import declare_missing_operators
 
     from bridge.worker.sides.torch_arrays import flatten, to_tensor
 
-    declare_missing_operators()
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)  # it changes the model that it is given
-    converted = importlib.import_module("onnx2torch").convert(copied).eval()
+    converted = onnx2torch_module(model)
 
     def run(values: list[Any]) -> list[Any]:
         with torch.no_grad():
             return flatten(converted(*(to_tensor(np.array(each)) for each in values)))
 
     return run
+
+
+def onnx2torch_module(model: onnx.ModelProto) -> Any:
+    """What onnx2torch makes of a model."""
+    from bridge_converters.torch_to_onnx.torchvision_compat import declare_missing_operators
+
+    declare_missing_operators()
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)  # it changes the model that it is given
+    return importlib.import_module("onnx2torch").convert(copied).eval()
+
+
+PEERS: dict[str, Callable[[onnx.ModelProto], Run]] = {
+    "onnxruntime": onnxruntime_run,
+    "onnx2torch": onnx2torch_run,
+}
+"""What bridge is measured against."""

@@ -1,102 +1,67 @@
-"""Run the standard's own suite: `scripts/conformance --target torch`.
-
-Every case is converted, its emitted text run, and its outputs compared. Cases run in worker processes,
-each with a time limit; a crash costs one case.
-"""
+"""The ONNX standard's own test suite against what bridge emits: `scripts/conformance --help`."""
 
 from __future__ import annotations
 
 import json
 import random
+import shutil
 import statistics
-import sys
-import threading
-import time
-from collections import Counter, defaultdict
-from concurrent.futures import ThreadPoolExecutor
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from bridge.errors import EnvironmentFailure
-from bridge.worker.process import WorkerProcess
-from scripts.onnx_suite import cases
+from scripts.onnx_suite import baseline, cases, coverage, timing
+from scripts.onnx_suite.agreement import agreement
+from scripts.onnx_suite.modes import BARS
+from scripts.onnx_suite.outcome import VERDICTS, Outcome
+from scripts.onnx_suite.runner import run_cases, worker_command
 
-ROOT = Path(__file__).resolve().parents[2]
-ENGINES = ("torch", "tf", "onnxruntime", "onnx2torch")
-OUTCOMES = ("passed", "wrong", "refused", "failed", "timed out", "crashed")
-_START_SECONDS = 180.0
-"""A worker imports its framework and generates the suite before its first case."""
-
-Outcome = dict[str, Any]
+TARGETS = ("torch", "tf")
+PEERS = ("onnxruntime", "onnx2torch")
+MODES = ("run", "pt2", "compile", "saved", "xla", "agree", "timing")
+GIGABYTE = 10**9
 
 
-class Worker:
-    """One worker process, started anew after a crash or a time-out."""
+class Suite:
+    """The suite's cases and how to run those that were chosen."""
 
-    def __init__(self, engine: str, limit: float) -> None:
-        self._engine = engine
+    def __init__(
+        self, known: dict[str, cases.SuiteCase], names: list[str], jobs: int, limit: float, memory: float
+    ) -> None:
+        self.known = known
+        self.names = names
+        self._jobs = jobs
         self._limit = limit
-        self._process: WorkerProcess | None = None
+        self._memory = int(memory * GIGABYTE)
 
-    def attempt(self, name: str) -> Outcome:
-        fresh = self._process is None
-        if self._process is None:
-            command = [sys.executable, "-m", "scripts.onnx_suite.worker", self._engine]
-            self._process = WorkerProcess(
-                command, label="conformance worker", environment={"OMP_NUM_THREADS": "1"}
+    def run(self, engine: str, mode: str = "run", *, store: Path | None = None) -> list[Outcome]:
+        """The outcomes with one engine in one mode."""
+        with Progress(console=Console(stderr=True)) as progress:
+            task = progress.add_task(f"{engine}: {len(self.names)} cases", total=len(self.names))
+            return run_cases(
+                worker_command(engine, mode, self._memory),
+                self.names,
+                jobs=self._jobs,
+                limit=self._limit,
+                options={} if store is None else {"store": str(store)},
+                on_outcome=lambda outcome: progress.advance(task),
             )
-        started = time.monotonic()
-        limit = self._limit + (_START_SECONDS if fresh else 0.0)
-        try:
-            self._process.send({"case": name})
-            return self._process.receive(deadline=started + limit)
-        except EnvironmentFailure as error:
-            self.close()
-            late = time.monotonic() - started >= limit
-            return {
-                "case": name,
-                "outcome": "timed out" if late else "crashed",
-                "reason": f"over {self._limit:.0f} s" if late else error.message,
-            }
 
-    def close(self) -> None:
-        if self._process is not None:
-            self._process.close()
-            self._process = None
-
-
-def run_cases(engine: str, names: list[str], *, jobs: int, limit: float) -> list[Outcome]:
-    """The outcomes of cases, in their order."""
-    local = threading.local()
-    workers: list[Worker] = []
-
-    def attempt(name: str) -> Outcome:
-        if not hasattr(local, "worker"):
-            local.worker = Worker(engine, limit)
-            workers.append(local.worker)
-        outcome: Outcome = local.worker.attempt(name)
-        return outcome
-
-    try:
-        with ThreadPoolExecutor(jobs) as pool, Progress(console=Console(stderr=True)) as progress:
-            task = progress.add_task(f"{engine}: {len(names)} cases", total=len(names))
-            outcomes = []
-            for outcome in pool.map(attempt, names):
-                outcomes.append(outcome)
-                progress.advance(task)
-            return outcomes
-    finally:
-        for worker in workers:
-            worker.close()
+    @property
+    def whole(self) -> bool:
+        """Whether every case was chosen."""
+        return len(self.names) == len(self.known)
 
 
 def choose(
-    known: dict[str, cases.SuiteCase], *, pattern: str, category: str | None, sample: int | None, seed: int
+    known: Mapping[str, cases.SuiteCase], *, pattern: str, category: str | None, sample: int | None, seed: int
 ) -> list[str]:
     """The names of the cases to run; a sample is drawn with the seed."""
     names = [
@@ -107,65 +72,183 @@ def choose(
     return names
 
 
-def summary(known: dict[str, cases.SuiteCase], outcomes: list[Outcome]) -> Table:
+def print_counts(console: Console, known: Mapping[str, cases.SuiteCase], outcomes: Sequence[Outcome]) -> None:
     """How many cases of each category ended how."""
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    table = Table("", *VERDICTS, "of")
+    for group, numbers in coverage.counts(known, outcomes).items():
+        table.add_row(group, *(str(numbers[each]) for each in VERDICTS), str(numbers.total()))
+    console.print(table)
+    drawn = sum(each.verdict == "random" for each in outcomes)
+    passed = sum(each.passes for each in outcomes)
+    console.print(
+        f"{passed} of {len(outcomes)} pass, {drawn} of them random ones, judged by type and shape only"
+    )
+    times = [each.seconds for each in outcomes if each.seconds is not None]
+    if times:
+        console.print(f"time to convert a case, median: {statistics.median(times) * 1000:.1f} ms")
+
+
+def print_mode(console: Console, mode: str, outcomes: Sequence[Outcome]) -> bool:
+    """How a mode's cases ended; whether its bar is reached."""
+    bar = BARS[mode]
+    counted = [each for each in outcomes if not each.excluded]
+    others: dict[str, list[Outcome]] = {}
     for each in outcomes:
-        case = known[each["case"]]
-        for group in (case.category, f"({case.kind})", "all"):
-            counts[group][each["outcome"]] += 1
-    table = Table("", *OUTCOMES, "of")
-    groups = [*cases.CATEGORIES, "(tensors)", "(strings)", "(sequences)", "(training)", "all"]
-    for group in groups:
-        if counts[group]:
-            numbers = [str(counts[group][each]) for each in OUTCOMES]
-            table.add_row(group, *numbers, str(counts[group].total()))
-    return table
+        if each.excluded:
+            others.setdefault(each.excluded, []).append(each)
+    passed = sum(each.passes for each in counted)
+    share = passed / len(counted) if counted else 1.0
+    console.print(
+        f"{mode}: {passed} of {len(counted)} {bar.counted} pass, {share:.1%} (bar: {bar.share:.0%})"
+    )
+    notes = Counter(each.reason for each in counted if each.passes and each.reason)
+    for note, number in sorted(notes.items()):
+        console.print(f"  {number} of them {note}")
+    for reason, group in sorted(others.items()):
+        too = sum(each.passes for each in group)
+        console.print(
+            f"  not counted: {len(group)} ({reason})" + (f", {too} of which pass as well" if too else "")
+        )
+    return share >= bar.share
+
+
+def check_baseline(console: Console, target: str, outcomes: Sequence[Outcome]) -> bool:
+    """Whether everything that used to pass does, and nothing is wrong; says what is not."""
+    faults = baseline.faults(baseline.read(target), outcomes)
+    for each in faults:
+        console.print(f"{each.verdict}: {each.case}: {each.reason}", markup=False, soft_wrap=True)
+    found = (
+        f"{len(faults)} cases are wrong or used to pass" if faults else "everything that used to pass does"
+    )
+    console.print(f"baseline of {target}: {found}")
+    return not faults
+
+
+def renew_baseline(console: Console, target: str, outcomes: Sequence[Outcome], *, allowed: bool) -> bool:
+    """Write what passes; refuses to drop a case that used to pass, unless that is allowed."""
+    dropped = baseline.regressions(baseline.read(target), outcomes)
+    if dropped and not allowed:
+        for each in dropped:
+            console.print(f"{each.verdict}: {each.case}: {each.reason}", markup=False, soft_wrap=True)
+        console.print(f"{len(dropped)} cases used to pass; drop them with --allow-regressions")
+        return False
+    console.print(f"wrote {baseline.write(target, outcomes)}")
+    return True
 
 
 @click.command()
-@click.option("--target", type=click.Choice(["torch", "tf"]), help="convert and run the emitted text")
-@click.option("--engine", type=click.Choice(ENGINES[2:]), help="a peer instead")
-@click.option("-k", "pattern", default="", help="only cases whose name contains this")
+@click.option("--target", type=click.Choice(TARGETS), help="Convert, and run the emitted text.")
+@click.option("--engine", type=click.Choice(PEERS), help="A peer instead.")
+@click.option(
+    "--mode",
+    type=click.Choice(MODES),
+    default="run",
+    show_default=True,
+    help="torch: pt2 (saved and loaded), compile (torch.compile), timing (beside onnx2torch); "
+    "tf: saved (SavedModel elsewhere), xla (jit_compile); agree needs no target.",
+)
+@click.option("--timing", "timed", is_flag=True, help="The same as --mode timing.")
+@click.option("--backend", type=click.Choice(["inductor", "aot_eager"]), help="Of --mode compile.")
+@click.option("-k", "pattern", default="", help="Only cases whose name contains this.")
 @click.option("--category", type=click.Choice(cases.CATEGORIES))
-@click.option("--sample", type=int, help="that many cases, drawn with --seed")
+@click.option("--sample", type=int, help="That many cases, drawn with --seed.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--jobs", type=int, default=2, show_default=True)
-@click.option("--limit", type=float, default=60.0, show_default=True, help="seconds for a case")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="write every outcome here")
-@click.option("-v", "--verbose", is_flag=True, help="print every case that did not pass")
+@click.option("--limit", type=float, default=60.0, show_default=True, help="Seconds for a case.")
+@click.option("--memory", type=float, default=8.0, show_default=True, help="Gigabytes for a worker.")
+@click.option("--check", is_flag=True, help="Exit 1 if a case is wrong, or used to pass and does not.")
+@click.option("--update-baseline", is_flag=True, help="Commit to what passes now.")
+@click.option("--allow-regressions", is_flag=True, help="Let --update-baseline drop cases.")
+@click.option("--docs", is_flag=True, help="Write the page in docs/coverage.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write every outcome here.")
+@click.option("-v", "--verbose", is_flag=True, help="Print every case that did not pass.")
 def main(
     target: str | None,
     engine: str | None,
+    mode: str,
+    timed: bool,
+    backend: str | None,
     pattern: str,
     category: str | None,
     sample: int | None,
     seed: int,
     jobs: int,
     limit: float,
+    memory: float,
+    check: bool,
+    update_baseline: bool,
+    allow_regressions: bool,
+    docs: bool,
     json_file: Path | None,
     verbose: bool,
 ) -> None:
-    """The ONNX standard's own test suite against emitted models."""
-    engine = target or engine
-    if engine is None:
-        raise click.UsageError("name a --target, or a peer with --engine")
+    """The ONNX standard's own test suite against emitted models.
+
+    Exit code 1: --check found something, or a mode does not reach its bar.
+    """
+    mode = "timing" if timed else mode
+    chosen = _chosen_engine(target, engine, mode)
     known = cases.collect()
     names = choose(known, pattern=pattern, category=category, sample=sample, seed=seed)
-    outcomes = run_cases(engine, names, jobs=jobs, limit=limit)
-    console = Console()
+    suite = Suite(known, names, jobs, limit, memory)
+    if (docs or update_baseline) and (mode != "run" or not suite.whole or target is None):
+        raise click.UsageError("--docs and --update-baseline take all cases of a --target")
+    console = Console(width=None if Console().is_terminal else 140)
+    good = True
+    if mode == "agree":
+        outcomes = _agree(suite)
+        agreeing = sum(each.passes for each in outcomes)
+        console.print(f"both targets agree on {agreeing} of {len(outcomes)} cases that both pass (bar: all)")
+        good = agreeing == len(outcomes)
+    elif mode == "timing":
+        outcomes = suite.run("torch", "timing")
+        text, good = timing.report(outcomes)
+        console.print(text)
+    elif mode == "run":
+        outcomes = suite.run(chosen)
+        print_counts(console, known, outcomes)
+    else:
+        name = _backend(backend) if mode == "compile" else mode
+        outcomes = suite.run(chosen, name)
+        good = print_mode(console, name, outcomes)
     if verbose:
         for each in outcomes:
-            if each["outcome"] != "passed":
-                console.print(
-                    f"{each['outcome']:9} {each['case']}: {each['reason']}", markup=False, soft_wrap=True
-                )
-    console.print(summary(known, outcomes))
-    times = [each["seconds"] for each in outcomes if "seconds" in each]
-    if times:
-        console.print(f"time to convert a case, median: {statistics.median(times) * 1000:.1f} ms")
+            if not each.passes and not each.excluded:
+                console.print(f"{each.verdict}: {each.case}: {each.reason}", markup=False, soft_wrap=True)
     if json_file is not None:
-        json_file.write_text(json.dumps(outcomes, indent=1) + "\n", encoding="utf-8")
+        json_file.write_text(json.dumps([asdict(each) for each in outcomes], indent=1) + "\n")
+    if target is not None and check:
+        good = check_baseline(console, target, outcomes) and good
+    if target is not None and docs:
+        console.print(f"wrote {coverage.write(target, known, outcomes)}")
+    if target is not None and update_baseline:
+        good = renew_baseline(console, target, outcomes, allowed=allow_regressions) and good
+    if not good:
+        raise SystemExit(1)
+
+
+def _chosen_engine(target: str | None, engine: str | None, mode: str) -> str:
+    if mode == "agree":
+        return ""
+    if (target is None) == (engine is None):
+        raise click.UsageError("name a --target, or a peer with --engine")
+    chosen = target or engine or ""
+    fits = {"torch": ("run", "pt2", "compile", "timing"), "tf": ("run", "saved", "xla")}
+    if mode not in fits.get(chosen, ("run",)):
+        raise click.UsageError(f"--mode {mode} is not for {chosen}")
+    return chosen
+
+
+def _backend(asked: str | None) -> str:
+    """Inductor where there is a C++ compiler for it to use, else the backend that needs none."""
+    return asked or ("inductor" if shutil.which("g++") or shutil.which("clang++") else "aot_eager")
+
+
+def _agree(suite: Suite) -> list[Outcome]:
+    with tempfile.TemporaryDirectory(prefix="bridge-agree-") as scratch:
+        stores = (Path(scratch, "torch"), Path(scratch, "tf"))
+        ours = [suite.run(target, store=store) for target, store in zip(TARGETS, stores, strict=True)]
+        return agreement(suite.known, ours[0], ours[1], stores)
 
 
 if __name__ == "__main__":

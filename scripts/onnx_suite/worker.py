@@ -1,77 +1,48 @@
-"""The program that runs cases: names arrive as JSON lines on stdin, outcomes go to the reply pipe.
+"""The program that attempts cases: JSON lines on stdin, outcomes to the reply pipe.
 
-`python -m scripts.onnx_suite.worker ENGINE REPLY_FD`, where ENGINE is `torch`, `tf`, `onnxruntime` or
-`onnx2torch`. A crash or a hang ends this process and no more; the caller starts another one.
+`python -m scripts.onnx_suite.worker ENGINE MODE MEMORY REPLY_FD`: an engine of `engines`, a mode of
+`modes`, a limit in bytes. A crash or a hang ends this process and no more; the caller starts another one.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import tempfile
-import time
 import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
-from bridge.errors import BridgeError, UnsupportedOps
 from bridge.worker.standalone import end_with_parent
-from scripts.onnx_suite import cases, engines
-from scripts.onnx_suite.compare import difference
+from scripts.onnx_suite import cases
+from scripts.onnx_suite.attempt import Attempt
+from scripts.onnx_suite.outcome import Outcome
+from scripts.onnx_suite.timing import Timing
 
 
-def attempt(case: cases.SuiteCase, engine: str, directory: Path) -> dict[str, Any]:
-    """The outcome of one case: `passed`, `wrong`, `random`, `refused` or `failed`, with the reason."""
-    outcome: dict[str, Any] = {"case": case.name}
-    started = time.perf_counter()
-    try:
-        if engine in ("torch", "tf"):
-            emitted = engines.convert(case.model, engine, directory)
-            run = engines.load(engine, directory, emitted)
-        else:
-            run = getattr(engines, f"{engine}_run")(case.model, directory)
-    except UnsupportedOps as error:
-        reasons = dict.fromkeys(f"{each.op_type}: {each.reason}" for each in error.ops)
-        return {**outcome, "outcome": "refused", "reason": "; ".join(reasons)}
-    except BridgeError as error:
-        return {**outcome, "outcome": "refused", "reason": _one_line(error)}
-    except Exception as error:  # an engine may fail in any way; each is an outcome
-        kind = "failed" if engine in ("torch", "tf") else "refused"
-        return {**outcome, "outcome": kind, "reason": f"converting: {_one_line(error)}"}
-    outcome["seconds"] = time.perf_counter() - started
-    for inputs, expected in case.data_sets():
-        try:
-            outputs = run(inputs)
-        except Exception as error:
-            return {**outcome, "outcome": "failed", "reason": f"running: {_one_line(error)}"}
-        found = difference(outputs, expected, rtol=case.rtol, atol=case.atol)
-        if found is not None and case.is_random:
-            found = difference(outputs, expected, rtol=case.rtol, atol=case.atol, values=False)
-        if found is not None:
-            return {**outcome, "outcome": "wrong", "reason": found}
-    return {**outcome, "outcome": "passed", "reason": ""}
-
-
-def _one_line(error: BaseException) -> str:
-    message = error.message if isinstance(error, BridgeError) else str(error)
-    line = " ".join(message.split())[:300]
-    return line if isinstance(error, BridgeError) else f"{type(error).__name__}: {line}"
-
-
-def main(engine: str, reply_fd: int) -> None:
-    end_with_parent(reply_fd)
-    warnings.simplefilter("ignore")
-    known = cases.collect()
+def serve(attempt: Callable[[Mapping[str, Any], Path], Outcome], reply_fd: int) -> Never:
+    """Answer every request on stdin with the outcome of `attempt`, which has a directory of its own."""
     with os.fdopen(reply_fd, "w", encoding="utf-8") as replies:
         for line in sys.stdin:
-            name = json.loads(line)["case"]
             with tempfile.TemporaryDirectory(prefix="bridge-case-") as directory:
-                outcome = attempt(known[name], engine, Path(directory))
-            replies.write(json.dumps(outcome) + "\n")
+                outcome = attempt(json.loads(line), Path(directory))
+            replies.write(json.dumps(asdict(outcome)) + "\n")
             replies.flush()
     os._exit(0)  # frameworks take long to shut down
 
 
+def main(engine: str, mode: str, memory: str, reply_fd: str) -> Never:
+    end_with_parent(int(reply_fd))
+    resource.setrlimit(resource.RLIMIT_DATA, (int(memory), int(memory)))
+    warnings.simplefilter("ignore")
+    known = cases.collect()
+    attempt = Timing() if mode == "timing" else Attempt(engine, mode)
+    serve(lambda request, directory: attempt(known[request["case"]], directory, request), int(reply_fd))
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(*sys.argv[1:])
