@@ -143,46 +143,6 @@ def tile(x: tf.Tensor, repeats: Ints | tf.Tensor) -> tf.Tensor:
     return tf.tile(x, repeats)
 
 
-@lowering("Pad", const=("pads", "constant_value", "axes"), static=("pads", "axes"))
-def pad(
-    x: tf.Tensor,
-    pads: Ints,
-    constant_value: float | tf.Tensor | None = None,
-    axes: Ints | None = None,
-    *,
-    mode: str = "constant",
-) -> tf.Tensor:
-    """x with begins and ends added to (or, where negative, cut from) the given axes."""
-    if mode == "constant" and axes is None and min(pads, default=0) >= 0:
-        paddings = tuple((pads[i], pads[i + x.ndim]) for i in range(x.ndim))
-        if constant_value is None or (isinstance(constant_value, int | float) and constant_value == 0):
-            return tf.pad(x, paddings)
-        return tf.pad(x, paddings, constant_values=constant_value)
-    places = range(x.ndim) if axes is None else axes
-    begins, ends = [0] * x.ndim, [0] * x.ndim
-    for axis, begin, end in zip(places, pads[: len(places)], pads[len(places) :], strict=True):
-        begins[axis], ends[axis] = begin, end
-    x = x[tuple(slice(max(-begin, 0), min(end, 0) or None) for begin, end in zip(begins, ends, strict=True))]
-    added = [[max(begin, 0), max(end, 0)] for begin, end in zip(begins, ends, strict=True)]
-    if mode == "constant":
-        return tf.pad(x, added, constant_values=0 if constant_value is None else constant_value)
-    for axis, (begin, end) in enumerate(added):
-        if begin or end:
-            size = tf.shape(x)[axis]
-            x = tf.gather(x, source_index(tf.range(-begin, size + end), size, mode), axis=axis)
-    return x
-
-
-def source_index(index: tf.Tensor, size: tf.Tensor, mode: str) -> tf.Tensor:
-    """Where a padded position takes its value from: the `edge`, the `reflect`ion or by `wrap`ping around."""
-    if mode == "edge":
-        return tf.minimum(tf.maximum(index, 0), size - 1)
-    if mode == "wrap":
-        return index % size
-    period = tf.maximum(2 * size - 2, 1)
-    return size - 1 - tf.abs(index % period - (size - 1))
-
-
 @lowering("ConstantOfShape", const=("shape",))
 def constant_of_shape(shape: Ints | tf.Tensor, *, value: tf.Tensor | None = None) -> tf.Tensor:
     """A tensor of one value (by default the float 0) throughout."""

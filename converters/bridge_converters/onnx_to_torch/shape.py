@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bridge.emit.layer import Layer, NodeView
@@ -127,53 +125,6 @@ def split(
 def tile(x: Tensor, repeats: Ints | Tensor) -> Tensor:
     """x repeated along each axis."""
     return torch.tile(x, repeats if isinstance(repeats, tuple) else tuple(repeats.tolist()))
-
-
-@lowering("Pad", const=("pads", "constant_value", "axes"), static=("constant_value",))
-def pad(
-    x: Tensor,
-    pads: Ints | Tensor,
-    constant_value: float | None = None,
-    axes: Ints | Tensor | None = None,
-    *,
-    mode: str = "constant",
-) -> Tensor:
-    """x with begins and ends added to (or, where negative, cut from) the given axes."""
-    amounts = pads if isinstance(pads, tuple) else pads.tolist()
-    places = tuple(range(x.ndim)) if axes is None else axes if isinstance(axes, tuple) else axes.tolist()
-    if mode == "constant" and not constant_value:
-        return F.pad(x, last_axis_first(x.ndim, amounts, places))
-    if mode == "constant":
-        return F.pad(x, last_axis_first(x.ndim, amounts, places), value=constant_value)
-    begins, ends = [0] * x.ndim, [0] * x.ndim
-    for axis, begin, end in zip(places, amounts[: len(places)], amounts[len(places) :], strict=True):
-        begins[axis], ends[axis] = begin, end
-    for axis in range(x.ndim):
-        x = x.narrow(axis, max(-begins[axis], 0), x.shape[axis] + min(begins[axis], 0) + min(ends[axis], 0))
-        begins[axis], ends[axis] = max(begins[axis], 0), max(ends[axis], 0)
-        if begins[axis] or ends[axis]:
-            index = torch.arange(-begins[axis], x.shape[axis] + ends[axis], device=x.device)
-            x = torch.index_select(x, axis, source_index(index, x.shape[axis], mode))
-    return x
-
-
-def last_axis_first(rank: int, amounts: Sequence[int], places: Sequence[int]) -> list[int]:
-    """Begins and ends by axis in the order of `F.pad`, the leading axes left out that are not padded."""
-    sides = [[0, 0] for _ in range(rank)]
-    for axis, begin, end in zip(places, amounts[: len(places)], amounts[len(places) :], strict=True):
-        sides[axis] = [begin, end]
-    padded = [axis for axis in range(rank) if sides[axis] != [0, 0]]
-    return [amount for axis in reversed(range(min(padded, default=rank), rank)) for amount in sides[axis]]
-
-
-def source_index(index: Tensor, size: int, mode: str) -> Tensor:
-    """Where a padded position takes its value from: the `edge`, the `reflect`ion or by `wrap`ping around."""
-    if mode == "edge":
-        return torch.clamp(index, 0, size - 1)
-    if mode == "wrap":
-        return index % size
-    period = max(2 * size - 2, 1)
-    return size - 1 - torch.abs(index % period - (size - 1))
 
 
 @lowering("ConstantOfShape", const=("shape",))

@@ -10,15 +10,19 @@ from operator_cases import (
     linear,
     losses,
     normalisation,
+    padding,
     pooling,
+    random_numbers,
     recurrent,
     reductions,
     shapes,
+    training,
 )
 from operator_cases.case import Case
 
 CASES: list[Case] = [
     *convolutions.CASES,
+    *padding.CASES,
     *pooling.CASES,
     *normalisation.CASES,
     *linear.CASES,
@@ -27,8 +31,10 @@ CASES: list[Case] = [
     *activations.CASES,
     *shapes.CASES,
     *indexing.CASES,
+    *random_numbers.CASES,
     *recurrent.CASES,
     *reductions.CASES,
     *images.CASES,
     *attention.CASES,
+    *training.CASES,
 ]

@@ -1,4 +1,4 @@
-"""Cases of reshaping, joining, splitting, padding and casting."""
+"""Cases of reshaping, joining, splitting and casting."""
 
 import ml_dtypes
 import numpy as np
@@ -84,23 +84,6 @@ CASES += [
     case("Split", draw(7, 2), outputs=3, num_outputs=3),
     case("Split", draw(2, 4, 3), outputs=2, num_outputs=2, axis=1),
     case("Split", draw(4, 3), ints(4), label="one"),
-]
-for _mode in ("constant", "reflect", "edge", "wrap"):
-    CASES += [
-        case("Pad", draw(2, 3, 4, 5), ints(0, 0, 1, 2, 0, 0, 2, 1), mode=_mode, label=f"image-{_mode}"),
-        case("Pad", draw(4, 5), ints(1, 0, 2, 3), mode=_mode, label=f"matrix-{_mode}"),
-        case("Pad", draw(4, 5), ints(-1, 2, 1, -1), mode=_mode, label=f"crop-{_mode}"),
-        case("Pad", draw(2, 3, 4), ints(1, 2), None, ints(-1), mode=_mode, label=f"axes-{_mode}"),
-        case("Pad", draw(4, 3, 5), ints(1, 1, 2, 0), None, ints(2, 0), mode=_mode, label=f"two-axes-{_mode}"),
-    ]
-CASES += [
-    case("Pad", draw(4, 5), ints(1, 0, 2, 3), scalar(1.5), label="value"),
-    case("Pad", draw(4, 5, dtype=np.int64), ints(1, 0, 2, 3), scalar(-3, np.int64), label="int64"),
-    case("Pad", draw(4, 5, dtype=np.bool_), ints(1, 0, 2, 3), label="bool"),
-    case("Pad", draw(4, 5), ints(0, 0, 0, 0), label="nothing"),
-    case(
-        "Pad", draw(4, 5, dtype=np.float64), ints(0, 1, 0, 0), scalar(-np.inf, np.float64), label="infinity"
-    ),
 ]
 _DTYPES = {
     "FLOAT": np.float32,
