@@ -88,3 +88,21 @@ def are_grouped(
     if q_num_heads is not None and kv_num_heads is not None:
         return q_num_heads != kv_num_heads
     return q is None or k is None or not isinstance(q[1], int) or q[1] != k[1]
+
+
+def causal_conv_refusal(view: NodeView) -> str | None:
+    """Why a node breaks the rules of CausalConvWithState, if it does."""
+    known = view.attr("activation", "none") in ("none", "silu", "swish")
+    return None if known else f"it has the activation {view.attr('activation')!r}, which the standard lacks"
+
+
+def linear_attention_refusal(view: NodeView) -> str | None:
+    """Why a node breaks the rules of LinearAttention, if it does."""
+    rule = view.attr("update_rule", "gated_delta")
+    if rule not in ("linear", "gated", "delta", "gated_delta"):
+        return f"it has the update rule {rule!r}, which the standard lacks"
+    if "gated" in rule and view.input(4) is None:
+        return f"its update rule is {rule}, and it has no decay"
+    if "delta" in rule and view.input(5) is None:
+        return f"its update rule is {rule}, and it has no beta"
+    return None

@@ -11,6 +11,7 @@ from bridge.emit.layer import Layer, NodeView
 from bridge.emit.layer import Tensor as LayerTensor
 from bridge_converters._windows import without
 from bridge_converters.onnx_to_tf._table import layer_rule, lowering
+from bridge_converters.onnx_to_tf.random import uniform_numbers
 
 
 @lowering("Relu")
@@ -81,6 +82,18 @@ def hard_swish(x: tf.Tensor) -> tf.Tensor:
     return x * tf.nn.relu6(x + 3) / 6
 
 
+@lowering("Swish", since=24)
+def swish(x: tf.Tensor, *, alpha: float = 1.0) -> tf.Tensor:
+    """x * sigmoid(alpha * x)."""
+    return tf.nn.silu(x) if alpha == 1.0 else x * tf.sigmoid(alpha * x)
+
+
+@lowering("SwiGLU", since=28)
+def swiglu(a: tf.Tensor, b: tf.Tensor, *, alpha: float = 1.0) -> tf.Tensor:
+    """b times swish of the gate a."""
+    return (tf.nn.silu(a) if alpha == 1.0 else a * tf.sigmoid(alpha * a)) * b
+
+
 @lowering("Softplus")
 def softplus(x: tf.Tensor) -> tf.Tensor:
     """log(exp(x) + 1)."""
@@ -137,22 +150,22 @@ def hardmax(x: tf.Tensor, *, axis: int = -1) -> tf.Tensor:
     return tf.one_hot(tf.argmax(x, axis), tf.shape(x)[axis], axis=axis % x.ndim, dtype=x.dtype)
 
 
-@lowering("Dropout", const=("ratio", "training_mode"), static=("training_mode",))
+@lowering("Dropout", const=("ratio", "training_mode"))
 def dropout(
     x: tf.Tensor,
     ratio: float | tf.Tensor | None = None,
-    training_mode: bool | None = None,
+    training_mode: bool | tf.Tensor | None = None,
     *,
     seed: int | None = None,
     outputs: int = 1,
 ) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
-    """The identity, as in inference; in training mode elements are dropped at random."""
-    if training_mode:
-        rate = tf.cast(0.5 if ratio is None else ratio, x.dtype)
-        keep = tf.random.uniform(tf.shape(x), dtype=x.dtype) >= rate
-        y = tf.where(keep, x / (1 - rate), tf.zeros_like(x))
-        return (y, keep) if outputs == 2 else y
-    return (x, tf.ones_like(x, tf.bool)) if outputs == 2 else x
+    """The identity, as in inference; in training mode elements are dropped at random, the others scaled."""
+    if training_mode is None or training_mode is False:
+        return (x, tf.ones_like(x, tf.bool)) if outputs == 2 else x
+    rate = tf.cast(0.5 if ratio is None else ratio, tf.float32) * tf.cast(training_mode, tf.float32)
+    keep = uniform_numbers(tf.shape(x), tf.float32, 0.0, 1.0, seed) >= rate
+    y = tf.where(keep, x / tf.cast(1 - rate, x.dtype), tf.zeros_like(x))
+    return (y, tf.ensure_shape(keep, x.shape)) if outputs == 2 else y
 
 
 @layer_rule("Relu")
@@ -189,6 +202,11 @@ def selu_layer(view: NodeView) -> Layer | None:
 @layer_rule("Gelu")
 def gelu_layer(view: NodeView) -> Layer | None:
     return Layer("keras.layers.Activation", ("gelu",)) if view.attr("approximate", "none") == "none" else None
+
+
+@layer_rule("Swish")
+def swish_layer(view: NodeView) -> Layer | None:
+    return Layer("keras.layers.Activation", ("silu",)) if view.attr("alpha", 1.0) == 1.0 else None
 
 
 @layer_rule("HardSigmoid")
@@ -230,6 +248,8 @@ def dropout_layer(view: NodeView) -> Layer | None:
     """Dropout that acts in training only, as a source model's own layer does."""
     ratio = view.constant(1)
     if len(view.node.outputs) > 1 or (view.input(1) is not None and ratio is None):
+        return None
+    if view.input(2) is not None and not view.all_equal(2, False):
         return None
     rate = 0.5 if ratio is None else float(str(ratio.reshape(())[()]))
     return Layer("keras.layers.Dropout", (rate,)) if rate < 1 else None

@@ -7,7 +7,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from bridge_converters._attention import attention_refusal, is_plain_attention, precision_name
+from bridge_converters._attention import (
+    attention_refusal,
+    causal_conv_refusal,
+    is_plain_attention,
+    linear_attention_refusal,
+    precision_name,
+)
 from bridge_converters.onnx_to_tf._table import lowering
 
 
@@ -237,3 +243,131 @@ def restricted(mask: tf.Tensor | None, visible: tf.Tensor) -> tf.Tensor:
     if mask.dtype.is_bool:
         return mask & visible
     return tf.where(visible, mask, tf.constant(-math.inf, mask.dtype))
+
+
+@lowering("RotaryEmbedding", since=23)
+def rotary_embedding(
+    x: tf.Tensor,
+    cos_cache: tf.Tensor,
+    sin_cache: tf.Tensor,
+    position_ids: tf.Tensor | None = None,
+    *,
+    interleaved: int = 0,
+    num_heads: int | None = None,
+    rotary_embedding_dim: int = 0,
+) -> tf.Tensor:
+    """Rotate pairs of each head's first elements, halves or neighbours, by the angles of their positions."""
+    cos = (cos_cache if position_ids is None else tf.gather(cos_cache, position_ids))[:, None]
+    sin = (sin_cache if position_ids is None else tf.gather(sin_cache, position_ids))[:, None]
+    heads = x if x.ndim == 4 else split_heads(x, num_heads)
+    width = rotary_embedding_dim or heads.shape[-1]
+    turned, rest = heads[..., :width], heads[..., width:]
+    a, b = (turned[..., ::2], turned[..., 1::2]) if interleaved else tf.split(turned, 2, -1)
+    real, imaginary = cos * a - sin * b, sin * a + cos * b
+    if interleaved:
+        y = tf.concat((tf.reshape(tf.stack((real, imaginary), -1), tf.shape(turned)), rest), -1)
+    else:
+        y = tf.concat((real, imaginary, rest), -1)
+    y = tf.ensure_shape(y, heads.shape)
+    return y if x.ndim == 4 else merge_heads(y)
+
+
+@lowering("TensorScatter", since=24)
+def tensor_scatter(
+    past_cache: tf.Tensor,
+    update: tf.Tensor,
+    write_indices: tf.Tensor | None = None,
+    *,
+    axis: int = -2,
+    mode: str = "linear",
+) -> tf.Tensor:
+    """The cache with an update along an axis, from an index of each sample on; `circular` wraps around."""
+    axis = axis % past_cache.ndim
+    batch, size, length = tf.shape(past_cache)[0], tf.shape(past_cache)[axis], tf.shape(update)[axis]
+    begin = tf.zeros((batch,), tf.int32) if write_indices is None else tf.cast(write_indices, tf.int32)
+    place = tf.range(size) - begin[:, None]
+    place = place % size if mode == "circular" else place
+    fresh = tf.gather(update, tf.clip_by_value(place, 0, tf.maximum(length - 1, 0)), axis=axis, batch_dims=1)
+    written = (place >= 0) & (place < length)
+    shape = [batch, *[1] * (axis - 1), size, *[1] * (past_cache.ndim - axis - 1)]
+    return tf.where(tf.reshape(written, shape), fresh, past_cache)
+
+
+@lowering("CausalConvWithState", since=27, supports=causal_conv_refusal)
+def causal_conv_with_state(
+    x: tf.Tensor,
+    weight: tf.Tensor,
+    bias: tf.Tensor | None = None,
+    past_state: tf.Tensor | None = None,
+    *,
+    activation: str = "none",
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """A convolution of each channel with what came before, and the last positions, to go on from."""
+    taps, length = weight.shape[-1], tf.shape(x)[2]
+    if past_state is None:
+        history = tf.pad(x, ((0, 0), (0, 0), (taps - 1, 0)))
+    else:
+        history = tf.concat((past_state, x), -1)
+    y = tf.add_n([history[..., i : i + length] * weight[:, :, i] for i in range(taps)])
+    y = y if bias is None else y + bias[:, None]
+    y = tf.ensure_shape(y if activation == "none" else tf.nn.silu(y), x.shape)
+    return y, history[..., length:]
+
+
+@lowering("LinearAttention", since=27, supports=linear_attention_refusal)
+def linear_attention(
+    query: tf.Tensor,
+    key: tf.Tensor,
+    value: tf.Tensor,
+    past_state: tf.Tensor | None = None,
+    decay: tf.Tensor | None = None,
+    beta: tf.Tensor | None = None,
+    *,
+    chunk_size: int = 64,
+    kv_num_heads: int,
+    q_num_heads: int,
+    scale: float = 0.0,
+    update_rule: str = "gated_delta",
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Attention by a state: the sum of key-value products, which decays (`gated`) or is corrected (`delta`).
+
+    All positions at once: with G the running sum of the decays, position t weighs the update u of
+    position i by q_t @ (exp(G_t - G_i) * k_i). The updates of a delta rule solve a triangular system
+    (Yang et al., "Parallelizing Linear Transformers with the Delta Rule", arXiv 2406.06484). Takes memory
+    for each pair of positions, as attention does; computes in float32 at least.
+    """
+    wide = tf.float64 if query.dtype == tf.float64 else tf.float32
+    q, k = split_heads(tf.cast(query, wide), q_num_heads), split_heads(tf.cast(key, wide), kv_num_heads)
+    updates = split_heads(tf.cast(value, wide), kv_num_heads)
+    batch, length, size = tf.shape(k)[0], tf.shape(k)[2], k.shape[3]
+    if past_state is None:
+        state = tf.zeros((batch, kv_num_heads, size, updates.shape[3]), wide)
+    else:
+        state = tf.cast(past_state, wide)
+    if decay is not None and "gated" in update_rule:
+        total = tf.cumsum(split_heads(tf.cast(decay, wide), kv_num_heads), 2)
+    else:
+        total = tf.zeros((1, 1, length, 1), wide)
+    earlier = (tf.range(length) <= tf.range(length)[:, None])[..., None]
+    between = total[..., :, None, :] - total[..., None, :, :]
+    decays = tf.exp(tf.where(earlier, between, tf.constant(-math.inf, wide)))
+    if beta is not None and "delta" in update_rule:
+        rate = tf.transpose(tf.cast(beta, wide), (0, 2, 1))[..., None]
+        overlap = tf.linalg.set_diag(rate * decayed_products(k, k, decays), tf.ones(tf.shape(k)[:3], wide))
+        known = rate * (updates - tf.matmul(k * tf.exp(total), state))
+        updates = tf.linalg.triangular_solve(overlap, known)
+    q = tf.reshape(q, (batch, kv_num_heads, q_num_heads // kv_num_heads, length, size))
+    read = tf.matmul(decayed_products(q, k[:, :, None], decays[:, :, None]), updates[:, :, None])
+    read += tf.matmul(q * tf.exp(total)[:, :, None], state[:, :, None])
+    heads = tf.reshape(read * (scale or size**-0.5), (batch, q_num_heads, length, updates.shape[3]))
+    written = tf.matmul(k * decays[..., -1, :, :], updates, transpose_a=True)
+    present = tf.exp(total)[..., -1, :, None] * state + written
+    narrow = query.dtype if past_state is None else past_state.dtype
+    return tf.cast(merge_heads(heads), query.dtype), tf.cast(present, narrow)
+
+
+def decayed_products(a: tf.Tensor, b: tf.Tensor, decays: tf.Tensor) -> tf.Tensor:
+    """The products of all a with all b, each element weighed by the decay between their positions."""
+    if decays.shape[-1] == 1:
+        return tf.matmul(a, b, transpose_b=True) * decays[..., 0]
+    return tf.einsum("...td,...id,...tid->...ti", a, b, decays)

@@ -192,3 +192,12 @@ def cum_sum(
     if exclusive or reverse:
         return tf.cumsum(x, place, exclusive=exclusive == 1, reverse=reverse == 1)
     return tf.cumsum(x, place)
+
+
+@lowering("CumProd", const=("axis",), since=26)
+def cum_prod(x: tf.Tensor, axis: int | tf.Tensor, *, exclusive: int = 0, reverse: int = 0) -> tf.Tensor:
+    """The product of all elements up to each along an axis, without its own if `exclusive`."""
+    place = axis if isinstance(axis, int) else tf.reshape(axis, ())
+    if exclusive or reverse:
+        return tf.math.cumprod(x, place, exclusive=exclusive == 1, reverse=reverse == 1)
+    return tf.math.cumprod(x, place)

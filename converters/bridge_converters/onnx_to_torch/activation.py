@@ -12,6 +12,7 @@ from bridge.emit.layer import Layer, NodeView
 from bridge.emit.layer import Tensor as LayerTensor
 from bridge_converters._windows import without
 from bridge_converters.onnx_to_torch._table import layer_rule, lowering
+from bridge_converters.onnx_to_torch.random import seeded
 
 
 @lowering("Relu")
@@ -80,6 +81,18 @@ def hard_swish(x: Tensor) -> Tensor:
     return F.hardswish(x)
 
 
+@lowering("Swish", since=24)
+def swish(x: Tensor, *, alpha: float = 1.0) -> Tensor:
+    """x * sigmoid(alpha * x)."""
+    return F.silu(x) if alpha == 1.0 else x * torch.sigmoid(alpha * x)
+
+
+@lowering("SwiGLU", since=28)
+def swiglu(a: Tensor, b: Tensor, *, alpha: float = 1.0) -> Tensor:
+    """b times swish of the gate a."""
+    return (F.silu(a) if alpha == 1.0 else a * torch.sigmoid(alpha * a)) * b
+
+
 @lowering("Softplus")
 def softplus(x: Tensor) -> Tensor:
     """log(exp(x) + 1)."""
@@ -135,21 +148,22 @@ def hardmax(x: Tensor, *, axis: int = -1) -> Tensor:
     return torch.zeros_like(x).scatter(axis, first, 1)
 
 
-@lowering("Dropout", const=("ratio", "training_mode"), static=("training_mode",))
+@lowering("Dropout", const=("ratio", "training_mode"))
 def dropout(
     x: Tensor,
     ratio: float | Tensor | None = None,
-    training_mode: bool | None = None,
+    training_mode: bool | Tensor | None = None,
     *,
     seed: int | None = None,
     outputs: int = 1,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """The identity, as in inference; in training mode the random mask of `F.dropout`."""
-    if training_mode:
-        keep = torch.rand_like(x) >= (0.5 if ratio is None else ratio)
-        y = torch.where(keep, x / (1 - (0.5 if ratio is None else ratio)), 0)
-        return (y, keep) if outputs == 2 else y
-    return (x, torch.ones_like(x, dtype=torch.bool)) if outputs == 2 else x
+    """The identity, as in inference; in training mode elements are dropped at random, the others scaled."""
+    if training_mode is None or training_mode is False:
+        return (x, torch.ones_like(x, dtype=torch.bool)) if outputs == 2 else x
+    rate = (0.5 if ratio is None else ratio) * training_mode
+    keep = torch.rand(x.shape, generator=seeded(seed, x.device), device=x.device) >= rate
+    y = torch.where(keep, x / (1 - rate), 0).to(x.dtype)
+    return (y, keep) if outputs == 2 else y
 
 
 @layer_rule("Clip")
@@ -187,6 +201,11 @@ def selu_layer(view: NodeView) -> Layer | None:
 def gelu_layer(view: NodeView) -> Layer | None:
     arguments = {"approximate": view.attr("approximate", "none")}
     return Layer("nn.GELU", (), without(arguments, {"approximate": "none"}))
+
+
+@layer_rule("Swish")
+def swish_layer(view: NodeView) -> Layer | None:
+    return Layer("nn.SiLU") if view.attr("alpha", 1.0) == 1.0 else None
 
 
 @layer_rule("HardSigmoid")
@@ -234,6 +253,8 @@ def dropout_layer(view: NodeView) -> Layer | None:
     """Dropout that acts in training only, as a source model's own layer does."""
     ratio = view.constant(1)
     if len(view.node.outputs) > 1 or (view.input(1) is not None and ratio is None):
+        return None
+    if view.input(2) is not None and not view.all_equal(2, False):
         return None
     rate = 0.5 if ratio is None else float(str(ratio.reshape(())[()]))
     return Layer("nn.Dropout", (rate,)) if rate < 1 else None

@@ -12,8 +12,10 @@ from torch import Tensor
 from bridge_converters._attention import (
     are_grouped,
     attention_refusal,
+    causal_conv_refusal,
     is_native_precision,
     is_plain_attention,
+    linear_attention_refusal,
     precision_name,
 )
 from bridge_converters.onnx_to_torch._table import lowering
@@ -260,3 +262,127 @@ def mask_bias(mask: Tensor, q: Tensor) -> Tensor:
     if mask.dtype == torch.bool:
         return torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, -math.inf)
     return mask
+
+
+@lowering("RotaryEmbedding", since=23)
+def rotary_embedding(
+    x: Tensor,
+    cos_cache: Tensor,
+    sin_cache: Tensor,
+    position_ids: Tensor | None = None,
+    *,
+    interleaved: int = 0,
+    num_heads: int | None = None,
+    rotary_embedding_dim: int = 0,
+) -> Tensor:
+    """Rotate pairs of each head's first elements, halves or neighbours, by the angles of their positions."""
+    cos = (cos_cache if position_ids is None else cos_cache[position_ids]).unsqueeze(1)
+    sin = (sin_cache if position_ids is None else sin_cache[position_ids]).unsqueeze(1)
+    heads = x if x.ndim == 4 else split_heads(x, num_heads)
+    width = rotary_embedding_dim or heads.shape[-1]
+    turned, rest = heads[..., :width], heads[..., width:]
+    a, b = (turned[..., ::2], turned[..., 1::2]) if interleaved else turned.chunk(2, -1)
+    real, imaginary = cos * a - sin * b, sin * a + cos * b
+    if interleaved:
+        y = torch.cat((torch.stack((real, imaginary), -1).flatten(-2), rest), -1)
+    else:
+        y = torch.cat((real, imaginary, rest), -1)
+    return y if x.ndim == 4 else merge_heads(y)
+
+
+@lowering("TensorScatter", since=24)
+def tensor_scatter(
+    past_cache: Tensor,
+    update: Tensor,
+    write_indices: Tensor | None = None,
+    *,
+    axis: int = -2,
+    mode: str = "linear",
+) -> Tensor:
+    """The cache with an update along an axis, from an index of each sample on; `circular` wraps around."""
+    length, size = update.shape[axis], past_cache.shape[axis]
+    if write_indices is None:
+        return torch.cat((update, past_cache.narrow(axis, length, size - length)), axis)
+    index = write_indices[:, None] + torch.arange(length, device=update.device)
+    index = index % size if mode == "circular" else index
+    shape = [1] * update.ndim
+    shape[0], shape[axis] = index.shape
+    cache, fresh = signed_bits(past_cache), signed_bits(update)
+    return cache.scatter(axis, index.view(shape).expand_as(update), fresh).view(past_cache.dtype)
+
+
+def signed_bits(x: Tensor) -> Tensor:
+    """The bits of unsigned integers of more than 8 as signed ones, which all kernels take; others as they are."""
+    signed = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
+    return x.view(signed.get(x.dtype, x.dtype))
+
+
+@lowering("CausalConvWithState", since=27, supports=causal_conv_refusal)
+def causal_conv_with_state(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    past_state: Tensor | None = None,
+    *,
+    activation: str = "none",
+) -> tuple[Tensor, Tensor]:
+    """A convolution of each channel with what came before, and the last positions, to go on from."""
+    before = weight.shape[-1] - 1
+    history = F.pad(x, (before, 0)) if past_state is None else torch.cat((past_state, x), -1)
+    y = F.conv1d(history, weight, bias, groups=weight.shape[0])
+    y = y if activation == "none" else F.silu(y)
+    return y, history[..., history.shape[-1] - before :]
+
+
+@lowering("LinearAttention", since=27, supports=linear_attention_refusal)
+def linear_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    past_state: Tensor | None = None,
+    decay: Tensor | None = None,
+    beta: Tensor | None = None,
+    *,
+    chunk_size: int = 64,
+    kv_num_heads: int,
+    q_num_heads: int,
+    scale: float = 0.0,
+    update_rule: str = "gated_delta",
+) -> tuple[Tensor, Tensor]:
+    """Attention by a state: the sum of key-value products, which decays (`gated`) or is corrected (`delta`).
+
+    All positions at once: with G the running sum of the decays, position t weighs the update u of
+    position i by q_t @ (exp(G_t - G_i) * k_i). The updates of a delta rule solve a triangular system
+    (Yang et al., "Parallelizing Linear Transformers with the Delta Rule", arXiv 2406.06484). Takes memory
+    for each pair of positions, as attention does; computes in float32 at least.
+    """
+    wide = torch.promote_types(query.dtype, torch.float32)
+    q, k = split_heads(query, q_num_heads).to(wide), split_heads(key, kv_num_heads).to(wide)
+    updates = split_heads(value, kv_num_heads).to(wide)
+    batch, heads, length, size = k.shape
+    state = k.new_zeros(batch, heads, size, updates.shape[-1]) if past_state is None else past_state.to(wide)
+    if decay is not None and "gated" in update_rule:
+        total = split_heads(decay, kv_num_heads).to(wide).cumsum(2)
+    else:
+        total = k.new_zeros(1, 1, length, 1)
+    earlier = torch.ones(length, length, dtype=torch.bool, device=k.device).tril()[..., None]
+    decays = torch.where(earlier, total[..., :, None, :] - total[..., None, :, :], -math.inf).exp()
+    if beta is not None and "delta" in update_rule:
+        rate = beta.to(wide).transpose(1, 2)[..., None]
+        overlap = rate * decayed_products(k, k, decays)
+        known = rate * (updates - (k * total.exp()) @ state)
+        updates = torch.linalg.solve_triangular(overlap.tril(-1), known, upper=False, unitriangular=True)
+    q = q.reshape(batch, heads, -1, length, size)
+    read = decayed_products(q, k[:, :, None], decays[:, :, None]) @ updates[:, :, None]
+    read = read + (q * total.exp()[:, :, None]) @ state[:, :, None]
+    y = merge_heads((read * (scale or size**-0.5)).flatten(1, 2)).to(query.dtype)
+    written = (k * decays[..., -1, :, :]).mT @ updates
+    present = total[..., -1, :, None].exp() * state + written
+    return y, present.to(query.dtype if past_state is None else past_state.dtype)
+
+
+def decayed_products(a: Tensor, b: Tensor, decays: Tensor) -> Tensor:
+    """The products of all a with all b, each element weighed by the decay between their positions."""
+    if decays.shape[-1] == 1:
+        return (a @ b.mT) * decays[..., 0]
+    return torch.einsum("...td,...id,...tid->...ti", a, b, decays)

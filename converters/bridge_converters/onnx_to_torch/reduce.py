@@ -202,3 +202,14 @@ def cum_sum(
         )
     total = torch.cumsum(x, place, dtype=x.dtype)
     return torch.flip(total, (place,)) if reverse else total
+
+
+@lowering("CumProd", const=("axis",), since=26)
+def cum_prod(x: Tensor, axis: int | Tensor, *, exclusive: int = 0, reverse: int = 0) -> Tensor:
+    """The product of all elements up to each along an axis, without its own if `exclusive`."""
+    place = axis if isinstance(axis, int) else int(axis.item())
+    x = torch.flip(x, (place,)) if reverse else x
+    if exclusive:
+        x = torch.cat((torch.ones_like(x.narrow(place, 0, 1)), x.narrow(place, 0, x.shape[place] - 1)), place)
+    product = torch.cumprod(x, place, dtype=x.dtype)
+    return torch.flip(product, (place,)) if reverse else product

@@ -20,6 +20,12 @@ for _op in (
 CASES += [
     case("Relu", SPECIAL, label="special"),
     case("Relu", draw(3, 4, dtype=np.int32, low=-9, high=9)),
+    *(case("Swish", draw(3, 4, dtype=dtype), opset=24) for dtype in (np.float32, np.float64, np.float16)),
+    case("Swish", draw(2, 5, low=-9, high=9), opset=24, alpha=0.5),
+    case("Swish", np.array([-200, 200, 0, -0.0], np.float32), opset=24, alpha=2.0, label="large"),
+    case("SwiGLU", draw(3, 4), draw(3, 4, seed=1), opset=28),
+    case("SwiGLU", draw(3, 4), draw(3, 4, seed=1), opset=28, alpha=1.7),
+    case("SwiGLU", draw(3, 4, dtype=np.float16), draw(3, 4, dtype=np.float16, seed=1), opset=28),
     case("LeakyRelu", draw(3, 4), alpha=0.3),
     case("LeakyRelu", draw(3, 4), alpha=0.0),
     case("Elu", draw(3, 4), alpha=0.5),

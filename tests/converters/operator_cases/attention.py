@@ -130,3 +130,120 @@ CASES = [
     _attention(dtype=ml_dtypes.bfloat16),
     _attention(dtype=ml_dtypes.bfloat16, is_causal=1, softcap=4.0),
 ]
+
+
+def _rotary(*shape, half, positions=None, dtype=np.float32, computed=False, opset=23, **attributes):
+    length = shape[2] if len(shape) == 4 else shape[1]
+    table = (shape[0], length, half) if positions is None else (11, half)
+    return case(
+        "RotaryEmbedding",
+        draw(*shape, dtype=dtype),
+        draw(*table, dtype=dtype, seed=1, low=-1, high=1),
+        draw(*table, dtype=dtype, seed=2, low=-1, high=1),
+        positions,
+        opset=opset,
+        oracle="reference",
+        **attributes,
+    )
+
+
+_POSITIONS = np.array([[0, 1, 2, 3, 4], [3, 10, 0, 7, 7]], np.int64)
+
+CASES += [
+    _rotary(2, 3, 5, 8, half=4, positions=_POSITIONS),
+    _rotary(2, 3, 5, 8, half=4),
+    _rotary(2, 3, 5, 8, half=4, interleaved=1),
+    _rotary(2, 3, 5, 8, half=2, positions=_POSITIONS, rotary_embedding_dim=4),
+    _rotary(2, 3, 5, 8, half=2, positions=_POSITIONS, rotary_embedding_dim=4, interleaved=1),
+    _rotary(2, 5, 24, half=4, positions=_POSITIONS, num_heads=3),
+    _rotary(2, 5, 24, half=3, num_heads=3, rotary_embedding_dim=6, interleaved=1),
+    _rotary(1, 1, 1, 2, half=1),
+    _rotary(2, 3, 5, 8, half=4, positions=_POSITIONS, dtype=np.float16),
+    _rotary(2, 3, 5, 8, half=4, positions=_POSITIONS, dtype=ml_dtypes.bfloat16),
+    case("TensorScatter", draw(2, 3, 6, 4), draw(2, 3, 2, 4, seed=1), opset=24),
+    case("TensorScatter", draw(2, 3, 6, 4), draw(2, 3, 2, 4, seed=1), ints(4, 1), opset=24),
+    case("TensorScatter", draw(2, 3, 6, 4), draw(2, 3, 3, 4, seed=1), ints(5, 9), opset=24, mode="circular"),
+    case("TensorScatter", draw(2, 6, 4), draw(2, 2, 4, seed=1), ints(4, 0), opset=24, axis=1),
+    case("TensorScatter", draw(2, 5), draw(2, 5, seed=1), opset=24, axis=-1),
+    *(
+        case(
+            "TensorScatter",
+            draw(2, 6, 3, dtype=dtype),
+            draw(2, 2, 3, dtype=dtype, seed=1),
+            ints(4, 1),
+            opset=24,
+        )
+        for dtype in (np.bool_, np.int8, np.uint16, np.uint64, np.float16, np.float64, ml_dtypes.bfloat16)
+    ),
+]
+
+
+def _convolution(*shape, taps, bias=False, past=False, dtype=np.float32, activation="none"):
+    channels = shape[1]
+    return case(
+        "CausalConvWithState",
+        draw(*shape, dtype=dtype),
+        draw(channels, 1, taps, dtype=dtype, seed=1),
+        draw(channels, dtype=dtype, seed=2) if bias else None,
+        draw(shape[0], channels, taps - 1, dtype=dtype, seed=3) if past else None,
+        outputs=2,
+        opset=27,
+        activation=activation,
+        label=f"{shape}-{taps}-{bias}-{past}-{np.dtype(dtype)}-{activation}".replace(" ", ""),
+    )
+
+
+CASES += [
+    _convolution(2, 3, 7, taps=4),
+    _convolution(2, 3, 7, taps=4, bias=True, past=True, activation="silu"),
+    _convolution(2, 3, 2, taps=4, bias=True, activation="swish"),
+    _convolution(2, 3, 1, taps=3, past=True),
+    _convolution(1, 1, 4, taps=1, bias=True),
+    _convolution(2, 3, 7, taps=3, past=True, dtype=np.float16),
+    _convolution(2, 3, 7, taps=3, past=True, dtype=ml_dtypes.bfloat16),
+]
+
+
+def _linear_attention(
+    rule, *, heads=(2, 2), length=5, size=3, width=4, past=False, each_key=False, one_beta=False, **attributes
+):
+    q_heads, kv_heads = heads
+    dtype = attributes.pop("dtype", np.float32)
+    label = f"{rule}-{heads}-{length}-{past}-{each_key}-{one_beta}-{np.dtype(dtype)}-{attributes}"
+    keys = draw(2, length, kv_heads, size, seed=1)
+    keys = (keys / np.linalg.norm(keys, axis=-1, keepdims=True)).reshape(2, length, -1).astype(dtype)
+    gates = (2, length, kv_heads * (size if each_key else 1))
+    return case(
+        "LinearAttention",
+        draw(2, length, q_heads * size, dtype=dtype),
+        keys,
+        draw(2, length, kv_heads * width, dtype=dtype, seed=2),
+        draw(2, kv_heads, size, width, dtype=attributes.pop("state", dtype), seed=3) if past else None,
+        draw(*gates, dtype=dtype, seed=4, low=-1, high=0) if "gated" in rule else None,
+        draw(2, length, 1 if one_beta else kv_heads, dtype=dtype, seed=5, low=0, high=1)
+        if "delta" in rule
+        else None,
+        outputs=2,
+        opset=27,
+        update_rule=rule,
+        q_num_heads=q_heads,
+        kv_num_heads=kv_heads,
+        label=label.replace(" ", ""),
+        **attributes,
+    )
+
+
+CASES += [
+    _linear_attention("linear"),
+    _linear_attention("linear", past=True, heads=(4, 2), scale=0.5),
+    _linear_attention("gated"),
+    _linear_attention("gated", past=True, heads=(6, 2), each_key=True),
+    _linear_attention("delta"),
+    _linear_attention("delta", past=True, heads=(4, 1)),
+    _linear_attention("gated_delta", past=True),
+    _linear_attention("gated_delta", each_key=True, heads=(4, 2)),
+    _linear_attention("gated_delta", one_beta=True, length=1, past=True),
+    _linear_attention("gated_delta", length=40, past=True, tolerance=1e-5),
+    _linear_attention("gated_delta", past=True, dtype=np.float16, state=np.float32, tolerance=2e-3),
+    _linear_attention("gated_delta", past=True, dtype=ml_dtypes.bfloat16, tolerance=2e-2),
+]

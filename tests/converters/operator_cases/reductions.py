@@ -76,6 +76,18 @@ for _computed in (False, True):
     ]
 CASES += [
     case("CumSum", draw(2, 5), ints(-2), label="negative"),
+    *(
+        case("CumProd", draw(2, 3, 5), scalar(axis, np.int64), opset=26, label=f"{axis}-{flags}", **flags)
+        for axis, flags in (
+            (0, {}),
+            (-1, {"reverse": 1}),
+            (1, {"exclusive": 1}),
+            (2, {"exclusive": 1, "reverse": 1}),
+        )
+    ),
+    case("CumProd", draw(2, 5), scalar(1, np.int64), opset=26, computed=True),
+    case("CumProd", draw(2, 5, dtype=np.int32), scalar(0, np.int32), opset=26),
+    case("CumProd", draw(2, 5, dtype=np.float16), scalar(0, np.int64), opset=26),
     case("CumSum", draw(2, 5, dtype=np.int32), scalar(0, np.int32)),
     case("CumSum", draw(2, 5, dtype=np.float64), scalar(0, np.int64)),
     case("CumSum", np.array([1, np.inf, 2], np.float32), scalar(0, np.int64), label="infinite", exclusive=1),
