@@ -312,7 +312,7 @@ def tensor_scatter(
 
 
 def signed_bits(x: Tensor) -> Tensor:
-    """The bits of unsigned integers of more than 8 as signed ones, which all kernels take; others as they are."""
+    """Wide unsigned integers as signed ones of the same bits, which all kernels take; others as they are."""
     signed = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
     return x.view(signed.get(x.dtype, x.dtype))
 
