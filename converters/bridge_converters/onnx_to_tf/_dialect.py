@@ -67,6 +67,7 @@ class TensorFlowDialect:
     uses_containers = False
     imports: Mapping[str, str] = {
         "Any": "from typing import Any",
+        "Callable": "from collections.abc import Callable",
         "Path": "from pathlib import Path",
         "Sequence": "from collections.abc import Sequence",
         "json": "import json",

@@ -34,6 +34,7 @@ def slice_(
             return x[:, :, :, starts[0] : ends[0] if ends[0] < 2147483647 else None]
         if axes == (-1,):
             return x[..., starts[0] : ends[0] if ends[0] < 2147483647 else None]
+    x = tf.convert_to_tensor(x)
     count = len(starts) if isinstance(starts, tuple) else starts.shape[0]
     places = range(count) if axes is None else axes
     for i, axis in enumerate(places):

@@ -71,6 +71,7 @@ class TorchDialect:
     uses_containers = True
     imports: Mapping[str, str] = {
         "Any": "from typing import Any",
+        "Callable": "from collections.abc import Callable",
         "F": "import torch.nn.functional as F",
         "OrderedDict": "from collections import OrderedDict",
         "Path": "from pathlib import Path",

@@ -434,11 +434,17 @@ class ClassWriter:
         return dotted(kind.__name__)
 
     def _forward_method(self, body: Body) -> ast.FunctionDef:
+        annotations = [annotation(value, self._dialect) for value in body.inputs]
+        parameters = body.parameters
+        defaults: list[ast.expr] = []
+        if self._dialect.name == "tf" and not parameters:  # Keras calls nothing without an argument
+            parameters, annotations, defaults = ["inputs"], [ast.Constant(None)], [ast.Constant(None)]
         return _method(
             self._dialect.forward,
-            body.parameters,
+            parameters,
             list(body.statements),
-            annotations=[annotation(value, self._dialect) for value in body.inputs],
+            annotations=annotations,
+            defaults=defaults,
             returns=returned([annotation(value, self._dialect) for value in body.outputs]),
         )
 

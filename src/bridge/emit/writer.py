@@ -62,7 +62,7 @@ def emit(model: ir.Model, table: LoweringTable, dialect: Dialect, formatter: For
         dissolved |= clashes
     class_writer = ClassWriter(modules.root, {each: bodies[each][0] for each in bodies}, dialect)
     classes = class_writer.classes()
-    inputs, outputs = _signature(model.graph.inputs), _signature(model.graph.outputs)
+    inputs, outputs = signature_of(model.graph.inputs), signature_of(model.graph.outputs)
     text = formatter.format(_print(classes, class_writer, bodies, dialect, inputs, outputs))
     tensors, weights = _tensors(model, plan_, modules, dialect)
     anchors = _anchors(text, classes, bodies, modules, dialect, planner)
@@ -95,7 +95,8 @@ def region_scopes(region: tree.Region) -> set[Scope]:
     return found
 
 
-def _signature(values: Sequence[ir.Value]) -> Signature:
+def signature_of(values: Sequence[ir.Value]) -> Signature:
+    """The interface that a graph's inputs, or outputs, make."""
     return Signature(
         names=tuple(each.name or "" for each in values),
         dtypes=tuple("float32" if each.dtype is None else each.dtype.numpy().name for each in values),

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from bridge.hub.check import check_model
 from bridge.hub.metadata import Layout
 from bridge.passes.batch_norm import recognise_batch_norm
+from bridge.passes.branches import simplify_loops
 from bridge.passes.constants import lift_constants
 from bridge.passes.conv1d import lower_rank_of_windows
 from bridge.passes.conv_bias import fuse_conv_bias
@@ -36,6 +37,7 @@ from bridge.passes.order import order_nodes
 from bridge.passes.padding import merge_padding, split_padding
 from bridge.passes.recipes import attach_recipes
 from bridge.passes.resize import fix_resized_axes
+from bridge.passes.scalars import give_range_scalars
 from bridge.passes.shapes import infer_shapes
 from bridge.passes.static import fold_static
 from bridge.passes.time_major import bring_time_first
@@ -58,12 +60,14 @@ class Pass:
 PASSES: tuple[Pass, ...] = (
     Pass("give trained tensors their recipes", attach_recipes),
     Pass("inline functions", inline_functions),
-    Pass("bring to the hub's opset", to_hub_opset),
     Pass("lift constants to initializers", lift_constants),
+    Pass("bring to the hub's opset", to_hub_opset),
     Pass("drop what is unused", drop_unused),
     Pass("bring time first in recurrences", bring_time_first),
+    Pass("give ranges scalars", give_range_scalars),
     Pass("infer shapes and fold what is static", fold_static),
     Pass("take the lowest opset", take_lowest_opset),
+    Pass("simplify loops", simplify_loops),
     Pass("drop identities", drop_identities),
     Pass("fold moves of trained tensors", fold_moves),
     Pass("simplify moves", simplify_moves),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bridge.errors import BridgeError
+from bridge.passes.branches import take_known_branches
 from bridge.passes.computed_shapes import fold_computed_shapes
 from bridge.passes.fold_constants import fold_constants
 from bridge.passes.shapes import infer_shapes
@@ -22,6 +23,7 @@ def fold_static(model: ir.Model) -> ir.Model:
         infer_shapes(model)
         changed = fold_computed_shapes(model)
         changed |= fold_constants(model)
+        changed |= take_known_branches(model)
         if not changed:
             return model
         drop_unused(model)

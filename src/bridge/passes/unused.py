@@ -36,7 +36,7 @@ def drop_unused(model: ir.Model) -> ir.Model:
 def _drop_nodes(graph: ir.Graph) -> None:
     for node in reversed(graph):
         if not any(_is_read(output) for output in node.outputs):
-            _detach(node)
+            detach(node)
             graph.remove(node, safe=True)
             continue
         _drop_optional_outputs(node)
@@ -48,11 +48,11 @@ def _is_read(value: ir.Value) -> bool:
     return bool(value.uses()) or value.is_graph_output()
 
 
-def _detach(node: ir.Node) -> None:
+def detach(node: ir.Node) -> None:
     """Let the bodies of a node that goes away read nothing any more."""
     for body in bodies(node):
         for inner in body:
-            _detach(inner)
+            detach(inner)
             for index in range(len(inner.inputs)):
                 inner.replace_input_with(index, None)
 

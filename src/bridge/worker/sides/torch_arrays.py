@@ -26,7 +26,7 @@ def to_tensor(array: Array) -> torch.Tensor:
     for dtype, (bits, numpy_dtype) in _BY_BITS.items():
         if array.dtype == numpy_dtype:
             name = str(bits).removeprefix("torch.")
-            return torch.from_numpy(np.ascontiguousarray(array).view(name)).view(dtype)
+            return torch.from_numpy(np.ascontiguousarray(array).view(name).reshape(array.shape)).view(dtype)
     return torch.from_numpy(array)
 
 

@@ -1,0 +1,217 @@
+"""Branches and loops: bodies are functions, run by Python, or by PyTorch's own operators where traced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bridge_converters._control import loop_refusal
+from bridge_converters.onnx_to_torch._table import lowering
+
+Body = Callable[..., Any]
+Shape = tuple[int | str | None, ...]
+
+
+@lowering("If")
+def if_(cond: Tensor, *, then_branch: Body, else_branch: Body, outputs: int) -> Any:
+    """What the branch gives that the condition chooses."""
+    return choose(cond, then_branch, else_branch)
+
+
+def choose(condition: Tensor, then_branch: Callable[..., Any], else_branch: Callable[..., Any]) -> Any:
+    """What one of two functions gives; while PyTorch traces, both become part of the graph."""
+    if torch.compiler.is_compiling():
+        return torch.cond(condition.reshape(()), then_branch, else_branch)
+    return then_branch() if condition else else_branch()
+
+
+@lowering("Loop", const=("M", "cond"), supports=loop_refusal)
+def loop(
+    M: int | Tensor | None = None,
+    cond: bool | Tensor | None = None,
+    *v_initial: Any,
+    body: Body,
+    outputs: int,
+    input_types: tuple[str, ...],
+    output_types: tuple[str, ...],
+    output_shapes: tuple[Shape | None, ...],
+) -> Any:
+    """The last values of what the body carries from step to step, then its other results stacked."""
+    slices = stacked_slices(len(input_types) - 2, output_types, output_shapes)
+    if cond is None and M is not None:
+        results = counted_loop(body, M, v_initial, slices)
+    else:
+        results = conditional_loop(body, M, cond, v_initial, slices)
+    return results[0] if outputs == 1 else results
+
+
+def stacked_slices(
+    carried: int, types: tuple[str, ...], shapes: tuple[tuple[int | str | None, ...] | None, ...]
+) -> tuple[tuple[str, tuple[int, ...] | None], ...]:
+    """The dtype of each stacked output of a loop, and the shape of its slices where all sizes are known."""
+    names = {"FLOAT": "float32", "DOUBLE": "float64"}
+    found = []
+    for type_, shape in zip(types[max(carried, 0) :], shapes[max(carried, 0) :], strict=True):
+        sizes = [size for size in (shape or ())[1:] if isinstance(size, int)]
+        known = shape is not None and len(sizes) == len(shape) - 1
+        found.append((names.get(type_, type_.lower()), tuple(sizes) if known else None))
+    return tuple(found)
+
+
+def counted_loop(
+    body: Callable[..., Any],
+    trip_count: int | Tensor,
+    carried: tuple[Any, ...],
+    slices: tuple[tuple[str, tuple[int, ...] | None], ...] = (),
+) -> tuple[Any, ...]:
+    """Run `body(step, condition, *carried)` a number of times.
+
+    It gives a condition, the next carried, and slices. This gives the last carried and the stacked slices,
+    of which `slices` has the dtypes and shapes.
+    """
+    if torch.compiler.is_compiling() and isinstance(trip_count, Tensor):
+        return traced_loop(body, trip_count, None, carried, slices)
+    stacks: list[list[Tensor]] = [[] for _ in slices]
+    first = carried
+    for step in range(int(trip_count)):
+        _, *results = body(torch.tensor(step), torch.tensor(True), *carried)
+        carried = tuple(results[: len(carried)])
+        for stack, result in zip(stacks, results[len(carried) :], strict=True):
+            stack.append(result)
+    return (*carried, *stacked(stacks, slices, body, first))
+
+
+def conditional_loop(
+    body: Callable[..., Any],
+    limit: int | Tensor | None,
+    condition: bool | Tensor | None,
+    carried: tuple[Any, ...],
+    slices: tuple[tuple[str, tuple[int, ...] | None], ...] = (),
+) -> tuple[Any, ...]:
+    """Run `body(step, condition, *carried)` while it asks for it, at most `limit` times.
+
+    It gives a condition, the next carried, and slices. This gives the last carried and the stacked slices,
+    of which `slices` has the dtypes and shapes.
+    """
+    if torch.compiler.is_compiling():
+        return traced_loop(body, limit, condition, carried, slices)
+    stacks: list[list[Tensor]] = [[] for _ in slices]
+    first = carried
+    step = 0
+    while condition and (limit is None or step < limit):
+        condition, *results = body(torch.tensor(step), torch.tensor(True), *carried)
+        carried = tuple(results[: len(carried)])
+        for stack, result in zip(stacks, results[len(carried) :], strict=True):
+            stack.append(result)
+        step += 1
+    return (*carried, *stacked(stacks, slices, body, first))
+
+
+def stacked(
+    stacks: list[list[Tensor]],
+    slices: tuple[tuple[str, tuple[int, ...] | None], ...],
+    body: Callable[..., Any],
+    first: tuple[Any, ...],
+) -> list[Tensor]:
+    """The slices of every output as one tensor; where there are none, the body tells a shape not known."""
+    results = []
+    for index, (stack, (dtype, shape)) in enumerate(zip(stacks, slices, strict=True)):
+        if stack:
+            results.append(torch.stack(stack))
+            continue
+        if shape is None:
+            shape = body(torch.tensor(0), torch.tensor(True), *first)[1 + len(first) + index].shape
+        results.append(torch.empty((0, *shape), dtype=getattr(torch, dtype)))
+    return results
+
+
+def traced_loop(
+    body: Callable[..., Any],
+    limit: int | Tensor | None,
+    condition: bool | Tensor | None,
+    carried: tuple[Any, ...],
+    slices: tuple[tuple[str, tuple[int, ...] | None], ...],
+) -> tuple[Any, ...]:
+    """A loop whose number of steps is not known while PyTorch traces, as an operator of the traced graph."""
+    if slices:
+        raise NotImplementedError("a loop of unknown length that stacks results cannot be traced")
+
+    def unfinished(step: Tensor, going: Tensor, *values: Tensor) -> Tensor:
+        return going if limit is None else torch.logical_and(going, step < limit)
+
+    def advance(step: Tensor, going: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+        again, *results = body(step, going, *values)
+        going = torch.logical_and(going, torch.as_tensor(again).reshape(()))
+        return step + 1, going, *(each.clone() for each in results)
+
+    going = torch.as_tensor(True if condition is None else condition).reshape(()).clone()
+    if isinstance(limit, Tensor):
+        limit = limit.reshape(())
+    _, _, *results = torch.while_loop(unfinished, advance, (torch.tensor(0), going, *carried))  # type: ignore[no-untyped-call]
+    return tuple(results)
+
+
+@lowering("Scan", since=9)
+def scan(
+    *initial_state_and_scan_inputs: Tensor,
+    body: Body,
+    num_scan_inputs: int,
+    scan_input_axes: tuple[int, ...] | None = None,
+    scan_input_directions: tuple[int, ...] | None = None,
+    scan_output_axes: tuple[int, ...] | None = None,
+    scan_output_directions: tuple[int, ...] | None = None,
+    outputs: int,
+) -> Any:
+    """The last states, then the stacked results, of a body that is run along an axis of each scan input."""
+    results = scan_along(
+        body,
+        initial_state_and_scan_inputs,
+        num_scan_inputs,
+        input_axes=scan_input_axes,
+        input_directions=scan_input_directions,
+        output_axes=scan_output_axes,
+        output_directions=scan_output_directions,
+    )
+    return results[0] if outputs == 1 else results
+
+
+def scan_along(
+    body: Callable[..., Any],
+    values: tuple[Tensor, ...],
+    num_scanned: int,
+    *,
+    input_axes: tuple[int, ...] | None = None,
+    input_directions: tuple[int, ...] | None = None,
+    output_axes: tuple[int, ...] | None = None,
+    output_directions: tuple[int, ...] | None = None,
+) -> tuple[Tensor, ...]:
+    """Run `body(*states, *slices)` over the slices of the last values; it gives the next states and slices.
+
+    Gives the last states and the stacked slices. Directions of 1 go backwards.
+    """
+    states, scanned = values[:-num_scanned], list(values[-num_scanned:])
+    count = len(states)
+    for index, axis in enumerate(input_axes or (0,) * num_scanned):
+        scanned[index] = scanned[index].movedim(axis, 0)
+    for index, direction in enumerate(input_directions or (0,) * num_scanned):
+        scanned[index] = scanned[index].flip(0) if direction else scanned[index]
+    length = scanned[0].shape[0]
+    steps = []
+    for slices in zip(*(each.unbind() for each in scanned), strict=True):
+        results = body(*states, *slices)
+        steps.append(results if isinstance(results, tuple) else (results,))
+        states = steps[-1][:count]
+    if length == 0:
+        results = body(*states, *(each.new_zeros(each.shape[1:]) for each in scanned))
+        steps.append(results if isinstance(results, tuple) else (results,))
+    stacks = []
+    for index in range(len(steps[0]) - count):
+        axis = output_axes[index] if output_axes is not None else 0
+        stack = [each[count + index] for each in steps]
+        if output_directions is not None and output_directions[index]:
+            stack = stack[::-1]
+        stacks.append(torch.stack(stack, axis).narrow(axis, 0, length))
+    return (*states, *stacks)
