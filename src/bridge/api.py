@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 
+_ENGINES = ("onnx2torch",)
+"""Libraries that may convert instead of bridge's own lowerings."""
+
 
 @dataclass
 class Result:
@@ -72,6 +75,10 @@ class Result:
             import onnx
 
             return onnx.load(str(self.directory / "model.onnx"))
+        if self.runnable.suffix == ".pt2":
+            import torch
+
+            return torch.export.load(self.runnable).module()
         from bridge.emit.imported import load_emitted
 
         return load_emitted(self.directory)
@@ -94,15 +101,17 @@ class Result:
 
     @property
     def runnable(self) -> Path:
-        """What is run when the result is verified: the directory, or the ONNX file."""
-        return self.directory / "model.onnx" if self.to == "onnx" else self.directory
+        """What is run when the result is verified: the directory, the ONNX file, or onnx2torch's `.pt2`."""
+        return _runnable(self.to, self.directory)
 
     def _made(self, name: str) -> Path:
         path = self.directory / name
         if not path.is_file():
-            raise BridgeError(
-                f"a conversion to {self.to} has no {name}", hint="convert to torch or tf for source code"
-            )
+            if self.to == "onnx":
+                hint = "convert to torch or tf for source code"
+            else:
+                hint = "leave the engine out: bridge's own lowerings give source code and a weight map"
+            raise BridgeError(f"this conversion to {self.to} has no {name}", hint=hint)
         return path
 
 
@@ -133,25 +142,29 @@ def convert(
     write, its suffix chooses the artifact; without it the result lives until it is garbage collected, or
     until `Result.save`. `model` is a factory `pkg.mod:callable` for files that hold weights only,
     `custom_objects` a module to import first. `static_batch` keeps axis 0 of the inputs fixed.
-    `engine="onnx2torch"` is not part of this version. `on_progress` hears of every step.
+    `engine="onnx2torch"` has that library convert an ONNX file, to `torch`; its result is a `model.pt2`
+    without source and weight map. `on_progress` hears of every step.
 
     Raises BridgeError (and its subclasses) for what cannot be done; a result whose two versions differ
     is returned, with a `report` that says so.
     """
     if to not in TARGETS:
         raise InputError(f"to={to!r} is not a target", hint=f"choose one of {', '.join(TARGETS)}")
-    if engine is not None:
-        raise InputError(
-            f"engine={engine!r} is not available", hint="leave engine out for bridge's own lowerings"
-        )
     target: Target = to
+    _check_engine(engine, target, io_layout)
     say = on_progress or (lambda text: None)
     wanted = None if output is None else artifact(output, target)
     with tempfile.TemporaryDirectory(prefix="bridge-") as scratch:
         request, notes = _request(source, inputs, Path(scratch), trust, model, custom_objects, static_batch)
         if wanted is not None:
             check_output(wanted.path, force=force, source=request.path)
-        made = _Made(target, request, Path(scratch), io_layout, wanted, say, notes)
+        if engine is not None and request.format != "onnx":
+            raise InputError(
+                f"the engine {engine} converts ONNX files only, and this is another format",
+                hint="leave the engine out for bridge's own lowerings",
+                where=request.path,
+            )
+        made = _Made(target, request, Path(scratch), io_layout, wanted, say, notes, engine)
         with made.staging(force=force) as directory:
             made.build(directory)
             if verify:
@@ -230,6 +243,29 @@ def verify(
         )
 
 
+def _runnable(target: Target, directory: Path) -> Path:
+    """What a conversion made that can be run: the directory, unless it holds one file alone."""
+    if target == "onnx":
+        return directory / "model.onnx"
+    return directory if (directory / "model.py").is_file() else directory / "model.pt2"
+
+
+def _check_engine(engine: str | None, target: Target, io_layout: str) -> None:
+    if engine is None:
+        return
+    if engine not in _ENGINES:
+        raise InputError(
+            f"engine={engine!r} is not known",
+            hint=f"choose {', '.join(_ENGINES)}, or leave engine out for bridge's own lowerings",
+        )
+    if target != "torch":
+        raise InputError(f"the engine {engine} converts to torch only", hint="leave the engine out")
+    if io_layout != "source":
+        raise InputError(
+            f"the engine {engine} keeps the source's layout", hint="leave the engine or the layout out"
+        )
+
+
 def _side(version: Any, inputs: Any, directory: Path) -> str | Path | ReadRequest | Party:
     from bridge.formats.live import write_live
     from bridge.verification.parties import Party
@@ -255,6 +291,7 @@ class _Made:
         wanted: Artifact | None,
         say: Progress,
         notes: tuple[str, ...],
+        engine: str | None = None,
     ) -> None:
         self._target = target
         self._request = request
@@ -265,6 +302,7 @@ class _Made:
         self._timings: dict[str, float] = {}
         self._peaks: dict[str, int] = {}
         self._notes = notes
+        self._engine = engine
         self._info: dict[str, Any] = {}
         self._report: Report | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
@@ -296,7 +334,14 @@ class _Made:
             on_progress=self._say,
         )
         hub = str(hub_directory / "hub.onnx")
-        if self._target == "onnx":
+        if self._engine is not None:
+            built = run_task(
+                "bridge.tasks:build_with_onnx2torch",
+                {"read": self._request.to_json(), "hub": hub, "out": str(directory)},
+                label="builder",
+                on_progress=self._say,
+            )
+        elif self._target == "onnx":
             built = run_task(
                 "bridge.tasks:build_onnx",
                 {"hub": hub, "out": str(directory / "model.onnx")},
@@ -337,10 +382,9 @@ class _Made:
         from bridge.verification.checks import Checks
 
         started = time.perf_counter()
-        target = directory / "model.onnx" if self._target == "onnx" else directory
         self._report = verify(
             self._request,
-            target,
+            _runnable(self._target, directory),
             Checks(
                 inputs=inputs if isinstance(inputs, str | Path) or _are_arrays(inputs) else None,
                 draw=True,

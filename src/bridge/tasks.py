@@ -14,7 +14,7 @@ import onnx_ir as ir
 from bridge.emit import preflight, registry
 from bridge.emit.dialect import Signature
 from bridge.emit.formatting import Formatter
-from bridge.emit.writer import FILE_NAME, emit
+from bridge.emit.writer import FILE_NAME, emit, signature_of
 from bridge.errors import BridgeError, MissingPackage
 from bridge.formats.detect import FORMATS
 from bridge.formats.request import ReadRequest
@@ -129,6 +129,21 @@ def build_onnx(request: dict[str, Any]) -> dict[str, Any]:
                 value.const_value = ir.Tensor(np.array(value.const_value.numpy()), name=value.name)
         ir.save(model, out)
     return {"timings": {"passes": time.perf_counter() - started}, "notes": [], "info": info}
+
+
+def build_with_onnx2torch(request: dict[str, Any]) -> dict[str, Any]:
+    """Make `model.pt2` of an ONNX file with onnx2torch.
+
+    `request`: `read` (a ReadRequest of an ONNX file), `hub` (what was read from it), `out` (a directory).
+    """
+    started = time.perf_counter()
+    progress.report("converting with onnx2torch")
+    registry.dialect("torch")
+    engine = importlib.import_module("bridge_converters.onnx_to_torch._onnx2torch")
+    model = ir.load(request["hub"])
+    source = Path(ReadRequest.from_json(request["read"]).path)
+    notes = engine.build(source, Path(request["out"]), signature_of(model.graph.inputs))
+    return {"timings": {"convert": time.perf_counter() - started}, "notes": notes, "info": _info(model)}
 
 
 def _info(model: ir.Model) -> dict[str, Any]:

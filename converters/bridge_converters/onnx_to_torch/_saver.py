@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,23 @@ def save(directory: Path, inputs: Signature, outputs: Signature) -> list[str]:
 
     Raises BridgeError with the reason and the line of model.py if the module cannot be exported.
     """
-    module: nn.Module = load_emitted(directory)
+    return save_module(load_emitted(directory), directory, inputs)
+
+
+def save_module(module: nn.Module, directory: Path, inputs: Signature) -> list[str]:
+    """Write `model.pt2` of a module that takes these inputs into a directory. Raises as `save` does."""
     failure: Exception | None = None
-    for size in _TRIED_SIZES:
+    for size, lowest in itertools.product(_TRIED_SIZES, (0, 1)):
         examples = tuple(
-            _example(shape, dtype, size) for shape, dtype in zip(inputs.shapes, inputs.carriers, strict=True)
+            _example(shape, dtype, size, lowest)
+            for shape, dtype in zip(inputs.shapes, inputs.carriers, strict=True)
         )
         try:
             with torch.no_grad():
                 module(*examples)
         except (RuntimeError, IndexError, ValueError) as error:
             failure = error
-            if not _has_free_sizes(inputs):
+            if lowest and not _has_free_sizes(inputs):
                 break
             continue
         return _export(module, examples, inputs, directory)
@@ -76,8 +82,11 @@ def _has_free_sizes(inputs: Signature) -> bool:
     return any(isinstance(size, str) for shape in inputs.shapes for size in (shape or ())[1:])
 
 
-def _example(shape: tuple[int | str, ...] | None, dtype: str, size: int) -> torch.Tensor:
-    """A batch of 2 (1 would be taken for a constant), other dynamic axes of the size to try."""
+def _example(shape: tuple[int | str, ...] | None, dtype: str, size: int, lowest: int) -> torch.Tensor:
+    """A batch of 2 (1 would be taken for a constant), other dynamic axes of the size to try.
+
+    Integers are `lowest` or 1: indices may be zero, divisors may not.
+    """
     if shape is None:
         raise BridgeError("an input of unknown rank has no example", hint="convert with --input NAME=SHAPE")
     sizes = [each if isinstance(each, int) else 2 if axis == 0 else size for axis, each in enumerate(shape)]
@@ -85,7 +94,7 @@ def _example(shape: tuple[int | str, ...] | None, dtype: str, size: int) -> torc
     generator = torch.Generator().manual_seed(0)
     if kind.is_floating_point:
         return torch.rand(sizes, generator=generator).to(kind)
-    return torch.randint(0, 2, sizes, generator=generator).to(kind)
+    return torch.randint(lowest, 2, sizes, generator=generator).to(kind)
 
 
 def _first_line(error: Exception | None) -> str:

@@ -37,6 +37,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Layout of inputs and outputs: the source's (drop-in), or the target's own.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["onnx2torch"]),
+    help="Convert an ONNX file with another library instead of bridge's own lowerings; gives a .pt2 alone.",
+)
 @click.option("--static-batch", is_flag=True, help="Keep the first axis of the inputs fixed.")
 @output_options
 def command(
@@ -52,6 +57,7 @@ def command(
     force: bool,
     no_verify: bool,
     io_layout: Literal["source", "native"],
+    engine: str | None,
     static_batch: bool,
     as_json: bool,
     quiet: bool,
@@ -76,6 +82,7 @@ def command(
             inputs=inputs,
             trust=trust,
             io_layout=io_layout,
+            engine=engine,
             force=force,
             output=destination,
             model=model,

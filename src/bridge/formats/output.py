@@ -108,7 +108,9 @@ def _is_empty_directory(path: Path) -> bool:
 
 
 def _is_model_directory(path: Path) -> bool:
-    return is_converted(path) or (path / "saved_model.pb").is_file()
+    if is_converted(path) or (path / "saved_model.pb").is_file():
+        return True
+    return [each.name for each in path.iterdir()] == ["model.pt2"]
 
 
 def _nearest_directory(path: Path) -> Path:
