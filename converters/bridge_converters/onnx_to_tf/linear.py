@@ -32,13 +32,13 @@ def gemm(
 @lowering("MatMul")
 def matmul(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     """The matrix product of numpy.matmul."""
-    if a.ndim > 1 and b.ndim > 1:
-        return a @ b
-    if a.ndim == 1 and b.ndim == 1:
+    if a.shape.rank == 1 and b.shape.rank == 1:
         return tf.tensordot(a, b, 1)
-    if b.ndim == 1:
+    if b.shape.rank == 1:
         return tf.linalg.matvec(a, b)
-    return tf.squeeze(tf.expand_dims(a, 0) @ b, -2)
+    if a.shape.rank == 1:
+        return tf.squeeze(tf.expand_dims(a, 0) @ b, -2)
+    return a @ b
 
 
 @lowering("Linear", domain="bridge")
