@@ -11,6 +11,7 @@ from bridge_converters._quantised import integers_beyond, quantisation_beyond
 from bridge_converters.onnx_to_tf._table import lowering
 from bridge_converters.onnx_to_tf.cast import small_float_bits, small_float_values
 from bridge_converters.onnx_to_tf.conv import conv
+from bridge_converters.onnx_to_tf.linear import matmul
 
 
 @lowering("QuantizeLinear", supports=quantisation_beyond)
@@ -105,7 +106,7 @@ def matmul_integer(
     a: tf.Tensor, b: tf.Tensor, a_zero_point: tf.Tensor | None = None, b_zero_point: tf.Tensor | None = None
 ) -> tf.Tensor:
     """The matrix product of (a - a_zero_point) and (b - b_zero_point) in int32."""
-    return int32_sum(tf.matmul(shifted_rows(a, a_zero_point), shifted(b, b_zero_point)))
+    return int32_sum(matmul(shifted_rows(a, a_zero_point), shifted(b, b_zero_point)))
 
 
 @lowering("ConvInteger", layout="channels_last", supports=integers_beyond)
@@ -149,7 +150,7 @@ def qlinear_matmul(
     output_types: tuple[str, ...],
 ) -> tf.Tensor:
     """The matrix product of two quantised tensors, quantised; scales per tensor, row of a or column of b."""
-    total = tf.matmul(shifted_rows(a, a_zero_point), shifted(b, b_zero_point))
+    total = matmul(shifted_rows(a, a_zero_point), shifted(b, b_zero_point))
     scale = tf.cast(rows(a_scale, a) * b_scale / y_scale, tf.float64)
     shift = tf.cast(rows(y_zero_point, a), tf.float64)
     return saturated(tf.round(total * scale) + shift, output_types[0])

@@ -1,4 +1,7 @@
-"""Comparison, logic and bits."""
+"""Comparison, logic and bits.
+
+PyTorch has no kernels for unsigned integers of more than 8 bits: they compute as int64.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bridge_converters.onnx_to_torch._table import lowering
+from bridge_converters.onnx_to_torch._unsigned import ordered
 
 
 @lowering("And")
@@ -35,24 +39,32 @@ def equal(x: Tensor, y: Tensor) -> Tensor:
 @lowering("Greater")
 def greater(x: Tensor, y: Tensor) -> Tensor:
     """x > y."""
+    if x.dtype in (torch.uint16, torch.uint32, torch.uint64):
+        return ordered(x) > ordered(y)
     return x > y
 
 
 @lowering("GreaterOrEqual")
 def greater_or_equal(x: Tensor, y: Tensor) -> Tensor:
     """x >= y."""
+    if x.dtype in (torch.uint16, torch.uint32, torch.uint64):
+        return ordered(x) >= ordered(y)
     return x >= y
 
 
 @lowering("Less")
 def less(x: Tensor, y: Tensor) -> Tensor:
     """x < y."""
+    if x.dtype in (torch.uint16, torch.uint32, torch.uint64):
+        return ordered(x) < ordered(y)
     return x < y
 
 
 @lowering("LessOrEqual")
 def less_or_equal(x: Tensor, y: Tensor) -> Tensor:
     """x <= y."""
+    if x.dtype in (torch.uint16, torch.uint32, torch.uint64):
+        return ordered(x) <= ordered(y)
     return x <= y
 
 
@@ -83,6 +95,8 @@ def not_(x: Tensor) -> Tensor:
 @lowering("BitwiseNot")
 def bitwise_not(x: Tensor) -> Tensor:
     """All bits flipped."""
+    if x.dtype in (torch.uint16, torch.uint32, torch.uint64):
+        return (~x.to(torch.int64)).to(x.dtype)
     return ~x
 
 
@@ -106,10 +120,22 @@ def is_inf(x: Tensor, *, detect_negative: int = 1, detect_positive: int = 1) -> 
 
 @lowering("BitShift")
 def bit_shift(x: Tensor, y: Tensor, *, direction: str) -> Tensor:
-    """x shifted by y bits, to the LEFT or to the RIGHT."""
+    """x shifted by y bits, to the LEFT or to the RIGHT; nothing but the sign is left beyond its width."""
+    if direction == "LEFT" and x.dtype in (torch.uint16, torch.uint32, torch.uint64):
+        return (x.to(torch.int64) << y.to(torch.int64)).to(x.dtype)
     if direction == "LEFT":
         return x << y
+    if x.dtype == torch.uint64:
+        return unsigned_right_shift(x, y)
+    if x.dtype in (torch.uint16, torch.uint32):
+        return (x.to(torch.int64) >> y.to(torch.int64)).to(x.dtype)
     return x >> y
+
+
+def unsigned_right_shift(x: Tensor, y: Tensor) -> Tensor:
+    """uint64 shifted right: by one bit, which clears the sign of its int64, then by the others."""
+    bits, count = x.to(torch.int64), y.to(torch.int64)
+    return torch.where(count == 0, bits, ((bits >> 1) & 2**63 - 1) >> count - 1).to(torch.uint64)
 
 
 @lowering("Where")

@@ -1,4 +1,7 @@
-"""Elementwise arithmetic."""
+"""Elementwise arithmetic.
+
+PyTorch has no kernels for unsigned integers of more than 8 bits: they compute as int64.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,30 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bridge_converters.onnx_to_torch._table import lowering
+from bridge_converters.onnx_to_torch._unsigned import ordered, unordered, unsigned_quotient
 
 
 @lowering("Add")
 def add(x: Tensor, y: Tensor) -> Tensor:
     """x + y."""
+    if x.dtype in (torch.uint16, torch.uint32, torch.uint64):
+        return (x.to(torch.int64) + y.to(torch.int64)).to(x.dtype)
     return x + y
 
 
 @lowering("Sub")
 def sub(x: Tensor, y: Tensor) -> Tensor:
     """x - y."""
+    if x.dtype in (torch.uint16, torch.uint32, torch.uint64):
+        return (x.to(torch.int64) - y.to(torch.int64)).to(x.dtype)
     return x - y
 
 
 @lowering("Mul")
 def mul(x: Tensor, y: Tensor) -> Tensor:
     """x * y."""
+    if x.dtype in (torch.uint16, torch.uint32, torch.uint64):
+        return (x.to(torch.int64) * y.to(torch.int64)).to(x.dtype)
     return x * y
 
 
@@ -32,6 +42,8 @@ def div(x: Tensor, y: Tensor) -> Tensor:
     """x / y, truncated towards zero for integers."""
     if x.is_floating_point() or x.is_complex():
         return x / y
+    if x.dtype in (torch.uint16, torch.uint32, torch.uint64):
+        return unsigned_quotient(x, y)
     return torch.div(x, y, rounding_mode="trunc")
 
 
@@ -46,9 +58,17 @@ def pow_(x: Tensor, y: Tensor) -> Tensor:
 @lowering("Mod")
 def mod(x: Tensor, y: Tensor, *, fmod: int = 0) -> Tensor:
     """The remainder, with the sign of y, or with the sign of x if `fmod`."""
+    if x.dtype in (torch.uint16, torch.uint32, torch.uint64):
+        return unsigned_remainder(x, y)
     if fmod:
         return torch.fmod(x, y)
     return x % y
+
+
+def unsigned_remainder(x: Tensor, y: Tensor) -> Tensor:
+    """x - x // y * y for unsigned integers."""
+    whole = unsigned_quotient(x, y).to(torch.int64) * y.to(torch.int64)
+    return (x.to(torch.int64) - whole).to(x.dtype)
 
 
 @lowering("Sum")
@@ -69,8 +89,10 @@ def mean(*inputs: Tensor) -> Tensor:
 
 
 @lowering("Min")
-def min_(*inputs: Tensor) -> Tensor:
+def min_(*inputs: Tensor, input_types: tuple[str, ...]) -> Tensor:
     """The elementwise minimum of all inputs, broadcast."""
+    if input_types[0] in ("UINT16", "UINT32", "UINT64"):
+        return unsigned_min(*inputs)
     if len(inputs) == 2:
         return torch.minimum(inputs[0], inputs[1])
     smallest = inputs[0]
@@ -80,8 +102,10 @@ def min_(*inputs: Tensor) -> Tensor:
 
 
 @lowering("Max")
-def max_(*inputs: Tensor) -> Tensor:
+def max_(*inputs: Tensor, input_types: tuple[str, ...]) -> Tensor:
     """The elementwise maximum of all inputs, broadcast."""
+    if input_types[0] in ("UINT16", "UINT32", "UINT64"):
+        return unsigned_max(*inputs)
     if len(inputs) == 2:
         return torch.maximum(inputs[0], inputs[1])
     largest = inputs[0]
@@ -90,9 +114,27 @@ def max_(*inputs: Tensor) -> Tensor:
     return largest
 
 
+def unsigned_min(*inputs: Tensor) -> Tensor:
+    """The elementwise minimum of unsigned integers."""
+    smallest = ordered(inputs[0])
+    for each in inputs[1:]:
+        smallest = torch.minimum(smallest, ordered(each))
+    return unordered(smallest, inputs[0].dtype)
+
+
+def unsigned_max(*inputs: Tensor) -> Tensor:
+    """The elementwise maximum of unsigned integers."""
+    largest = ordered(inputs[0])
+    for each in inputs[1:]:
+        largest = torch.maximum(largest, ordered(each))
+    return unordered(largest, inputs[0].dtype)
+
+
 @lowering("Clip", const=("low", "high"))
 def clip(x: Tensor, low: float | Tensor | None = None, high: float | Tensor | None = None) -> Tensor:
     """min(max(x, low), high); a bound that is left out does not apply."""
+    if x.dtype in (torch.uint16, torch.uint32, torch.uint64):
+        return unsigned_clip(x, low, high)
     if isinstance(low, int | float) and isinstance(high, int | float) and low == 0 and high == 6:
         return F.relu6(x)
     if isinstance(low, int | float) and isinstance(high, int | float):
@@ -104,6 +146,13 @@ def clip(x: Tensor, low: float | Tensor | None = None, high: float | Tensor | No
     return torch.clamp(torch.clamp(x, min=low), max=high)
 
 
+def unsigned_clip(x: Tensor, low: float | Tensor | None, high: float | Tensor | None) -> Tensor:
+    """min(max(x, low), high) for unsigned integers."""
+    if low is not None:
+        x = unsigned_max(x, torch.as_tensor(low, dtype=x.dtype, device=x.device))
+    return x if high is None else unsigned_min(x, torch.as_tensor(high, dtype=x.dtype, device=x.device))
+
+
 @lowering("Neg")
 def neg(x: Tensor) -> Tensor:
     """-x."""
@@ -113,6 +162,8 @@ def neg(x: Tensor) -> Tensor:
 @lowering("Abs")
 def abs_(x: Tensor) -> Tensor:
     """The absolute value."""
+    if x.dtype in (torch.uint16, torch.uint32, torch.uint64):
+        return x
     return torch.abs(x)
 
 
@@ -227,6 +278,8 @@ def round_(x: Tensor) -> Tensor:
 @lowering("Sign")
 def sign(x: Tensor) -> Tensor:
     """-1, 0 or 1."""
+    if x.dtype in (torch.uint16, torch.uint32, torch.uint64):
+        return (x != 0).to(x.dtype)
     return torch.sign(x)
 
 

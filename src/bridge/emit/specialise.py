@@ -279,8 +279,8 @@ _TF_KINDS = {"is_floating": "f", "is_integer": "iu", "is_unsigned": "u", "is_boo
 class _FactReader(ast.NodeTransformer):
     """What a body asks about a tensor parameter, as constants where the answer is known.
 
-    `x.ndim`, `x.dim()`, `x.shape.rank`; `x.is_floating_point()`, `x.dtype == torch.bool`;
-    `x.dtype.is_floating` and its like.
+    `x.ndim`, `x.dim()`, `x.shape.rank`; `x.is_floating_point()`, `x.dtype == torch.bool`,
+    `x.dtype in (torch.int8, torch.uint8)`; `x.dtype.is_floating` and its like.
     """
 
     def __init__(self, tensors: Mapping[str, Facts]) -> None:
@@ -318,6 +318,11 @@ class _FactReader(ast.NodeTransformer):
                 dtype = self._dtype(left)
                 if dtype is not None:
                     return ast.Constant((dtype == other) == isinstance(op, ast.Eq))
+            case ast.Compare(left=left, ops=[ast.In()], comparators=[ast.Tuple(elts=elements)]):
+                dtype = self._dtype(left)
+                names = [each.attr for each in elements if isinstance(each, ast.Attribute)]
+                if dtype is not None and len(names) == len(elements):
+                    return ast.Constant(dtype in names)
         return self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:

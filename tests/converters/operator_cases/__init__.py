@@ -12,6 +12,7 @@ from operator_cases import (
     normalisation,
     padding,
     pooling,
+    quantised,
     random_numbers,
     recurrent,
     reductions,
@@ -36,5 +37,6 @@ CASES: list[Case] = [
     *reductions.CASES,
     *images.CASES,
     *attention.CASES,
+    *quantised.CASES,
     *training.CASES,
 ]
