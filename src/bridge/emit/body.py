@@ -193,7 +193,8 @@ class _Function:
             statements.extend(self._definitions)
             self._definitions = []
             places.append(len(statements))
-            statements.append(assign(targets[0] if len(targets) == 1 else targets, expression))
+            if self._outer is None or ast.unparse(expression) != ", ".join(targets):
+                statements.append(assign(targets[0] if len(targets) == 1 else targets, expression))
             made.append([(value, self._variables[value]) for value in outputs if value is not None])
         return statements, made, places
 

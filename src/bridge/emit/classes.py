@@ -454,7 +454,9 @@ def has_tensors(module: Module) -> bool:
     return any(
         has_tensors(child)
         if isinstance(child, Module)
-        else isinstance(child, ParameterSpec) or bool(child.layer.tensors)
+        else not child.literal
+        if isinstance(child, ParameterSpec)
+        else bool(child.layer.tensors)
         for child in module.children.values()
     )
 

@@ -118,6 +118,8 @@ class ModuleTree:
                 return False
             if previous is not None and not self._flows_only_into(previous, item, inputs[0]):
                 return False
+            if inputs[0].is_initializer():
+                return False
             called.append(path[-1])
             previous = outputs[0]
         return called == list(module.children)
