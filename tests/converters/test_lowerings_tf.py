@@ -12,6 +12,9 @@ from operator_cases import CASES, Case
 from operator_cases.calls import assert_same, call, signature_faults
 from operator_cases.case import Array
 
+SPATIAL = {"DeformConv": (0, 2, 4), "MaxUnpool": (0, 1)}
+"""The inputs that are stored as data is, where that is not the first only."""
+
 LOWERINGS = {f"{each.domain}:{each.op_type}-{each.since}": each for each in TABLE if each.domain != "bridge"}
 
 
@@ -29,7 +32,10 @@ def bind(case: Case) -> tuple[Any, bool]:
     assert lowering is not None
     spatial = lowering.layout == "channels_last"
     if spatial and case.inputs[0] is not None:
-        stored = (to_channels_last(case.inputs[0]), *case.inputs[1:])
+        stored = tuple(
+            to_channels_last(each) if i in SPATIAL.get(case.op, (0,)) and each is not None else each
+            for i, each in enumerate(case.inputs)
+        )
         case = Case(**{**vars(case), "inputs": stored})
     return call(lowering, case, tf.convert_to_tensor), spatial
 

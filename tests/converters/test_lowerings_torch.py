@@ -47,6 +47,8 @@ class _Node(torch.nn.Module):
 
 
 NOT_EXPORTABLE = {
+    "MaxRoiPool": "the largest region decides how many elements are looked at",
+    "NonMaxSuppression": "as many steps as boxes are chosen",
     "Range": "a length that depends on values",
 }
 

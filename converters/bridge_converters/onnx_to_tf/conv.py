@@ -128,6 +128,39 @@ def transposed_pads(
     return (*begins, *(totals[i] - begins[i] for i in range(rank)))
 
 
+@lowering("Col2Im", const=("image_shape", "block_shape"))
+def col2im(
+    x: tf.Tensor,
+    image_shape: tuple[int, ...] | tf.Tensor,
+    block_shape: tuple[int, ...] | tf.Tensor,
+    *,
+    dilations: tuple[int, ...] | None = None,
+    pads: tuple[int, ...] | None = None,
+    strides: tuple[int, ...] | None = None,
+) -> tf.Tensor:
+    """The image (N, C, spatial...) that adds up blocks, the columns of x (N, C * block size, blocks)."""
+    rank = len(image_shape) if isinstance(image_shape, tuple) else image_shape.shape[0]
+    image = tf.unstack(tf.cast(image_shape, tf.int32), rank)
+    block = tf.unstack(tf.cast(block_shape, tf.int32), rank)
+    stride = strides or (1,) * rank
+    dilation = dilations or (1,) * rank
+    padding = pads or (0,) * (2 * rank)
+    batch = tf.shape(x)[0]
+    sizes = [image[i] + padding[i] + padding[i + rank] for i in range(rank)]
+    index = tf.zeros((1, 1), tf.int32)
+    for i in range(rank):
+        inner = tf.range(block[i])[:, tf.newaxis] * dilation[i]
+        outer = tf.range(0, sizes[i] - (block[i] - 1) * dilation[i], stride[i])
+        place = (inner + outer)[tf.newaxis, :, tf.newaxis] + index[:, tf.newaxis, :, tf.newaxis] * sizes[i]
+        index = tf.reshape(place, (tf.shape(index)[0] * block[i], -1))
+    columns = tf.reshape(x, (-1, tf.size(index)))
+    sums = tf.math.unsorted_segment_sum(
+        tf.transpose(columns), tf.reshape(index, (-1,)), tf.reduce_prod(tf.stack(sizes))
+    )
+    y = tf.reshape(tf.transpose(sums), (batch, -1, *sizes))
+    return tf.slice(y, (0, 0, *padding[:rank]), (-1, -1, *image))
+
+
 @layer_rule("Conv")
 def conv_layer(view: NodeView) -> Layer | None:
     """A convolution with trained weights, without padding or with TensorFlow's SAME."""

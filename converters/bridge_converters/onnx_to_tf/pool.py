@@ -89,6 +89,30 @@ def window_argmax(
     return x, index
 
 
+@lowering("MaxUnpool", const=("output_shape",), static=("output_shape",), layout="channels_last")
+def max_unpool(
+    x: tf.Tensor,
+    indices: tf.Tensor,
+    output_shape: tuple[int, ...] | None = None,
+    *,
+    kernel_shape: tuple[int, ...],
+    pads: tuple[int, ...] | None = None,
+    strides: tuple[int, ...] | None = None,
+) -> tf.Tensor:
+    """Zeros, but for the elements of x at their flat indices in the whole (N, C, spatial...) output."""
+    rank = len(kernel_shape)
+    padding, stride = pads or (0,) * (2 * rank), strides or (1,) * rank
+    batch, *sizes, channels = sizes_of(x)
+    sizes = [
+        (sizes[i] - 1) * stride[i] + kernel_shape[i] - padding[i] - padding[i + rank] for i in range(rank)
+    ]
+    shape = output_shape or (batch, channels, *sizes)
+    flat = tf.zeros(tf.reduce_prod(tf.stack(shape)), x.dtype)
+    places = tf.reshape(indices, (-1, 1))
+    y = tf.reshape(tf.tensor_scatter_nd_update(flat, places, tf.reshape(x, (-1,))), shape)
+    return tf.transpose(y, (0, *range(2, rank + 2), 1))
+
+
 @lowering("AveragePool", layout="channels_last")
 def average_pool(
     x: tf.Tensor,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -105,6 +107,38 @@ def transposed_pads(
     totals = [full[i] + extra[i] - wanted[i] for i in range(rank)]
     begins = [total // 2 if auto_pad == "SAME_UPPER" else total - total // 2 for total in totals]
     return (*begins, *(totals[i] - begins[i] for i in range(rank)))
+
+
+@lowering("Col2Im", const=("image_shape", "block_shape"))
+def col2im(
+    x: Tensor,
+    image_shape: tuple[int, ...] | Tensor,
+    block_shape: tuple[int, ...] | Tensor,
+    *,
+    dilations: tuple[int, ...] | None = None,
+    pads: tuple[int, ...] | None = None,
+    strides: tuple[int, ...] | None = None,
+) -> Tensor:
+    """The image (N, C, spatial...) that adds up blocks, the columns of x (N, C * block size, blocks)."""
+    image = image_shape if isinstance(image_shape, tuple) else tuple(image_shape.tolist())
+    block = block_shape if isinstance(block_shape, tuple) else tuple(block_shape.tolist())
+    rank = len(image)
+    stride = strides or (1,) * rank
+    dilation = dilations or (1,) * rank
+    padding = pads or (0,) * (2 * rank)
+    if rank == 2 and x.is_floating_point() and padding[:2] == padding[2:]:
+        return F.fold(x, image, block, dilation, padding[:2], stride)
+    sizes = [image[i] + padding[i] + padding[i + rank] for i in range(rank)]
+    index = torch.zeros((1, 1), dtype=torch.long, device=x.device)
+    for i in range(rank):
+        inner = torch.arange(block[i], device=x.device).unsqueeze(1) * dilation[i]
+        outer = torch.arange(0, sizes[i] - (block[i] - 1) * dilation[i], stride[i], device=x.device)
+        place = (inner + outer)[None, :, None] + index[:, None, :, None] * sizes[i]
+        index = place.reshape(index.shape[0] * inner.shape[0], -1)
+    columns = x.reshape(x.shape[0], -1, index.numel())
+    canvas = x.new_zeros((*columns.shape[:2], math.prod(sizes)))
+    y = canvas.index_add(2, index.flatten(), columns).reshape(*columns.shape[:2], *sizes)
+    return pad_spatial(y, [-amount for amount in padding])
 
 
 @layer_rule("Conv")

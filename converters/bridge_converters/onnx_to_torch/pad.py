@@ -27,10 +27,9 @@ def pad(
     amounts = pads if isinstance(pads, tuple) else pads.tolist()
     places = tuple(range(x.ndim)) if axes is None else axes if isinstance(axes, tuple) else axes.tolist()
     if mode == "constant":
-        if isinstance(constant_value, tuple):
-            fill = constant_value[0] if constant_value else 0
-        else:
-            fill = 0 if constant_value is None else constant_value
+        fill = 0 if constant_value is None else constant_value
+        if isinstance(fill, tuple):
+            fill = fill[0] if fill else 0
         if isinstance(fill, int | float):
             if not fill:
                 return F.pad(x, last_axis_first(x.ndim, amounts, places))

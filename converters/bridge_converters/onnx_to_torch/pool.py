@@ -103,6 +103,27 @@ def max_pool_with_indices(
     return y, index + planes.reshape((x.shape[0], x.shape[1]) + (1,) * rank)
 
 
+@lowering("MaxUnpool", const=("output_shape",), static=("output_shape",), layout="channels_first")
+def max_unpool(
+    x: Tensor,
+    indices: Tensor,
+    output_shape: tuple[int, ...] | None = None,
+    *,
+    kernel_shape: tuple[int, ...],
+    pads: tuple[int, ...] | None = None,
+    strides: tuple[int, ...] | None = None,
+) -> Tensor:
+    """Zeros, but for the elements of x at their flat indices in the whole output."""
+    rank = len(kernel_shape)
+    padding, stride = pads or (0,) * (2 * rank), strides or (1,) * rank
+    sizes = [
+        (x.shape[i + 2] - 1) * stride[i] + kernel_shape[i] - padding[i] - padding[i + rank]
+        for i in range(rank)
+    ]
+    shape = output_shape or (*x.shape[:2], *sizes)
+    return x.new_zeros(math.prod(shape)).scatter(0, indices.flatten(), x.flatten()).reshape(shape)
+
+
 @lowering("AveragePool", layout="channels_first")
 def average_pool(
     x: Tensor,

@@ -16,7 +16,9 @@ from operator_cases import (
     random_numbers,
     recurrent,
     reductions,
+    sampling,
     shapes,
+    signals,
     training,
 )
 from operator_cases.case import Case
@@ -36,6 +38,8 @@ CASES: list[Case] = [
     *recurrent.CASES,
     *reductions.CASES,
     *images.CASES,
+    *sampling.CASES,
+    *signals.CASES,
     *attention.CASES,
     *quantised.CASES,
     *training.CASES,

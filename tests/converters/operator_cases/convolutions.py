@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from operator_cases.case import case, draw
+from operator_cases.case import case, draw, ints
 
 _SIZES = {1: (11,), 2: (9, 8), 3: (5, 6, 5)}
 
@@ -81,4 +81,19 @@ CASES = [
     _transposed(2, strides=(2, 3), output_padding=(1, 2), kernel=(3, 4)),
     _transposed(2, strides=(2, 2), kernel=4, pads=(1, 2, 0, 1), output_padding=(1, 0)),
     _transposed(2, strides=(2, 1), group=4, outputs=8, pads=(1, 0, 1, 0)),
+]
+CASES += [
+    case("Col2Im", x, ints(*image), ints(*block), label=label, computed=computed, **attributes)
+    for computed in (False, True)
+    for label, x, image, block, attributes in (
+        ("plain", draw(2, 15, 5), (5, 5), (1, 5), {}),
+        ("strides", draw(1, 27, 4), (5, 5), (3, 3), {"strides": (2, 2)}),
+        ("pads", draw(1, 10, 15), (5, 5), (1, 5), {"pads": (0, 1, 0, 1)}),
+        ("uneven-pads", draw(1, 8, 12), (4, 3), (2, 2), {"pads": (0, 1, 0, 1), "strides": (1, 1)}),
+        ("one-sided-pads", draw(2, 8, 15), (4, 4), (2, 2), {"pads": (1, 0, 1, 0)}),
+        ("dilations", draw(1, 8, 6), (6, 6), (2, 2), {"dilations": (1, 2), "strides": (2, 2)}),
+        ("1d", draw(2, 6, 5), (9,), (3,), {"strides": (2,), "pads": (1, 1)}),
+        ("3d", draw(1, 16, 24), (3, 4, 5), (2, 2, 2), {}),
+        ("integers", draw(1, 8, 9, dtype=np.int64), (4, 4), (2, 2), {}),
+    )
 ]

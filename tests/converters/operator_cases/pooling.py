@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from operator_cases.case import case, draw
+from operator_cases.case import case, draw, ints
 
 _SIZES = {1: (11,), 2: (9, 8), 3: (5, 6, 5)}
 
@@ -82,4 +82,23 @@ CASES += [
 CASES += [
     case("GlobalLpPool", draw(2, 3, 4, 5), p=1, opset=21),
     case("GlobalAveragePool", draw(2, 3, 4, 5, dtype=np.float64)),
+]
+
+
+def _unpooled(label, sizes, output_shape=None, **attributes):
+    """The maxima of an image and their places, put back."""
+    pooled, places = _pool("MaxPool", len(sizes), sizes, outputs=2, **attributes).answer()
+    return case(
+        "MaxUnpool", pooled, places, None if output_shape is None else ints(*output_shape), label=label,
+        opset=21, **attributes,
+    )  # fmt: skip
+
+
+CASES += [
+    _unpooled("plain", (4, 6), kernel_shape=(2, 2), strides=(2, 2)),
+    _unpooled("overlapping", (5, 5), kernel_shape=(3, 3), strides=(1, 1)),
+    _unpooled("shape", (5, 7), (2, 3, 5, 7), kernel_shape=(2, 2), strides=(2, 2)),
+    _unpooled("pads", (4, 4), kernel_shape=(2, 2), strides=(2, 2), pads=(1, 1, 1, 1)),
+    _unpooled("1d", (6,), kernel_shape=(2,), strides=(2,)),
+    _unpooled("3d", (4, 2, 6), kernel_shape=(2, 2, 2), strides=(2, 2, 2)),
 ]
