@@ -50,14 +50,16 @@ def loop(
 
 def stacked_slices(
     carried: int, types: tuple[str, ...], shapes: tuple[tuple[int | str | None, ...] | None, ...]
-) -> tuple[tuple[str, tuple[int, ...] | None], ...]:
-    """The dtype of each stacked output of a loop, and the shape of its slices where all sizes are known."""
+) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """The dtype of each stacked output of a loop and the shape of its slices, for when there are none.
+
+    Sizes that are not known are 0 then, as onnxruntime has them.
+    """
     names = {"FLOAT": "float32", "DOUBLE": "float64"}
     found = []
     for type_, shape in zip(types[max(carried, 0) :], shapes[max(carried, 0) :], strict=True):
-        sizes = [size for size in (shape or ())[1:] if isinstance(size, int)]
-        known = shape is not None and len(sizes) == len(shape) - 1
-        found.append((names.get(type_, type_.lower()), tuple(sizes) if known else None))
+        sizes = tuple(size if isinstance(size, int) else 0 for size in (shape or ())[1:])
+        found.append((names.get(type_, type_.lower()), sizes))
     return tuple(found)
 
 
@@ -65,7 +67,7 @@ def counted_loop(
     body: Callable[..., Any],
     trip_count: int | Tensor,
     carried: tuple[Any, ...],
-    slices: tuple[tuple[str, tuple[int, ...] | None], ...] = (),
+    slices: tuple[tuple[str, tuple[int, ...]], ...] = (),
 ) -> tuple[Any, ...]:
     """Run `body(step, condition, *carried)` a number of times.
 
@@ -75,13 +77,12 @@ def counted_loop(
     if torch.compiler.is_compiling() and isinstance(trip_count, Tensor):
         return traced_loop(body, trip_count, None, carried, slices)
     stacks: list[list[Tensor]] = [[] for _ in slices]
-    first = carried
     for step in range(int(trip_count)):
         _, *results = body(torch.tensor(step), torch.tensor(True), *carried)
         carried = tuple(results[: len(carried)])
         for stack, result in zip(stacks, results[len(carried) :], strict=True):
             stack.append(result)
-    return (*carried, *stacked(stacks, slices, body, first))
+    return (*carried, *stacked(stacks, slices))
 
 
 def conditional_loop(
@@ -89,7 +90,7 @@ def conditional_loop(
     limit: int | Tensor | None,
     condition: bool | Tensor | None,
     carried: tuple[Any, ...],
-    slices: tuple[tuple[str, tuple[int, ...] | None], ...] = (),
+    slices: tuple[tuple[str, tuple[int, ...]], ...] = (),
 ) -> tuple[Any, ...]:
     """Run `body(step, condition, *carried)` while it asks for it, at most `limit` times.
 
@@ -99,7 +100,6 @@ def conditional_loop(
     if torch.compiler.is_compiling():
         return traced_loop(body, limit, condition, carried, slices)
     stacks: list[list[Tensor]] = [[] for _ in slices]
-    first = carried
     step = 0
     while condition and (limit is None or step < limit):
         condition, *results = body(torch.tensor(step), torch.tensor(True), *carried)
@@ -107,25 +107,15 @@ def conditional_loop(
         for stack, result in zip(stacks, results[len(carried) :], strict=True):
             stack.append(result)
         step += 1
-    return (*carried, *stacked(stacks, slices, body, first))
+    return (*carried, *stacked(stacks, slices))
 
 
-def stacked(
-    stacks: list[list[Tensor]],
-    slices: tuple[tuple[str, tuple[int, ...] | None], ...],
-    body: Callable[..., Any],
-    first: tuple[Any, ...],
-) -> list[Tensor]:
-    """The slices of every output as one tensor; where there are none, the body tells a shape not known."""
-    results = []
-    for index, (stack, (dtype, shape)) in enumerate(zip(stacks, slices, strict=True)):
-        if stack:
-            results.append(torch.stack(stack))
-            continue
-        if shape is None:
-            shape = body(torch.tensor(0), torch.tensor(True), *first)[1 + len(first) + index].shape
-        results.append(torch.empty((0, *shape), dtype=getattr(torch, dtype)))
-    return results
+def stacked(stacks: list[list[Tensor]], slices: tuple[tuple[str, tuple[int, ...]], ...]) -> list[Tensor]:
+    """The slices of every output as one tensor, which may have none."""
+    return [
+        torch.stack(stack) if stack else torch.empty((0, *shape), dtype=getattr(torch, dtype))
+        for stack, (dtype, shape) in zip(stacks, slices, strict=True)
+    ]
 
 
 def traced_loop(
@@ -133,7 +123,7 @@ def traced_loop(
     limit: int | Tensor | None,
     condition: bool | Tensor | None,
     carried: tuple[Any, ...],
-    slices: tuple[tuple[str, tuple[int, ...] | None], ...],
+    slices: tuple[tuple[str, tuple[int, ...]], ...],
 ) -> tuple[Any, ...]:
     """A loop whose number of steps is not known while PyTorch traces, as an operator of the traced graph."""
     if slices:

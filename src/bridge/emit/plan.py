@@ -29,6 +29,9 @@ _SLOTS = {
 """The names that frameworks give to the same tensor of a layer; the first is PyTorch's."""
 
 _CANONICAL = {alias: slot for slot, aliases in _SLOTS.items() for alias in aliases}
+_WEIGHT_SUFFIX = re.compile(r"[._]?(weight|kernel|w|w_0)$")
+"""How the name of a layer's weight ends; Caffe2 appends a version."""
+
 _TRIVIAL_SCOPE_NODES = 3
 _ONLY_IN_TRAINING = frozenset({"Dropout"})
 """Operators that do nothing in inference: as anything but a layer they would be lost."""
@@ -148,7 +151,7 @@ class Planner:
             view = node_view(node, self._graph.opset_imports)
             for rule in self._table.rules(node.op_type, node.domain):
                 layer = rule(view)
-                path = None if layer is None else self._layer_path(node, layer, population, taken)
+                path = None if layer is None else self._path_of(node, layer, layers, owner, population, taken)
                 if layer is None or path is None or not self._may_own(layer, path, owner):
                     continue
                 known = layers.get(path)
@@ -162,6 +165,22 @@ class Planner:
                 break
         self._drop_nested(layers, layer_of)
         return layers, layer_of
+
+    def _path_of(
+        self,
+        node: ir.Node,
+        layer: Layer,
+        layers: Mapping[Path, LayerSpec],
+        owner: Mapping[ir.Value, Path],
+        population: Mapping[Scope, int],
+        taken: dict[Scope, names.Namespace],
+    ) -> Path | None:
+        """The path of a node's layer: that of an equal layer with the same tensors if there is one."""
+        owners = {owner.get(tensor.value) for tensor in layer.tensors.values()}
+        path = owners.pop() if len(owners) == 1 else None
+        if path is not None and path in layers and layers[path].layer == layer:
+            return path
+        return self._layer_path(node, layer, population, taken)
 
     def _may_own(self, layer: Layer, path: Path, owner: Mapping[ir.Value, Path]) -> bool:
         """A tensor has one owner: a second layer with the same (tied) tensor refers to the first's."""
@@ -201,7 +220,8 @@ class Planner:
     ) -> Path:
         """A path for a layer of an ONNX file whose tensors carry no usable module path."""
         scope = tuple(entry.name for entry in self._scopes[node])
-        stem = re.sub(r"[._]?(weight|kernel|w)$", "", paths["weight"][-1]) if "weight" in paths else ""
+        words = "_".join(paths.get("weight", ()))
+        stem = re.sub(_WEIGHT_SUFFIX, "", words)
         name = names.identifier(stem or names.snake_case(node.op_type), default="layer")
         return (*scope, taken.setdefault(self._scopes[node], names.Namespace()).claim(name))
 
