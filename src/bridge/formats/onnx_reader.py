@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
@@ -20,16 +22,22 @@ from bridge.hub.graph import all_nodes
 
 _STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training"})
 
-_BUFFERS: dict[str, tuple[int, ...]] = {"BatchNormalization": (3, 4)}
-"""Inputs that are statistics: kept with the weights, not trained."""
+_BUFFERS: dict[str, tuple[int, ...]] = {
+    "BatchNormalization": (3, 4),
+    "ConvInteger": (1, 2, 3),
+    "DequantizeLinear": (0, 1, 2),
+    "MatMulInteger": (0, 1, 2, 3),
+    "QLinearConv": (1, 2, 3, 4, 5, 6, 7, 8),
+    "QLinearMatMul": (0, 1, 2, 3, 4, 5, 6, 7),
+    "QuantizeLinear": (1, 2),
+}
+"""Inputs that are statistics or quantised weights: kept with the weights, not trained."""
 
 _SETTINGS: dict[str, tuple[int, ...]] = {
     "Clip": (1, 2),
-    "DequantizeLinear": (1, 2),
     "Dropout": (1,),
     "OneHot": (1, 2),
     "Pad": (1, 2, 3),
-    "QuantizeLinear": (1, 2),
     "Range": (0, 1, 2),
     "Resize": (1, 2, 3),
     "Upsample": (1,),
@@ -48,6 +56,19 @@ _WEIGHTS: dict[str, tuple[int, ...]] = {
     "RMSNormalization": (1,),
 }
 """Inputs that are weights however few numbers they hold."""
+
+_MATRICES: dict[str, tuple[int, ...]] = {
+    "GRU": (1, 2, 3),
+    "LSTM": (1, 2, 3),
+    "MatMul": (0, 1),
+    "RNN": (1, 2, 3),
+}
+"""Further inputs that are weights if they are known."""
+
+_MOVES = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+
+_LARGEST_FILL = 1 << 32
+"""Bytes that a weight filled by a node may have."""
 
 _SCOPE_NAMES = "pkg.torch.onnx.name_scopes"
 _SCOPE_TYPES = "pkg.torch.onnx.class_hierarchy"
@@ -79,6 +100,7 @@ def read(request: ReadRequest) -> ir.Model:
     common_passes.LiftConstantsToInitializersPass(lift_all_constants=False, size_limit=16)(model)
     common_passes.LiftSubgraphInitializersToMainGraphPass()(model)
     notes = [*_check_inputs(model, request, path)]
+    _lift_filled_weights(model)
     _name_weights(model)
     for node in all_nodes(model):
         recover_scope(node)
@@ -320,6 +342,56 @@ def _named_axes(value: ir.Value, spec: InputSpec | None) -> ir.Shape:
     return ir.Shape(axes)
 
 
+def _lift_filled_weights(model: ir.Model) -> None:
+    """Weights that a node fills with one number, as models without their data have them, as initializers.
+
+    They are views of that number until they are written.
+    """
+    for node in list(model.graph):
+        if node.op_type != "ConstantOfShape" or node.domain != "":
+            continue
+        source, output = node.inputs[0], node.outputs[0]
+        shape = None if source is None else ir.convenience.get_const_tensor(source)
+        if shape is None or output.is_graph_output() or not _ends_as_weight(output):
+            continue
+        given = node.attributes.get("value")
+        value = np.zeros(1, np.float32) if given is None else given.as_tensor().numpy()
+        sizes = tuple(int(size) for size in shape.numpy())
+        if math.prod(sizes) * value.itemsize > _LARGEST_FILL:
+            continue
+        tensor = ir.tensor(np.broadcast_to(value.reshape(()), sizes), name=output.name)
+        weight = ir.Value(name=output.name, const_value=tensor)
+        weight.type, weight.shape = ir.TensorType(tensor.dtype), ir.Shape(sizes)
+        output.replace_all_uses_with(weight)
+        output.name = None
+        model.graph.remove(node, safe=True)
+        model.graph.register_initializer(weight)
+        if source is not None and source.is_initializer() and not source.uses():
+            model.graph.initializers.pop(str(source.name))
+
+
+def _ends_as_weight(value: ir.Value) -> bool:
+    """Whether an operator reads a value as its weight, at once or after moves of its elements."""
+    if _role(value) is not None:
+        return True
+    uses = [(use.node, use.idx) for use in value.uses() if use.node.domain == ""]
+    return any(
+        index in _MATRICES.get(node.op_type, ())
+        or (index == 0 and node.op_type in _MOVES and _ends_as_weight(node.outputs[0]))
+        for node, index in uses
+    )
+
+
+def _role(value: ir.Value) -> metadata.WeightKind | None:
+    """What a value is to the operators that read it, by its place among their inputs."""
+    uses = [(use.node.op_type, use.idx) for use in value.uses() if use.node.domain == ""]
+    if any(index in _BUFFERS.get(op, ()) for op, index in uses):
+        return "buffer"
+    if any(index in _WEIGHTS.get(op, ()) for op, index in uses):
+        return "parameter"
+    return None
+
+
 def _name_weights(model: ir.Model) -> None:
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
@@ -337,12 +409,15 @@ def _name_weights(model: ir.Model) -> None:
 def _weight_kind(value: ir.Value, tensor: ir.TensorProtocol) -> metadata.WeightKind | None:
     """Whether an initializer is trained, judged by who reads it; None for a plain constant."""
     uses = [(use.node.op_type, use.idx) for use in value.uses() if use.node.domain == ""]
+    role = _role(value)
+    if role == "buffer":
+        return role
     if not tensor.dtype.is_floating_point() or not uses:
         return None
-    if any(index in _BUFFERS.get(op, ()) for op, index in uses):
+    if tensor.dtype.bitwidth <= 8:
         return "buffer"
-    if any(index in _WEIGHTS.get(op, ()) for op, index in uses):
-        return "parameter"
+    if role is not None:
+        return role
     if all(index in _SETTINGS.get(op, ()) for op, index in uses) or tensor.size <= 1:
         return None
     return "parameter"

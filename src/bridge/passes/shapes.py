@@ -60,7 +60,7 @@ def _infer_with_onnx(model: ir.Model) -> None:
             proto = _infer(light, data_prop=False)
         except onnx.shape_inference.InferenceError as error:
             raise BridgeError(f"the shapes of the graph contradict each other: {error}") from error
-    _merge(model.graph, proto.graph, is_body=False)
+    merge_inferred(model.graph, proto.graph)
 
 
 def _infer(proto: onnx.ModelProto, *, data_prop: bool) -> onnx.ModelProto:
@@ -68,7 +68,8 @@ def _infer(proto: onnx.ModelProto, *, data_prop: bool) -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=data_prop)
 
 
-def _merge(graph: ir.Graph, proto: onnx.GraphProto, *, is_body: bool) -> None:
+def merge_inferred(graph: ir.Graph, proto: onnx.GraphProto, *, is_body: bool = False) -> None:
+    """Take the types and shapes of values from the protobuf of the same graph after inference."""
     infos = {info.name: info for info in (*proto.value_info, *proto.output)}
     if is_body:
         infos.update((info.name, info) for info in proto.input)
@@ -81,7 +82,7 @@ def _merge(graph: ir.Graph, proto: onnx.GraphProto, *, is_body: bool) -> None:
             protos = {each.name: each for each in node_proto.attribute}
             for each in node.attributes.values():
                 if each.type == ir.AttributeType.GRAPH:
-                    _merge(each.as_graph(), protos[each.name].g, is_body=True)
+                    merge_inferred(each.as_graph(), protos[each.name].g, is_body=True)
 
 
 def _update(value: ir.Value, info: onnx.ValueInfoProto | None) -> None:
