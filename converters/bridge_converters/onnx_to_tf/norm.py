@@ -29,12 +29,21 @@ def batch_normalization(
     biased variance of the batch.
     """
     if not training_mode:
-        return tf.nn.batch_normalization(x, input_mean, input_var, b, scale, epsilon)
+        return normalize_channels(x, scale, b, input_mean, input_var, epsilon)
     mean, var = tf.nn.moments(x, tuple(range(x.ndim - 1)))
-    y = tf.nn.batch_normalization(x, mean, var, b, scale, epsilon)
-    running_mean = input_mean * momentum + mean * (1 - momentum)
-    running_var = input_var * momentum + var * (1 - momentum)
+    y = normalize_channels(x, scale, b, mean, var, epsilon)
+    running_mean = input_mean * momentum + tf.cast(mean, input_mean.dtype) * (1 - momentum)
+    running_var = input_var * momentum + tf.cast(var, input_var.dtype) * (1 - momentum)
     return (y, running_mean, running_var)[:outputs] if outputs > 1 else y
+
+
+def normalize_channels(
+    x: tf.Tensor, scale: tf.Tensor, b: tf.Tensor, mean: tf.Tensor, var: tf.Tensor, epsilon: float
+) -> tf.Tensor:
+    """(x - mean) / sqrt(var + epsilon) * scale + b along the last axis, in the widest of their dtypes."""
+    wide = max((each.dtype for each in (x, scale, mean)), key=lambda dtype: dtype.size)
+    values = [tf.cast(each, wide) for each in (x, mean, var, b, scale)]
+    return tf.cast(tf.nn.batch_normalization(*values, epsilon), x.dtype)
 
 
 @lowering("InstanceNormalization", layout="channels_last")

@@ -36,8 +36,8 @@ def batch_normalization(
     mean = torch.mean(x, axes)
     var = torch.var(x, axes, correction=0)
     y = normalize_channels(x, scale, b, mean, var, epsilon)
-    running_mean = input_mean * momentum + mean * (1 - momentum)
-    running_var = input_var * momentum + var * (1 - momentum)
+    running_mean = input_mean * momentum + mean.to(input_mean.dtype) * (1 - momentum)
+    running_var = input_var * momentum + var.to(input_var.dtype) * (1 - momentum)
     return (y, running_mean, running_var)[:outputs] if outputs > 1 else y
 
 
