@@ -15,6 +15,8 @@ from bridge.hub.metadata import Layout
 from bridge.passes.batch_norm import recognise_batch_norm
 from bridge.passes.branches import simplify_loops
 from bridge.passes.constants import lift_constants
+from bridge.passes.contrib.names import take_in_runtime_names
+from bridge.passes.contrib.run import expand_contrib
 from bridge.passes.conv1d import lower_rank_of_windows
 from bridge.passes.conv_bias import fuse_conv_bias
 from bridge.passes.conv_transpose_crop import fuse_crop
@@ -61,8 +63,10 @@ PASSES: tuple[Pass, ...] = (
     Pass("give trained tensors their recipes", attach_recipes),
     Pass("inline functions", inline_functions),
     Pass("lift constants to initializers", lift_constants),
+    Pass("take in onnxruntime's names", take_in_runtime_names),
     Pass("bring to the hub's opset", to_hub_opset),
     Pass("drop what is unused", drop_unused),
+    Pass("write onnxruntime's operators in the standard's", expand_contrib),
     Pass("bring time first in recurrences", bring_time_first),
     Pass("give ranges scalars", give_range_scalars),
     Pass("infer shapes and fold what is static", fold_static),

@@ -1,0 +1,1 @@
+"""onnxruntime's own operators, which its optimizers and exporters write, in the standard's terms."""
