@@ -34,11 +34,19 @@ def quantize_linear(
         y_scale = small_float_values(y_scale, "FLOAT8E8M0")
     if y_zero_point is not None and kind.startswith("FLOAT"):
         y_zero_point = small_float_values(y_zero_point, kind)
-    if y_scale.ndim > 0:
-        y_scale = spread(y_scale, x, axis, block_size)
-    if y_zero_point is not None and y_zero_point.ndim > 0:
-        y_zero_point = spread(y_zero_point, x, axis, block_size)
+    if y_scale.ndim > 0 and block_size:
+        y_scale = blocks(y_scale, x, axis, block_size)
+    elif y_scale.ndim > 0:
+        y_scale = tf.reshape(y_scale, [-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
+    if y_zero_point is not None and y_zero_point.ndim > 0 and block_size:
+        y_zero_point = blocks(y_zero_point, x, axis, block_size)
+    elif y_zero_point is not None and y_zero_point.ndim > 0:
+        y_zero_point = tf.reshape(y_zero_point, [-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
     plain = input_types[0] == "FLOAT" and input_types[1] == "FLOAT" and precision in (0, 1)
+    if plain and kind == "UINT8" and y_zero_point is not None:
+        return quantized_uint8(x, y_scale, y_zero_point)
+    if plain and kind == "INT8" and y_zero_point is not None:
+        return quantized_int8(x, y_scale, y_zero_point)
     ratio = x / y_scale if plain else quotient(x, y_scale, precision)
     if kind.startswith("FLOAT"):
         shift = 0.0 if y_zero_point is None else tf.cast(y_zero_point, ratio.dtype)
@@ -46,10 +54,6 @@ def quantize_linear(
     whole = tf.round(ratio) if plain else tf.cast(tf.round(ratio), tf.float32)
     if y_zero_point is not None:
         whole = whole + tf.cast(y_zero_point, tf.float32)
-    if kind == "UINT8":
-        return tf.cast(tf.clip_by_value(whole, 0, 255), tf.uint8)
-    if kind == "INT8":
-        return tf.cast(tf.clip_by_value(whole, -128, 127), tf.int8)
     return saturated(whole, kind)
 
 
@@ -70,10 +74,20 @@ def dequantize_linear(
         x_scale = small_float_values(x_scale, "FLOAT8E8M0")
     if x_zero_point is not None and input_types[0].startswith("FLOAT"):
         x_zero_point = small_float_values(x_zero_point, input_types[0])
-    if x_scale.ndim > 0:
-        x_scale = spread(x_scale, x, axis, block_size)
-    if x_zero_point is not None and x_zero_point.ndim > 0:
-        x_zero_point = spread(x_zero_point, x, axis, block_size)
+    if x_scale.ndim > 0 and block_size:
+        x_scale = blocks(x_scale, x, axis, block_size)
+    elif x_scale.ndim > 0:
+        x_scale = tf.reshape(x_scale, [-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
+    if x_zero_point is not None and x_zero_point.ndim > 0 and block_size:
+        x_zero_point = blocks(x_zero_point, x, axis, block_size)
+    elif x_zero_point is not None and x_zero_point.ndim > 0:
+        x_zero_point = tf.reshape(x_zero_point, [-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
+    if (
+        "FLOAT" not in input_types[0]
+        and input_types[1] == output_types[0] == "FLOAT"
+        and x_zero_point is not None
+    ):
+        return dequantized(x, x_scale, x_zero_point)
     if input_types[0].startswith("FLOAT"):
         value = small_float_values(x, input_types[0])
     else:
@@ -191,6 +205,23 @@ def qlinear_conv(
     return saturated(tf.round(total * scale) + tf.cast(y_zero_point, tf.float64), output_types[0])
 
 
+def quantized_uint8(x: tf.Tensor, scale: tf.Tensor, zero_point: tf.Tensor) -> tf.Tensor:
+    """x / scale, rounded half to even, + zero_point, saturated."""
+    whole = tf.round(x / scale) + tf.cast(zero_point, tf.float32)
+    return tf.cast(tf.clip_by_value(whole, 0, 255), tf.uint8)
+
+
+def quantized_int8(x: tf.Tensor, scale: tf.Tensor, zero_point: tf.Tensor) -> tf.Tensor:
+    """x / scale, rounded half to even, + zero_point, saturated."""
+    whole = tf.round(x / scale) + tf.cast(zero_point, tf.float32)
+    return tf.cast(tf.clip_by_value(whole, -128, 127), tf.int8)
+
+
+def dequantized(x: tf.Tensor, scale: tf.Tensor, zero_point: tf.Tensor) -> tf.Tensor:
+    """(x - zero_point) * scale."""
+    return (tf.cast(x, tf.float32) - tf.cast(zero_point, tf.float32)) * scale
+
+
 def quotient(x: tf.Tensor, scale: tf.Tensor, precision: int) -> tf.Tensor:
     """x / scale in the precision of the scale, or in that asked for (a number of onnx.TensorProto)."""
     if precision == 1:
@@ -206,13 +237,11 @@ def quotient(x: tf.Tensor, scale: tf.Tensor, precision: int) -> tf.Tensor:
     return tf.cast(x, dtype) / tf.cast(scale, dtype)
 
 
-def spread(parameter: tf.Tensor, x: tf.Tensor, axis: int, block_size: int) -> tf.Tensor:
-    """A scale or zero point per axis or per block in a shape that broadcasts with x."""
-    if block_size and parameter.ndim == x.ndim:
-        axis = axis % x.ndim
-        repeated = tf.repeat(parameter, block_size, axis)
-        return repeated[(slice(None),) * axis + (slice(None, tf.shape(x)[axis]),)]
-    return tf.reshape(parameter, [-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
+def blocks(parameter: tf.Tensor, x: tf.Tensor, axis: int, block_size: int) -> tf.Tensor:
+    """A scale or zero point per block, repeated for the elements of x."""
+    axis = axis % x.ndim
+    repeated = tf.repeat(parameter, block_size, axis)
+    return repeated[(slice(None),) * axis + (slice(None, tf.shape(x)[axis]),)]
 
 
 def saturated(x: tf.Tensor, kind: str) -> tf.Tensor:

@@ -34,21 +34,25 @@ def quantize_linear(
         y_scale = small_float_values(y_scale, "FLOAT8E8M0")
     if y_zero_point is not None and kind.startswith("FLOAT"):
         y_zero_point = small_float_values(y_zero_point, kind)
-    if y_scale.ndim > 0:
-        y_scale = spread(y_scale, x, axis, block_size)
-    if y_zero_point is not None and y_zero_point.ndim > 0:
-        y_zero_point = spread(y_zero_point, x, axis, block_size)
+    if y_scale.ndim > 0 and block_size:
+        y_scale = blocks(y_scale, x, axis, block_size)
+    elif y_scale.ndim > 0:
+        y_scale = y_scale.reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
+    if y_zero_point is not None and y_zero_point.ndim > 0 and block_size:
+        y_zero_point = blocks(y_zero_point, x, axis, block_size)
+    elif y_zero_point is not None and y_zero_point.ndim > 0:
+        y_zero_point = y_zero_point.reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
     plain = input_types[0] == "FLOAT" and input_types[1] == "FLOAT" and precision in (0, 1)
+    if plain and kind == "UINT8" and y_zero_point is not None:
+        return quantized_uint8(x, y_scale, y_zero_point)
+    if plain and kind == "INT8" and y_zero_point is not None:
+        return quantized_int8(x, y_scale, y_zero_point)
     ratio = x / y_scale if plain else quotient(x, y_scale, precision)
     if kind.startswith("FLOAT"):
         return small_float_bits(ratio if y_zero_point is None else ratio + y_zero_point, kind, saturate)
     whole = torch.round(ratio) if plain else torch.round(ratio).to(torch.float32)
     if y_zero_point is not None:
         whole = whole + y_zero_point
-    if kind == "UINT8":
-        return torch.clamp(whole, 0, 255).to(torch.uint8)
-    if kind == "INT8":
-        return torch.clamp(whole, -128, 127).to(torch.int8)
     return saturated(whole, kind)
 
 
@@ -69,10 +73,20 @@ def dequantize_linear(
         x_scale = small_float_values(x_scale, "FLOAT8E8M0")
     if x_zero_point is not None and input_types[0].startswith("FLOAT"):
         x_zero_point = small_float_values(x_zero_point, input_types[0])
-    if x_scale.ndim > 0:
-        x_scale = spread(x_scale, x, axis, block_size)
-    if x_zero_point is not None and x_zero_point.ndim > 0:
-        x_zero_point = spread(x_zero_point, x, axis, block_size)
+    if x_scale.ndim > 0 and block_size:
+        x_scale = blocks(x_scale, x, axis, block_size)
+    elif x_scale.ndim > 0:
+        x_scale = x_scale.reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
+    if x_zero_point is not None and x_zero_point.ndim > 0 and block_size:
+        x_zero_point = blocks(x_zero_point, x, axis, block_size)
+    elif x_zero_point is not None and x_zero_point.ndim > 0:
+        x_zero_point = x_zero_point.reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
+    if (
+        "FLOAT" not in input_types[0]
+        and input_types[1] == output_types[0] == "FLOAT"
+        and x_zero_point is not None
+    ):
+        return dequantized(x, x_scale, x_zero_point)
     if input_types[0].startswith("FLOAT"):
         value = small_float_values(x, input_types[0])
     else:
@@ -187,6 +201,21 @@ def qlinear_conv(
     return saturated(torch.round(total * scale) + y_zero_point, output_types[0])
 
 
+def quantized_uint8(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+    """x / scale, rounded half to even, + zero_point, saturated."""
+    return torch.clamp(torch.round(x / scale) + zero_point, 0, 255).to(torch.uint8)
+
+
+def quantized_int8(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+    """x / scale, rounded half to even, + zero_point, saturated."""
+    return torch.clamp(torch.round(x / scale) + zero_point, -128, 127).to(torch.int8)
+
+
+def dequantized(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+    """(x - zero_point) * scale."""
+    return (x.to(torch.float32) - zero_point) * scale
+
+
 def quotient(x: Tensor, scale: Tensor, precision: int) -> Tensor:
     """x / scale in the precision of the scale, or in that asked for (a number of onnx.TensorProto)."""
     if precision == 1:
@@ -202,11 +231,9 @@ def quotient(x: Tensor, scale: Tensor, precision: int) -> Tensor:
     return x.to(dtype) / scale.to(dtype)
 
 
-def spread(parameter: Tensor, x: Tensor, axis: int, block_size: int) -> Tensor:
-    """A scale or zero point per axis or per block in a shape that broadcasts with x."""
-    if block_size and parameter.ndim == x.ndim:
-        return torch.repeat_interleave(parameter, block_size, axis).narrow(axis, 0, x.shape[axis])
-    return parameter.reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
+def blocks(parameter: Tensor, x: Tensor, axis: int, block_size: int) -> Tensor:
+    """A scale or zero point per block, repeated for the elements of x."""
+    return torch.repeat_interleave(parameter, block_size, axis).narrow(axis, 0, x.shape[axis])
 
 
 def saturated(x: Tensor, kind: str) -> Tensor:

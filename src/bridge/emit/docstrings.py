@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +24,25 @@ def file_docstring(title: str, usage: str, inputs: Signature, outputs: Signature
     return "\n".join(lines) + "\n"
 
 
+_PORT = re.compile(r"    (?P<name>\w+): (?:list of tensors, each )?(?P<dtype>\w+)")
+
+
+def declared_types(source: str) -> dict[str, dict[str, str]]:
+    """The dtypes that the docstring of a model.py lists below "Inputs:" and "Outputs:", by name, in order.
+
+    Raises SyntaxError where the text is not Python.
+    """
+    listed: dict[str, dict[str, str]] = {"Inputs": {}, "Outputs": {}}
+    section: dict[str, str] | None = None
+    for line in (ast.get_docstring(ast.parse(source)) or "").splitlines():
+        port = _PORT.match(line)
+        if port is None:
+            section = listed.get(line.removesuffix(":")) if line.endswith(":") else None
+        elif section is not None:
+            section[port["name"]] = port["dtype"]
+    return listed
+
+
 def shape_text(shape: Iterable[Any] | None) -> str:
     """`(batch, 3, 224, 224)`: dynamic axes by name."""
     if shape is None:
@@ -37,7 +58,11 @@ def module_text(path: Sequence[str]) -> str:
 
 def _describe(signature: Signature) -> list[str]:
     kinds: Sequence[Kind] = signature.kinds or ["tensor" for _ in signature.names]
-    values = zip(signature.names, signature.dtypes, signature.shapes, kinds, strict=True)
+    dtypes = [
+        dtype if dtype == carrier else f"{dtype} in {carrier}"
+        for dtype, carrier in zip(signature.dtypes, signature.carriers, strict=True)
+    ]
+    values = zip(signature.names, dtypes, signature.shapes, kinds, strict=True)
     return [
         f"    {identifier(name)}: {_PHRASES[kind].format(f'{dtype} {shape_text(shape)}')}"
         for name, dtype, shape, kind in values

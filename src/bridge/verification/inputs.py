@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Literal
 
+import ml_dtypes
 import numpy as np
 
 from bridge.errors import InputError
@@ -247,11 +248,19 @@ def draw(
             np.random.PCG64(np.random.SeedSequence([seed, index, zlib.crc32(each.name.encode())]))
         )
         job = _Job(each, shapes[each.name], rule, generator, _horizon(plans, shapes, each), kind)
-        filled = np.asarray(_FILLERS[each.role](job)).astype(dtype_named(each.dtype))
+        filled = _typed(np.asarray(_FILLERS[each.role](job)), dtype_named(each.dtype))
         arrays[each.name] = np.ascontiguousarray(filled).reshape(job.shape)
     suffix = "" if batch is None else f"-batch{batch}"
     clean = tuple(range(1, batch)) if rule == "special" and batch is not None else ()
     return Draw(f"{index}-{rule}{suffix}", rule, batch, arrays, clean=clean)
+
+
+def _typed(values: Array, dtype: np.dtype[Any]) -> Array:
+    """Values in a dtype; floats of 8 bits and less saturate, as many of them have no infinity."""
+    if dtype.name.startswith(("float8", "float6", "float4")):
+        limits = ml_dtypes.finfo(dtype)
+        values = np.clip(values, float(limits.min), float(limits.max))
+    return values.astype(dtype)
 
 
 def concrete(each: InputPlan, batch: int | None, sizes: Shapes, longer: int = 0) -> tuple[int, ...]:

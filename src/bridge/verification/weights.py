@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bridge.hub import recipe as recipes
+from bridge.hub.carriers import carry
 from bridge.hub.recipe import Recipe
 from bridge.hub.weights import WeightMap
 
@@ -102,7 +103,7 @@ def _difference(
     missing = _missing(recipes.sources(recipe), source)
     if missing:
         return f"the source has no tensor {missing[0]!r}"
-    expected = recipes.run(recipe, source)
+    expected = carry(recipes.run(recipe, source))
     found = target[name]
     if expected.dtype != found.dtype:
         return f"the dtype is {found.dtype}, not {expected.dtype}"

@@ -42,7 +42,18 @@ _SAFETENSORS_DTYPES = {
     "C64": "complex64",
     "F8_E4M3": "float8_e4m3fn",
     "F8_E5M2": "float8_e5m2",
+    "F8_E8M0": "float8_e8m0fnu",
+    "BRIDGE_F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "BRIDGE_F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "BRIDGE_F6_E2M3": "float6_e2m3fn",
+    "BRIDGE_F6_E3M2": "float6_e3m2fn",
+    "BRIDGE_F4_E2M1": "float4_e2m1fn",
+    "BRIDGE_I4": "int4",
+    "BRIDGE_U4": "uint4",
+    "BRIDGE_I2": "int2",
+    "BRIDGE_U2": "uint2",
 }
+"""Codes of safetensors, and for what workers exchange those that it lacks, one element to a byte."""
 _LARGEST_HEADER = 100 * 2**20
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 from onnxruntime.capi.onnxruntime_pybind11_state import (
     Fail,
     InvalidArgument,
@@ -24,6 +25,7 @@ from bridge.errors import InputError
 from bridge.formats.onnx_reader import recover_scope
 from bridge.formats.request import ReadRequest
 from bridge.hub import metadata
+from bridge.hub.carriers import carry
 from bridge.worker.sides.onnx_double import DoubleModel
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -32,6 +34,21 @@ _MOVES = ("Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Uns
 """Operators whose result has the elements of their first input."""
 
 _REFUSALS = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NotImplemented)
+_LACKS = (Fail, NotImplemented)
+"""How onnxruntime says that it has no kernel, or not yet this opset."""
+
+_WIDE: Mapping[int, int] = {
+    **dict.fromkeys((TensorProto.INT4, TensorProto.INT2), TensorProto.INT8),
+    **dict.fromkeys((TensorProto.UINT4, TensorProto.UINT2), TensorProto.UINT8),
+    **dict.fromkeys(
+        (
+            *(TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E4M3FNUZ, TensorProto.FLOAT8E5M2),
+            *(TensorProto.FLOAT8E5M2FNUZ, TensorProto.FLOAT8E8M0, TensorProto.FLOAT4E2M1),
+        ),
+        TensorProto.FLOAT,
+    ),
+}
+"""Types that onnxruntime does not exchange with numpy, and those that hold every value of theirs."""
 
 
 def load(request: Mapping[str, Any]) -> OnnxSide:
@@ -62,8 +79,17 @@ class OnnxSide:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
         options.log_severity_level = 4
+        self._narrow = {each.name: _type(each) for each in self._model.graph.output if _type(each) in _WIDE}
+        self._session: onnxruntime.InferenceSession | None = None
+        self._evaluator: ReferenceEvaluator | None = None
+        self.notes: list[str] = []
+        self.what = f"ONNX model under onnxruntime {onnxruntime.__version__}"
         try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self._session = self._opened(path, options)
+        except _LACKS as error:
+            self._evaluator = _evaluator(self._model, error, path)
+            self.what = f"ONNX model under the reference evaluator of ONNX {onnx.__version__}"
+            self.notes.append(f"onnxruntime does not run the model: {error}")
         except _REFUSALS as error:
             raise InputError(f"onnxruntime refuses the model: {error}", where=path) from error
         self._double: DoubleModel | None = None
@@ -75,15 +101,33 @@ class OnnxSide:
             if value.name not in weights
         ]
         self.outputs = [value.name for value in self._model.graph.output]
-        self.what = f"ONNX model under onnxruntime {onnxruntime.__version__}"
-        self.notes: list[str] = []
 
     def weights(self) -> dict[str, Array]:
         return {tensor.name: numpy_helper.to_array(tensor) for tensor in self._model.graph.initializer}
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
-        results: list[Array] = self._session.run(None, dict(feeds))
-        return results
+        if self._evaluator is not None:
+            return [np.asarray(each) for each in self._evaluator.run(None, dict(feeds))]
+        assert self._session is not None
+        results: list[Array] = self._session.run(None, {name: _widened(each) for name, each in feeds.items()})
+        return [
+            each.astype(helper.tensor_dtype_to_np_dtype(self._narrow[name])) if name in self._narrow else each
+            for name, each in zip(self.outputs, results, strict=True)
+        ]
+
+    def _opened(self, path: str, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+        """A session of the model; at its boundary wider types take the place of those that numpy lacks."""
+        providers = ["CPUExecutionProvider"]
+        given = self._model.graph.input
+        if not self._narrow and not any(_type(each) in _WIDE for each in given):
+            return onnxruntime.InferenceSession(path, options, providers=providers)
+        model = onnx.ModelProto()
+        model.CopyFrom(self._model)
+        _widen_boundary(model.graph)
+        with tempfile.TemporaryDirectory() as directory:
+            file = os.path.join(directory, "model.onnx")
+            onnx.save(model, file, save_as_external_data=True, location="model.onnx.data")
+            return onnxruntime.InferenceSession(file, options, providers=providers)
 
     def run_fp64(self, feeds: Mapping[str, Array]) -> list[Array]:
         return self._in_double().run(feeds)
@@ -112,6 +156,7 @@ class OnnxSide:
         """The tensors that the nodes of the main graph compute, under onnxruntime without rewriting."""
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
+        _widen_boundary(model.graph)
         names = list(dict.fromkeys(name for node in model.graph.node for name in node.output if name))
         del model.graph.output[:]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
@@ -124,7 +169,7 @@ class OnnxSide:
             onnx.save(model, file, save_as_external_data=True, location="model.onnx.data")
             try:
                 session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-                results = session.run(None, dict(feeds))
+                results = session.run(None, {name: _widened(each) for name, each in feeds.items()})
             except _REFUSALS as error:
                 raise NotImplementedError(f"onnxruntime cannot show the values inside it: {error}") from error
         return {
@@ -135,6 +180,47 @@ class OnnxSide:
         if self._double is None:
             self._double = DoubleModel(self._model)
         return self._double
+
+
+def _evaluator(model: onnx.ModelProto, refusal: Exception, path: str) -> ReferenceEvaluator:
+    """ONNX's reference evaluator of a model that onnxruntime refuses; InputError where it has none either."""
+    try:
+        return ReferenceEvaluator(model)
+    except (NotImplementedError, RuntimeError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"onnxruntime refuses the model: {refusal}", where=path) from error
+
+
+def _type(value: onnx.ValueInfoProto) -> int:
+    return int(value.type.tensor_type.elem_type)
+
+
+def _widened(array: Array) -> Array:
+    """An array in the type that a widened boundary takes."""
+    if array.dtype.kind != "V" or array.dtype.name == "bfloat16":
+        return array
+    return carry(array) if "int" in array.dtype.name else array.astype(np.float32)
+
+
+def _widen_boundary(graph: onnx.GraphProto) -> None:
+    """Take and give wider types in place of those that numpy lacks, and convert, exactly, inside."""
+    held = {each.name for each in graph.initializer}
+    for value in graph.input:
+        narrow = _type(value)
+        if narrow in _WIDE and value.name not in held:
+            inner = f"{value.name}__narrow"
+            for node in graph.node:
+                node.input[:] = [inner if name == value.name else name for name in node.input]
+            value.type.tensor_type.elem_type = _WIDE[narrow]
+            graph.node.insert(0, helper.make_node("Cast", [value.name], [inner], to=narrow))
+    for value in graph.output:
+        narrow = _type(value)
+        if narrow in _WIDE:
+            inner = f"{value.name}__narrow"
+            for node in graph.node:
+                node.input[:] = [inner if name == value.name else name for name in node.input]
+                node.output[:] = [inner if name == value.name else name for name in node.output]
+            graph.node.append(helper.make_node("Cast", [inner], [value.name], to=_WIDE[narrow]))
+            value.type.tensor_type.elem_type = _WIDE[narrow]
 
 
 def _record(node: onnx.NodeProto, name: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from bridge_converters.tf_to_onnx.lift import arguments
 from bridge.emit.names import identifier
 from bridge.errors import InputError
 from bridge.hub.anchors import Anchor
+from bridge.worker.sides.carried import Boundary
 from bridge.worker.sides.tf_emitted import Emitted, Port, open_emitted
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -52,17 +52,17 @@ class SavedModelSide:
         self._signature = self._loaded.signatures[_SIGNATURE]
         self._forms: dict[str, Form] = {}
         self._emitted: dict[bool, Emitted] = {}
-        documented = _documented(directory)
+        self._boundary = Boundary(directory)
         specs = self._signature.structured_input_signature[1]
-        inputs = _in_order(specs, documented.get("Inputs:", ()))
-        outputs = _in_order(self._signature.structured_outputs, documented.get("Outputs:", ()))
+        inputs = _in_order(specs, tuple(self._boundary.inputs))
+        outputs = _in_order(self._signature.structured_outputs, tuple(self._boundary.outputs))
         self._is_documented = inputs is not None and outputs is not None
         self._ports = [Port(name, specs[name].dtype, specs[name].shape) for name in inputs or sorted(specs)]
         limits = dict(zip(sorted(specs), id_limits(arguments(self._signature)), strict=True))
         self.inputs = [
             {
                 "name": port.name,
-                "dtype": port.dtype.name,
+                "dtype": self._boundary.dtype(identifier(port.name), port.dtype.name),
                 "shape": None if port.shape.rank is None else port.shape.as_list(),
                 "limit": limits[port.name],
             }
@@ -88,27 +88,30 @@ class SavedModelSide:
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         if self._dtype is not None:
-            return self._served(self._form(self._dtype).run(feeds))
-        results = self._signature(**{name: tf.constant(array) for name, array in feeds.items()})
-        return [results[name].numpy() for name in self.outputs]
+            return self._served(self._form(self._dtype).run(self._boundary.carried(feeds)))
+        carried = self._boundary.carried(feeds)
+        results = self._signature(**{name: tf.constant(array) for name, array in carried.items()})
+        return self._boundary.declared([results[name].numpy() for name in self.outputs])
 
     def run_fp64(self, feeds: Mapping[str, Array]) -> list[Array]:
         form = self._form("float64")
-        outputs = self._served(form.run(feeds))
+        outputs = self._served(form.run(self._boundary.carried(feeds)))
         if form.single:
             single = ", ".join(sorted(form.single))
             self.notes[:] = [f"TensorFlow has these operators in single precision only: {single}"]
         return outputs
 
     def run_noisy(self, feeds: Mapping[str, Array], unit: float, seed: int) -> list[Array]:
-        return self._served(self._form("float64").run_noisy(feeds, unit, seed))
+        carried = self._boundary.carried(feeds)
+        return self._served(self._form("float64").run_noisy(carried, unit, seed))
 
     def intermediates(
         self, feeds: Mapping[str, Array], cotangents: Cotangents | None = None, *, own: bool = False
     ) -> list[tuple[Any, ...]]:
         """What model.py computes, in the axes of the hub; the gradients likewise."""
         emitted = self._model(own=own)
-        results, gradients = emitted.form.observe(feeds, cotangents, wanted=frozenset(emitted.anchors))
+        carried = self._boundary.carried(feeds)
+        results, gradients = emitted.form.observe(carried, cotangents, wanted=frozenset(emitted.anchors))
         answer: list[tuple[Any, ...]] = []
         for position, result in enumerate(results):
             value = np.asarray(result.value)
@@ -126,7 +129,7 @@ class SavedModelSide:
         self, feeds: Mapping[str, Array], cotangents: Cotangents, training: bool = False
     ) -> tuple[list[Array], dict[str, Array], dict[str, Array]]:
         """Of model.py in float64."""
-        return self._model().form.vjp(feeds, cotangents, training)
+        return self._model().form.vjp(self._boundary.carried(feeds), cotangents, training)
 
     def state(self) -> dict[str, Array]:
         """Of model.py in float64."""
@@ -147,7 +150,7 @@ class SavedModelSide:
     def _served(self, outputs: list[Array]) -> list[Array]:
         """The outputs of the signature's function, which have the order of their names, in the model's."""
         by_name = dict(zip(sorted(self.outputs), outputs, strict=True))
-        return [by_name[name] for name in self.outputs]
+        return self._boundary.declared([by_name[name] for name in self.outputs])
 
     def _model(self, *, own: bool = False) -> Emitted:
         if not self._is_documented:
@@ -155,19 +158,6 @@ class SavedModelSide:
         if own not in self._emitted:
             self._emitted[own] = open_emitted(self._directory, self._ports, self.outputs, own=own)
         return self._emitted[own]
-
-
-def _documented(directory: Path) -> dict[str, list[str]]:
-    """The names that the docstring of model.py lists below "Inputs:" and "Outputs:", in its order."""
-    tree = ast.parse((directory / "model.py").read_text(encoding="utf-8"))
-    listed: dict[str, list[str]] = {}
-    section: list[str] | None = None
-    for line in (ast.get_docstring(tree) or "").splitlines():
-        if line.startswith("    ") and section is not None:
-            section.append(line.strip().partition(":")[0])
-        else:
-            section = listed.setdefault(line, []) if line.endswith(":") else None
-    return listed
 
 
 def _in_order(names: Iterable[str], documented: Sequence[str]) -> list[str] | None:

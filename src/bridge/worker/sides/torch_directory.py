@@ -16,6 +16,7 @@ from bridge.emit.imported import load_emitted
 from bridge.errors import InputError
 from bridge.hub.anchors import Anchor, Anchors
 from bridge.worker.sides import torch_gradients
+from bridge.worker.sides.carried import Boundary
 from bridge.worker.sides.torch_arrays import dtype_asked, flatten, tensors_in, to_array, to_tensor
 from bridge.worker.sides.torch_gradients import Cotangents
 
@@ -43,6 +44,7 @@ class TorchDirectorySide:
     def __init__(self, directory: Path, dtype: torch.dtype | None = None) -> None:
         self._directory = directory
         self._model: nn.Module = load_emitted(directory).eval()
+        self._boundary = Boundary(directory)
         self._narrow = None if dtype is None else _emitted(directory, dtype)
         self._double: Emitted | None = None
         self._trained: Emitted | None = None
@@ -50,7 +52,10 @@ class TorchDirectorySide:
         self._module_side: TorchModuleSide | None = None
         parameters = inspect.signature(self._model.forward).parameters.values()
         self._names = [each.name for each in parameters if each.default is inspect.Parameter.empty]
-        self.inputs = [{"name": name, "dtype": None, "shape": None, "limit": None} for name in self._names]
+        self.inputs = [
+            {"name": name, "dtype": self._boundary.dtype(name, None), "shape": None, "limit": None}
+            for name in self._names
+        ]
         self.outputs = None
         in_dtype = "" if dtype is None else f" in {str(dtype).removeprefix('torch.')}"
         self.what = f"model.py{in_dtype} under PyTorch {torch.__version__}"
@@ -65,20 +70,21 @@ class TorchDirectorySide:
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         with torch.inference_mode():
-            return flatten((self._narrow or self._model)(*self._tensors(feeds)))
+            return self._boundary.declared(flatten((self._narrow or self._model)(*self._tensors(feeds))))
 
     def run_fp64(self, feeds: Mapping[str, Array]) -> list[Array]:
         if self._double is None:
             self._double = _emitted(self._directory, torch.float64)
         with torch.inference_mode():
-            return flatten(self._double(*self._tensors(feeds)))
+            return self._boundary.declared(flatten(self._double(*self._tensors(feeds))))
 
     def run_noisy(self, feeds: Mapping[str, Array], unit: float, seed: int) -> list[Array]:
         if self._module_side is None:
             from bridge.worker.sides.torch_module import TorchModuleSide
 
             self._module_side = TorchModuleSide(self._model)
-        return self._module_side.run_noisy(feeds, unit, seed)
+        carried = self._boundary.carried(feeds)
+        return self._boundary.declared(self._module_side.run_noisy(carried, unit, seed))
 
     def intermediates(
         self, feeds: Mapping[str, Array], cotangents: Cotangents | None = None, *, own: bool = False
@@ -99,7 +105,7 @@ class TorchDirectorySide:
                 _, values = model.recorded(*self._tensors(feeds))
             return [(_record(anchor), _in_hub_order(anchor, to_array(value))) for anchor, value in values]
         with torch.enable_grad():
-            leaves = torch_gradients.differentiable(feeds)
+            leaves = torch_gradients.differentiable(self._boundary.carried(feeds))
             given = [torch_gradients.usable(leaves[name]) for name in self._names]
             with torch_gradients.Attached():
                 outputs, values = model.recorded(*given)
@@ -125,7 +131,7 @@ class TorchDirectorySide:
             try:
                 return torch_gradients.vjp(
                     lambda leaves: list(tensors_in(emitted(*(leaves[name] for name in self._names)))),
-                    {name: feeds[name] for name in self._names},
+                    self._boundary.carried({name: feeds[name] for name in self._names}),
                     weights,
                     cotangents,
                 )
@@ -145,7 +151,8 @@ class TorchDirectorySide:
         return self._trained
 
     def _tensors(self, feeds: Mapping[str, Array]) -> list[torch.Tensor]:
-        return [to_tensor(feeds[name]) for name in self._names]
+        carried = self._boundary.carried(feeds)
+        return [to_tensor(carried[name]) for name in self._names]
 
 
 def _emitted(directory: Path, dtype: torch.dtype | None, anchors: Anchors | None = None) -> Emitted:
