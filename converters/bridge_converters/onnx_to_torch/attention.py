@@ -307,8 +307,10 @@ def tensor_scatter(
     index = index % size if mode == "circular" else index
     shape = [1] * update.ndim
     shape[0], shape[axis] = index.shape
-    cache, fresh = signed_bits(past_cache), signed_bits(update)
-    return cache.scatter(axis, index.view(shape).expand_as(update), fresh).view(past_cache.dtype)
+    places = index.view(shape).expand_as(update)
+    if past_cache.is_floating_point():
+        return past_cache.scatter(axis, places, update)
+    return signed_bits(past_cache).scatter(axis, places, signed_bits(update)).view(past_cache.dtype)
 
 
 def signed_bits(x: Tensor) -> Tensor:

@@ -138,7 +138,10 @@ def roi_taps(
     count = torch.full_like(size, sampling_ratio) if sampling_ratio > 0 else torch.ceil(size)
     most = sampling_ratio if sampling_ratio > 0 else int(F.pad(count, (0, 1), value=1).max())
     sample = torch.arange(most, device=start.device)
-    places = torch.arange(bins, device=start.device).unsqueeze(1) + (sample + 0.5) / count[:, None, None]
+    places = (
+        torch.arange(bins, device=start.device).unsqueeze(1)
+        + (sample + 0.5) / torch.clamp(count, min=1)[:, None, None]
+    )
     position = start[:, None, None] + places * size[:, None, None]
     present = ((sample < count[:, None, None]) & torch.ones_like(position, dtype=torch.bool)).unsqueeze(-1)
     inside = ((position >= -1) & (position <= length)).unsqueeze(-1)

@@ -69,7 +69,7 @@ def adam(
     """Adam: the new parameters, then the averages of their gradients and of the squares."""
     count = len(inputs) // 4
     step = t.to(r.dtype)
-    rate = torch.where(t > 0, r * torch.sqrt(1 - beta**step) / (1 - alpha**step), r)
+    rate = r * torch.where(t > 0, torch.sqrt(1 - beta**step) / (1 - alpha**step), 1)
     parameters, averages, squares = [], [], []
     for i in range(count):
         x, g, v, h = inputs[i::count]
