@@ -46,8 +46,9 @@ def repeat(
 
     The body also gives the next carried, and slices; this gives the last carried and the stacked slices.
     """
-    if not all(tf.is_tensor(each) for each in carried):
+    if any(each is None or isinstance(each, list) for each in carried):
         return repeat_on_lists(body, limit, condition, carried)
+    carried = tuple(map(tf.convert_to_tensor, carried))
     shapes, slices = loop_shapes(body, carried)
     size = 0 if condition is not None or limit is None else tf.cast(tf.reshape(limit, ()), tf.int32)
     arrays = tuple(
@@ -180,12 +181,14 @@ def scan_along(
     for index, direction in enumerate(input_directions or ()):
         scanned[index] = tf.reverse(scanned[index], (0,)) if direction else scanned[index]
 
+    length = scanned[0].shape[0]
+    length = tf.shape(scanned[0])[0] if length is None else length
+
     def one_step(step: tf.Tensor, condition: tf.Tensor, *states: tf.Tensor) -> tuple[Any, ...]:
         results = body(*states, *(tf.gather(each, step) for each in scanned))
         return condition, *(results if isinstance(results, tuple) else (results,))
 
-    length = scanned[0].shape[0]
-    results = list(repeat(one_step, tf.shape(scanned[0])[0] if length is None else length, None, states))
+    results = list(repeat(one_step, length, None, states))
     for index in range(len(states), len(results)):
         if output_directions is not None and output_directions[index - len(states)]:
             results[index] = tf.reverse(results[index], (0,))

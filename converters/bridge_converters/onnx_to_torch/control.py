@@ -130,7 +130,7 @@ def traced_loop(
         raise NotImplementedError("a loop of unknown length that stacks results cannot be traced")
 
     def unfinished(step: Tensor, going: Tensor, *values: Tensor) -> Tensor:
-        return going if limit is None else torch.logical_and(going, step < limit)
+        return going.clone() if limit is None else torch.logical_and(going, step < limit)
 
     def advance(step: Tensor, going: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
         again, *results = body(step, going, *values)

@@ -6,12 +6,14 @@ specification's defaults; an optional input has the default None; several output
 emitter prints its body: inline where it is a single expression, as a helper function otherwise.
 
 An operator with optional outputs has one more keyword-only parameter, `outputs: int`: the number of
-outputs of the node. The body returns a bare tensor if that is 1 and a tuple otherwise. Three more may be
+outputs of the node. The body returns a bare tensor if that is 1 and a tuple otherwise. Four more may be
 there where a body needs them: `input_types` and `output_types`, tuples of the ONNX names of the element
 types (`FLOAT8E4M3FN`, `INT4`), which tell what a carrier stands for (see `bridge.hub.carriers`), and
-`input_shapes`, what the hub knows of the inputs' shapes: tuples of sizes, with a name or None for an axis
-that is not fixed, and None for an input that is absent or of unknown rank. A tensor attribute
-(ConstantOfShape's `value`) arrives as a 0-d tensor.
+`input_shapes` and `output_shapes`, what the hub knows of the shapes: tuples of sizes, with a name or None
+for an axis that is not fixed, and None for a value that is absent or of unknown rank. A tensor attribute
+(ConstantOfShape's `value`) arrives as a 0-d tensor, a type as None, and a graph as a function: it takes
+the graph's inputs and gives a bare value for one output, a tuple for more. The condition that a Loop's
+body gives is True where it is so in every step. Sequences are lists, and empty optionals None.
 
 What a body may ask about its tensors and the emitter may fold: `x.ndim`, `x is None`, the dtype
 (torch: `x.is_floating_point()`, `x.dtype == torch.bool`; tf: `x.dtype.is_floating`, `.is_integer`,

@@ -20,7 +20,7 @@ from operator_cases.case import OPSET, Array, Case, onnx_type
 TOLERANCE = {"float16": 2e-3, "bfloat16": 1e-2, "float32": 2e-6, "float64": 1e-12}
 
 
-OF_THE_NODE = ("input_types", "output_types", "input_shapes")
+OF_THE_NODE = ("input_types", "output_types", "input_shapes", "output_shapes")
 """What a lowering may ask about its node besides the schema's attributes and the number of outputs."""
 
 
@@ -165,7 +165,9 @@ def departures(lowering: Lowering, schema: Any) -> list[str]:
     for mine, formal in zip(positional, schema.inputs, strict=False):
         if (mine.kind is inspect.Parameter.VAR_POSITIONAL) != (formal.option.name == "Variadic"):
             faults.append(f"{mine.name}: variadic or not")
-        if (mine.default is None) != (formal.option.name == "Optional"):
+        # an optional input before a required one has no default
+        may_be_none = mine.default is None or "None" in str(mine.annotation)
+        if may_be_none != (formal.option.name == "Optional"):
             faults.append(f"{mine.name}: optional or not")
     keywords = {name: each for name, each in keywords.items() if name not in OF_THE_NODE}
     several = any(each.option.name != "Single" for each in schema.outputs)
