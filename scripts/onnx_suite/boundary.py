@@ -36,7 +36,7 @@ def taken(result: Any, outputs: Signature, to_array: Callable[[Any], Any]) -> li
         if isinstance(value, list | tuple):
             return [convert(each, dtype) for each in value]
         array = to_array(value)
-        named = array.dtype.name != dtype and array.dtype.name == carrier(dtype)
+        named = dtype == "object" or (array.dtype.name != dtype and array.dtype.name == carrier(dtype))
         return uncarry(array, dtype) if named else array
 
     results = result if isinstance(result, tuple) else (result,)

@@ -14,6 +14,7 @@ from bridge.emit.dialect import Signature
 from bridge.emit.docstrings import file_docstring
 from bridge.emit.layer import Layer
 from bridge.emit.literals import assign, call, dotted, literal, nested
+from bridge.hub.carriers import carrier
 from bridge.hub.recipe import Array
 
 _LOADER = '''
@@ -92,7 +93,7 @@ class TensorFlowDialect:
 
     def typed_constant(self, array: Array) -> ast.expr:
         """`tf.constant(0.5, tf.float32)`."""
-        return call("tf.constant", literal(nested(array)), dotted(f"tf.{array.dtype.name}"))
+        return call("tf.constant", literal(nested(array)), dotted(f"tf.{carrier(array.dtype.name)}"))
 
     def transpose(self, tensor: ast.expr, perm: Sequence[int]) -> ast.expr:
         """`tf.transpose(x, perm)`."""

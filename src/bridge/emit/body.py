@@ -364,7 +364,8 @@ class _Function:
             )
         if value.const_value.size <= MAX_LITERAL_ELEMENTS and value.const_value.shape.rank() == 0:
             return self._dialect.typed_constant(carry(value.const_value.numpy()))
-        small = value.const_value.size <= MAX_LITERAL_ELEMENTS
+        text = value.dtype == ir.DataType.STRING
+        small = text or value.const_value.size <= MAX_LITERAL_ELEMENTS
         return self._writer.constant(self._path, value, literal_=small)
 
     def _variable(self, value: ir.Value) -> str | None:

@@ -83,6 +83,8 @@ def nested(array: Array) -> Any:
         if array.dtype == np.float32:
             return _map(array.tolist(), lambda number: float(str(np.float32(number))))
         return array.astype(np.float64).tolist()
+    if array.dtype == object:
+        return _map(array.tolist(), lambda text: text.decode() if isinstance(text, bytes) else text)
     return array.tolist()
 
 

@@ -2,7 +2,8 @@
 
 Integers of less than 8 bits travel as the 8-bit integers of the same value. Floats of 8 bits and less
 travel as their bits in unsigned 8-bit integers, one element to a byte. Models that bridge emits take and
-give these carriers; `run` converts at the boundary.
+give these carriers; `run` converts at the boundary. Text, numpy's `object`, is TensorFlow's `string`, which
+gives the bytes of UTF-8.
 """
 
 from __future__ import annotations
@@ -26,9 +27,13 @@ _BY_BITS = frozenset(
     }
 )
 
+_TEXT = "object"
+
 
 def carrier(dtype: str) -> str:
-    """The numpy name of the type that carries a type; most carry themselves."""
+    """The name of the type that carries a type, as numpy has it (but `string`); most carry themselves."""
+    if dtype == _TEXT:
+        return "string"
     return "uint8" if dtype in _BY_BITS else _BY_VALUE.get(dtype, dtype)
 
 
@@ -45,6 +50,9 @@ def uncarry(array: Array, dtype: str) -> Array:
 
     Raises ValueError where the array is not of the type that carries `dtype`.
     """
+    if dtype == _TEXT and array.dtype.name == _TEXT:
+        texts = [each.decode() if isinstance(each, bytes) else each for each in array.reshape(-1)]
+        return np.array(texts, object).reshape(array.shape)
     if array.dtype.name != carrier(dtype):
         raise ValueError(f"{dtype} is carried by {carrier(dtype)}, not by {array.dtype.name}")
     if dtype in _BY_BITS:
