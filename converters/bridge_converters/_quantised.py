@@ -44,3 +44,24 @@ _SMALL_FLOATS = frozenset(
         ir.DataType.FLOAT8E5M2FNUZ,
     }
 )
+
+
+def coerced_softmax_beyond(view: NodeView) -> str | None:
+    """Why a QLinearSoftmax cannot be lowered: before opset 13 it joined all axes from its own on."""
+    shape = view.shape(0)
+    last = view.attr("axis", -1) in (-1, None if shape is None else len(shape) - 1)
+    return None if view.attr("opset") >= 13 or last else "its softmax is that of opset 12 over several axes"
+
+
+def channels_last_beyond(view: NodeView) -> str | None:
+    """Why a QLinearAveragePool cannot be lowered: its data have the channels last."""
+    return "its data have the channels last" if view.attr("channels_last") else None
+
+
+def packed_beyond(view: NodeView) -> str | None:
+    """Why a MatMulNBits cannot be lowered: how its weights are packed."""
+    if view.attr("bits", 4) not in (2, 4, 8):
+        return f"its weights have {view.attr('bits')} bits, which straddle bytes"
+    if view.input(4) is not None:
+        return "its blocks are reordered by g_idx"
+    return "its weights are packed for one processor" if view.attr("weight_prepacked", 0) else None

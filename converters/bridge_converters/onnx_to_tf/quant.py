@@ -70,6 +70,11 @@ def dequantize_linear(
     output_types: tuple[str, ...],
 ) -> tf.Tensor:
     """(x - x_zero_point) * x_scale; scales per tensor, axis or block."""
+    plain = "FLOAT" not in input_types[0] and input_types[1] == output_types[0] == "FLOAT"
+    if plain and x_zero_point is not None and x_scale.ndim == 0:
+        return dequantized(x, x_scale, x_zero_point)
+    if plain and x_zero_point is not None and x_scale.ndim == 1 and not block_size:
+        return dequantized_along_axis(x, x_scale, x_zero_point, axis)
     if input_types[1] == "FLOAT8E8M0":
         x_scale = small_float_values(x_scale, "FLOAT8E8M0")
     if x_zero_point is not None and input_types[0].startswith("FLOAT"):
@@ -82,12 +87,6 @@ def dequantize_linear(
         x_zero_point = blocks(x_zero_point, x, axis, block_size)
     elif x_zero_point is not None and x_zero_point.ndim > 0:
         x_zero_point = tf.reshape(x_zero_point, [-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
-    if (
-        "FLOAT" not in input_types[0]
-        and input_types[1] == output_types[0] == "FLOAT"
-        and x_zero_point is not None
-    ):
-        return dequantized(x, x_scale, x_zero_point)
     if input_types[0].startswith("FLOAT"):
         value = small_float_values(x, input_types[0])
     else:
@@ -220,6 +219,12 @@ def quantized_int8(x: tf.Tensor, scale: tf.Tensor, zero_point: tf.Tensor) -> tf.
 def dequantized(x: tf.Tensor, scale: tf.Tensor, zero_point: tf.Tensor) -> tf.Tensor:
     """(x - zero_point) * scale."""
     return (tf.cast(x, tf.float32) - tf.cast(zero_point, tf.float32)) * scale
+
+
+def dequantized_along_axis(x: tf.Tensor, scale: tf.Tensor, zero_point: tf.Tensor, axis: int) -> tf.Tensor:
+    """(x - zero_point) * scale, with one of each for every place along an axis."""
+    shape = [-1 if i == axis % x.ndim else 1 for i in range(x.ndim)]
+    return dequantized(x, tf.reshape(scale, shape), tf.reshape(zero_point, shape))
 
 
 def quotient(x: tf.Tensor, scale: tf.Tensor, precision: int) -> tf.Tensor:

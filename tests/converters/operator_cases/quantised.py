@@ -512,4 +512,162 @@ _WIDE: list[Case] = [
     *(case(op, _pairs(np.uint32)[0], label="uint32", oracle="reference") for op in ("Abs", "Sign")),
 ]
 
-CASES: list[Case] = [*_CASTS, *_QUANTISE, *_PRODUCTS, *_WIDE]
+_U8 = draw(2, 3, 6, 5, dtype=np.uint8, high=255)
+_S8 = draw(2, 3, 6, 5, dtype=np.int8, low=-128, high=127)
+_S, _ZU, _ZS = scalar(0.02), _zero(np.uint8, 120), _zero(np.int8, -9)
+_STEP = 0.002
+"""Tolerance of one step of 8 bits: onnxruntime folds scales together before it rounds."""
+
+
+def _contrib(op: str, *inputs: Array | None, tolerance: float | None = _STEP, **attributes: Any) -> Case:
+    return case(op, *inputs, domain="com.microsoft", opset=1, tolerance=tolerance, **attributes)
+
+
+_PACKED = draw(5, 3, 8, dtype=np.uint8, high=255)
+
+_CONTRIB: list[Case] = [
+    _contrib(
+        "QLinearAdd",
+        _U8,
+        _S,
+        _ZU,
+        _U8[:1],
+        scalar(0.03),
+        _zero(np.uint8, 7),
+        scalar(0.06),
+        _zero(np.uint8, 99),
+    ),
+    _contrib(
+        "QLinearAdd",
+        _S8,
+        scalar(0.5),
+        None,
+        _S8[0, 0],
+        scalar(0.25),
+        None,
+        scalar(1.0),
+        label="int8-no-zero-points",
+        # onnxruntime takes no missing zero points
+        expected=(np.clip(np.rint(_S8 * 0.5 + _S8[0, 0] * 0.25), -128, 127).astype(np.int8),),
+    ),
+    _contrib("QLinearMul", _U8, _S, _ZU, _U8[:, :1], scalar(0.03), _zero(np.uint8, 7), scalar(0.06), _ZU),
+    _contrib("QLinearMul", _S8, _S, _ZS, _S8, scalar(0.03), _ZS, scalar(0.06), _ZS),
+    _contrib("QLinearSigmoid", _U8, _S, _ZU, scalar(1 / 256), _zero(np.uint8, 0)),
+    _contrib("QLinearSigmoid", _S8, scalar(0.1), _ZS, scalar(1 / 256), _zero(np.int8, -128)),
+    _contrib("QLinearLeakyRelu", _S8, _S, _ZS, scalar(0.015), _zero(np.int8, 3), alpha=0.2),
+    Case(
+        "QLinearSoftmax",
+        (_U8, scalar(0.05), _ZU, scalar(1 / 256), _zero(np.uint8, 0)),
+        {"axis": 2, "opset": 13},
+        "axis",
+        opset=1,
+        tolerance=_STEP,
+        domain="com.microsoft",
+    ),
+    _contrib("QLinearAveragePool", _U8, _S, _ZU, scalar(0.015), _ZU, kernel_shape=(3, 2), strides=(2, 1)),
+    _contrib(
+        "QLinearAveragePool",
+        _S8,
+        _S,
+        _ZS,
+        scalar(0.015),
+        _ZS,
+        kernel_shape=(3, 3),
+        pads=(1, 1, 1, 1),
+        count_include_pad=1,
+    ),
+    _contrib("QLinearGlobalAveragePool", _U8, _S, _ZU, scalar(0.01), _ZU),
+    _contrib("QLinearGlobalAveragePool", _U8, _S, _ZU, scalar(0.01), _ZU, channels_last=1),
+    _contrib(
+        "QLinearReduceMean",
+        _U8,
+        _S,
+        _ZU,
+        scalar(0.01),
+        _ZU,
+        axes=(1, 3),
+        keepdims=0,
+        # onnxruntime has no kernel
+        expected=(np.clip(np.rint((_U8 - 120.0).mean((1, 3)) * 0.02 / 0.01) + 120, 0, 255).astype(np.uint8),),
+    ),
+    _contrib("QLinearConcat", scalar(0.03), _ZU, _U8, _S, _ZU, _U8, scalar(0.05), _zero(np.uint8, 9), axis=1),
+    _contrib(
+        "QLinearWhere",
+        draw(2, 3, 6, 5, dtype=np.bool_),
+        _U8,
+        _S,
+        _ZU,
+        _U8[:1],
+        scalar(0.05),
+        _zero(np.uint8, 9),
+        scalar(0.03),
+        _ZU,
+    ),
+    _contrib(
+        "QGemm",
+        _A[0],
+        _S,
+        _ZU,
+        _B.T.copy(),
+        np.float32([0.01, 0.02, 0.03]),
+        _zero(np.int8, 0, 0, 0),
+        draw(3, dtype=np.int32, low=-900, high=900),
+        scalar(0.3),
+        _ZU,
+        transB=1,
+    ),
+    _contrib(
+        "QGemm", _A[0], _S, _ZU, _B, scalar(0.01), _zero(np.int8, 3), tolerance=None, alpha=0.5, label="float"
+    ),
+    _contrib(
+        "MatMulIntegerToFloat", _A, _B, _S, scalar(0.01), _ZU, _zero(np.int8, 3), draw(3), tolerance=None
+    ),
+    _contrib(
+        "MatMulIntegerToFloat",
+        _A,
+        _B,
+        _S,
+        np.float32([0.01, 0.02, 0.03]),
+        _ZU,
+        _zero(np.int8, 0, 1, 2),
+        tolerance=None,
+        label="per-column",
+    ),
+    _contrib("DynamicQuantizeMatMul", draw(2, 4, 7), _B, scalar(0.01), None, draw(3), tolerance=None),
+    _contrib("QuantizeLinear", _IMAGE, scalar(0.3), _zero(np.uint16, 30000), tolerance=None),
+    _contrib("QuantizeLinear", _IMAGE, _SCALES, _zero(np.int8, 3, 4, 5), axis=1, tolerance=None),
+    _contrib(
+        "DequantizeLinear", draw(3, 4, dtype=np.int16, low=-999, high=999), _SCALES, axis=0, tolerance=None
+    ),
+    _contrib("DequantizeLinear", _U8, scalar(0.3), _ZU, tolerance=None),
+    _contrib("MatMulNBits", draw(2, 40), _PACKED, draw(15), K=40, N=5, bits=4, block_size=16, tolerance=1e-5),
+    _contrib(
+        "MatMulNBits",
+        draw(2, 3, 40),
+        _PACKED,
+        draw(15),
+        draw(10, dtype=np.uint8, high=255),
+        None,
+        draw(5),
+        K=40,
+        N=5,
+        bits=4,
+        block_size=16,
+        tolerance=1e-5,
+        label="zero-points",
+    ),
+    _contrib(
+        "MatMulNBits",
+        draw(2, 32),
+        draw(5, 2, 16, dtype=np.uint8, high=255),
+        draw(10),
+        K=32,
+        N=5,
+        bits=8,
+        block_size=16,
+        tolerance=1e-5,
+        label="8-bits",
+    ),
+]
+
+CASES: list[Case] = [*_CONTRIB, *_CASTS, *_QUANTISE, *_PRODUCTS, *_WIDE]
