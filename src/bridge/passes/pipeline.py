@@ -14,6 +14,7 @@ from bridge.hub.check import check_model
 from bridge.hub.metadata import Layout
 from bridge.passes.batch_norm import recognise_batch_norm
 from bridge.passes.branches import simplify_loops
+from bridge.passes.classical import express_classical
 from bridge.passes.constants import lift_constants
 from bridge.passes.contrib.names import take_in_runtime_names
 from bridge.passes.contrib.run import expand_contrib
@@ -135,7 +136,7 @@ def preparation(target: Target, io_layout: IoLayout) -> tuple[Pass, ...]:
 def prepare(
     model: ir.Model, *, target: Target, io_layout: IoLayout = "source", timings: list[PassTime] | None = None
 ) -> ir.Model:
-    """The canonical model as one target's native layers express it: padding, layout, then biases.
+    """The canonical model as one target's native layers express it: padding, layout, biases, `ai.onnx.ml`.
 
     Works on a clone. `io_layout` says whether inputs and outputs keep the source's layout or take the
     target's. Values keep the names they have in the canonical model.
@@ -143,7 +144,7 @@ def prepare(
     prepared = run_passes(model.clone(deep_copy=True), preparation(target, io_layout), timings)
     if target == "torch":
         check_model(prepared, stage="after preparation")
-    return fuse_linear(prepared)
+    return express_classical(fuse_linear(prepared), text=target == "tf")
 
 
 def run_passes(model: ir.Model, passes: Sequence[Pass], timings: list[PassTime] | None = None) -> ir.Model:
