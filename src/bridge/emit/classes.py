@@ -478,6 +478,9 @@ def _only_built_axes(layer: Layer, shape: tuple[int | None, ...]) -> tuple[int |
     """The build shape with the axes left open that no tensor of the layer depends on."""
     channels_first = layer.kwargs.get("data_format") == "channels_first"
     given = layer.kwargs.get("axis", 1 if channels_first else -1)
+    if layer.constructor == "keras.layers.PReLU":
+        shared = layer.kwargs.get("shared_axes", ())
+        given = [axis for axis in range(1, len(shape)) if axis not in shared]
     axes = given if isinstance(given, tuple | list) else (given,)
     kept = {axis % len(shape) for axis in axes}
     return tuple(size if axis in kept else None for axis, size in enumerate(shape))
