@@ -49,8 +49,11 @@ def dft(
 def fourier(
     parts: list[tf.Tensor], dft_length: int | tf.Tensor | None, inverse: int, onesided: int
 ) -> list[tf.Tensor]:
-    """The real and, if there is one, imaginary part of the transform along the last axis of such parts."""
-    wide = tf.float64 if parts[0].dtype == tf.float64 else tf.float32
+    """The real and, if there is one, imaginary part of the transform along the last axis of such parts.
+
+    Sums over the whole length are computed in float64.
+    """
+    wide = tf.float32 if inverse and parts[0].dtype != tf.float64 else tf.float64
     parts = [tf.cast(part, wide) for part in parts]
     size = tf.shape(parts[0])[-1]
     length = 2 * (size - 1) if inverse and onesided else size
@@ -60,10 +63,11 @@ def fourier(
         spectrum = tf.signal.rfft(parts[0], tf.reshape(length, (1,)))
         return [tf.math.real(spectrum), tf.math.imag(spectrum)]
     signal = tf.complex(parts[0], parts[1] if len(parts) == 2 else tf.zeros_like(parts[0]))
+    wanted = length // 2 + 1 if inverse and onesided else length
+    kept = tf.minimum(size, wanted)
+    signal = tf.pad(signal[..., :kept], [[0, 0]] * (signal.ndim - 1) + [[0, wanted - kept]])
     if inverse and onesided:
         return [tf.signal.irfft(signal, tf.reshape(length, (1,)))]
-    kept = tf.minimum(size, length)
-    signal = tf.pad(signal[..., :kept], [[0, 0]] * (signal.ndim - 1) + [[0, length - kept]])
     spectrum = tf.signal.ifft(signal) if inverse else tf.signal.fft(signal)
     if onesided:
         spectrum = spectrum[..., : length // 2 + 1]

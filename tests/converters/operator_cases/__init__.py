@@ -44,3 +44,6 @@ CASES: list[Case] = [
     *quantised.CASES,
     *training.CASES,
 ]
+
+TF_CASES: list[Case] = [*CASES, *images.DECODING]
+"""These and the cases of operators that PyTorch itself cannot express: it has no files and no text."""

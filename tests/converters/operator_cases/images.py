@@ -1,6 +1,9 @@
 """Cases of resizing and of moving between depth and space."""
 
+import io
+
 import numpy as np
+from PIL import Image
 
 from operator_cases.case import case, draw, ints
 
@@ -160,4 +163,21 @@ CASES += [
     )
     for sizes in (1, 4)
     for computed in (False, True)
+]
+
+
+def _decoded(file_format, pixel_format, *shape):
+    rows, columns, colours = np.indices((*shape, 3))
+    pixels = ((rows * 7 + columns * 9 + colours * 50) % 256).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, file_format)
+    encoded = np.frombuffer(file.getvalue(), np.uint8)
+    label = f"{file_format}-{pixel_format}"
+    return case("ImageDecoder", encoded, label=label, pixel_format=pixel_format, oracle="reference")
+
+
+DECODING = [
+    _decoded(file_format, pixel_format, 20, 13)
+    for file_format in ("jpeg", "png", "bmp", "webp", "ppm")
+    for pixel_format in ("RGB", "BGR", "Grayscale")
 ]
