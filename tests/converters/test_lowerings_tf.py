@@ -8,23 +8,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from bridge_converters.onnx_to_tf._table import TABLE
-from operator_cases import CASES, Case
+from operator_cases import TF_CASES as CASES
+from operator_cases import Case
 from operator_cases.calls import assert_same, call, signature_faults
 from operator_cases.case import OPSET, Array
+from operator_cases.channels import channels_last, to_channels_first
 from operator_cases.control import MODELS
 
-SPATIAL = {"DeformConv": (0, 2, 4), "MaxUnpool": (0, 1)}
-"""The inputs that are stored as data is, where that is not the first only."""
-
 LOWERINGS = {f"{each.domain}:{each.op_type}-{each.since}": each for each in TABLE if each.domain != "bridge"}
-
-
-def to_channels_last(array: Array) -> Array:
-    return np.moveaxis(array, 1, -1) if array.ndim > 2 else array
-
-
-def to_channels_first(array: Array) -> Array:
-    return np.moveaxis(array, -1, 1) if array.ndim > 2 else array
 
 
 def bind(case: Case) -> tuple[Any, bool]:
@@ -32,12 +23,7 @@ def bind(case: Case) -> tuple[Any, bool]:
     lowering = TABLE.find(case.op, case.domain, version=case.version)
     assert lowering is not None
     spatial = lowering.layout == "channels_last"
-    if spatial and case.inputs[0] is not None:
-        stored = tuple(
-            to_channels_last(each) if i in SPATIAL.get(case.op, (0,)) and each is not None else each
-            for i, each in enumerate(case.inputs)
-        )
-        case = Case(**{**vars(case), "inputs": stored})
+    case = channels_last(case) if spatial else case
     return call(lowering, case, tf.convert_to_tensor), spatial
 
 

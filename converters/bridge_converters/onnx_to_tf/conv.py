@@ -50,11 +50,12 @@ def valid_convolution(
         kernel = tf.transpose(tf.reshape(w, (group, -1, *w.shape[2:])), (2, 3, 0, 1))
         return tf.nn.depthwise_conv2d(x, kernel, (1, *stride, 1), "VALID", dilations=dilation)
     kernel = tf.transpose(w, (*range(2, rank + 2), 1, 0))
+    layout = ("NWC", "NHWC", "NDHWC")[rank - 1]
     if group == 1:
-        return tf.nn.convolution(x, kernel, stride, "VALID", dilations=dilation)
+        return tf.nn.convolution(x, kernel, stride, "VALID", layout, dilation)
     parts = zip(tf.split(x, group, -1), tf.split(kernel, group, -1), strict=True)
     return tf.concat(
-        [tf.nn.convolution(part, weights, stride, "VALID", dilations=dilation) for part, weights in parts], -1
+        [tf.nn.convolution(part, weights, stride, "VALID", layout, dilation) for part, weights in parts], -1
     )
 
 

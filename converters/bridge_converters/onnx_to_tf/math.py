@@ -48,8 +48,8 @@ def pow_(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 @lowering("Mod")
 def mod(x: tf.Tensor, y: tf.Tensor, *, fmod: int = 0) -> tf.Tensor:
     """The remainder, with the sign of y, or with the sign of x if `fmod`."""
-    if fmod and x.dtype == tf.float16:
-        return tf.cast(tf.truncatemod(tf.cast(x, tf.float32), tf.cast(y, tf.float32)), tf.float16)
+    if fmod and x.dtype.is_floating:
+        return tf.sign(x) * tf.math.floormod(tf.abs(x), tf.abs(y))
     if fmod:
         return tf.truncatemod(x, y)
     return x % y

@@ -154,7 +154,7 @@ def roi_taps(
     )
     most = sampling_ratio if sampling_ratio > 0 else tf.reduce_max(tf.pad(count, [[0, 1], [0, 0], [0, 0]]))
     sample = tf.cast(tf.range(most), kind)
-    places = tf.cast(tf.range(bins), kind)[:, tf.newaxis] + (sample + 0.5) / count
+    places = tf.cast(tf.range(bins), kind)[:, tf.newaxis] + (sample + 0.5) / tf.maximum(count, 1)
     position = start[:, tf.newaxis, tf.newaxis] + places * size
     present = (sample < count) & tf.ones_like(position, tf.bool)
     last = tf.cast(length - 1, kind)

@@ -69,7 +69,7 @@ def adam(
     """Adam: the new parameters, then the averages of their gradients and of the squares."""
     count = len(inputs) // 4
     step = tf.cast(t, r.dtype)
-    rate = tf.where(t > 0, r * tf.sqrt(1 - beta**step) / (1 - alpha**step), r)
+    rate = r * tf.where(t > 0, tf.sqrt(1 - beta**step) / (1 - alpha**step), 1)
     rate = tf.cast(rate, inputs[0].dtype)
     parameters, averages, squares = [], [], []
     for i in range(count):
