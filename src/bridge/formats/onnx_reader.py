@@ -19,6 +19,7 @@ from bridge.formats.onnx_opset import accept_opset
 from bridge.formats.request import InputSpec, ReadRequest
 from bridge.hub import metadata, schemas
 from bridge.hub.graph import all_nodes
+from bridge.passes.inline import inline_functions
 
 _STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training"})
 
@@ -26,9 +27,21 @@ _BUFFERS: dict[str, tuple[int, ...]] = {
     "BatchNormalization": (3, 4),
     "ConvInteger": (1, 2, 3),
     "DequantizeLinear": (0, 1, 2),
+    "DynamicQuantizeMatMul": (1, 2, 3),
     "MatMulInteger": (0, 1, 2, 3),
+    "MatMulIntegerToFloat": (0, 1, 2, 3, 4, 5),
+    "MatMulNBits": (1, 2, 3),
+    "QGemm": (0, 1, 2, 3, 4, 5, 6, 7, 8),
+    "QLinearAdd": (0, 1, 2, 3, 4, 5, 6, 7),
+    "QLinearAveragePool": (1, 2, 3, 4),
+    "QLinearConcat": (0, 1),
     "QLinearConv": (1, 2, 3, 4, 5, 6, 7, 8),
+    "QLinearGlobalAveragePool": (1, 2, 3, 4),
+    "QLinearLeakyRelu": (1, 2, 3, 4),
     "QLinearMatMul": (0, 1, 2, 3, 4, 5, 6, 7),
+    "QLinearMul": (0, 1, 2, 3, 4, 5, 6, 7),
+    "QLinearSigmoid": (1, 2, 3, 4),
+    "QLinearSoftmax": (1, 2, 3, 4),
     "QuantizeLinear": (1, 2),
 }
 """Inputs that are statistics or quantised weights: kept with the weights, not trained."""
@@ -93,9 +106,8 @@ def read(request: ReadRequest) -> ir.Model:
     model = _deserialize(proto, path)
     ir.external_data.set_base_dir(model.graph, os.path.abspath(path.parent))
     _check_domains(model, path)
-    common_passes.InlinePass()(model)
-    model.functions.clear()
     accept_opset(model, where=str(path))
+    model = inline_functions(model)
     common_passes.RemoveInitializersFromInputsPass()(model)
     common_passes.LiftConstantsToInitializersPass(lift_all_constants=False, size_limit=16)(model)
     common_passes.LiftSubgraphInitializersToMainGraphPass()(model)
@@ -384,7 +396,7 @@ def _ends_as_weight(value: ir.Value) -> bool:
 
 def _role(value: ir.Value) -> metadata.WeightKind | None:
     """What a value is to the operators that read it, by its place among their inputs."""
-    uses = [(use.node.op_type, use.idx) for use in value.uses() if use.node.domain == ""]
+    uses = [(use.node.op_type, use.idx) for use in value.uses() if use.node.domain in ("", schemas.CONTRIB)]
     if any(index in _BUFFERS.get(op, ()) for op, index in uses):
         return "buffer"
     if any(index in _WEIGHTS.get(op, ()) for op, index in uses):
