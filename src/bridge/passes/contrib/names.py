@@ -6,6 +6,9 @@ import onnx_ir as ir
 
 from bridge.hub.graph import all_nodes
 
+RUNTIME_NAMES = frozenset({"SimplifiedLayerNormalization"})
+"""Operators of the standard's domain that the standard does not have."""
+
 _SINCE = {"LayerNormalization": 17, "RMSNormalization": 23}
 """The opset in which the standard took an operator in, with the meaning that onnxruntime gave it."""
 
@@ -18,7 +21,7 @@ def take_in_runtime_names(model: ir.Model) -> ir.Model:
     """
     version = model.graph.opset_imports.get("", 0)
     for node in all_nodes(model):
-        if node.domain == "" and node.op_type == "SimplifiedLayerNormalization" and len(node.outputs) == 1:
+        if node.domain == "" and node.op_type in RUNTIME_NAMES and len(node.outputs) == 1:
             node.op_type = "RMSNormalization"
         if node.domain == "" and node.op_type in _SINCE and (node.version or version) < _SINCE[node.op_type]:
             node.version = _SINCE[node.op_type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import onnx
 import onnx_ir as ir
 
 from bridge.errors import UnsupportedOp, UnsupportedOps
@@ -10,11 +11,12 @@ from bridge.hub.graph import all_nodes
 from bridge.hub.schemas import CONTRIB
 from bridge.passes.contrib import activations, attention, normalization, products, tensors
 from bridge.passes.contrib.builder import EXPANSIONS, Builder, InexpressibleError
+from bridge.passes.contrib.names import RUNTIME_NAMES, take_in_runtime_names
+from bridge.passes.opset import to_hub_opset
 from bridge.passes.shapes import infer_shapes
 
 FAMILIES = (activations, attention, normalization, products, tensors)
 """The modules with expansions: importing them fills the registry."""
-
 
 _TENSOR_SCATTER = 24
 """The opset that brought it."""
@@ -50,3 +52,15 @@ def expand_contrib(model: ir.Model) -> ir.Model:
     if any(node.op_type == "TensorScatter" for node in all_nodes(model)):
         model.graph.opset_imports[""] = max(model.graph.opset_imports[""], _TENSOR_SCATTER)
     return model
+
+
+def in_standard_terms(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A model without operators of onnxruntime's own, as far as they have a form in the standard; or itself.
+
+    What the model gives, and the names of its values, are as before. Raises UnsupportedOps as
+    `expand_contrib` does.
+    """
+    if not any(node.domain == CONTRIB or node.op_type in RUNTIME_NAMES for node in proto.graph.node):
+        return proto
+    model = to_hub_opset(take_in_runtime_names(ir.from_proto(proto)))
+    return ir.to_proto(expand_contrib(model))

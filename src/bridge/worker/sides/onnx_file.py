@@ -21,11 +21,12 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
     NotImplemented,
 )
 
-from bridge.errors import InputError
+from bridge.errors import InputError, UnsupportedOps
 from bridge.formats.onnx_reader import recover_scope
 from bridge.formats.request import ReadRequest
 from bridge.hub import metadata
 from bridge.hub.carriers import carry
+from bridge.passes.contrib.run import in_standard_terms
 from bridge.worker.sides.onnx_double import DoubleModel
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -178,7 +179,10 @@ class OnnxSide:
 
     def _in_double(self) -> DoubleModel:
         if self._double is None:
-            self._double = DoubleModel(self._model)
+            try:
+                self._double = DoubleModel(in_standard_terms(self._model))
+            except UnsupportedOps as error:
+                raise NotImplementedError(str(error)) from error
         return self._double
 
 
