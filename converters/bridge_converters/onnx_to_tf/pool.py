@@ -138,12 +138,11 @@ def average_pool(
         padding = same_pads(sizes_of(x)[1:-1], kernel_shape, stride, dilation, auto_pad)
     else:
         padding = (0,) * (2 * rank) if pads is None or auto_pad == "VALID" else pads
-    counted = tf.ones_like(x[:1, ..., :1])
+    ends = window_pads(sizes_of(x)[1:-1], kernel_shape, stride, dilation, padding, ceil_mode)
     if count_include_pad:
         x = pad_spatial(x, padding)
-        counted = tf.ones_like(x[:1, ..., :1])
-        padding = (0,) * (2 * rank)
-    ends = window_pads(sizes_of(x)[1:-1], kernel_shape, stride, dilation, padding, ceil_mode)
+        ends = tuple(end - padded for end, padded in zip(ends, padding, strict=True))
+    counted = tf.ones_like(x[:1, ..., :1])
     total = window_fold(crop_to_windows(x, ends, 0, kernel_shape), kernel_shape, stride, dilation, tf.add)
     return total / window_fold(
         crop_to_windows(counted, ends, 0, kernel_shape), kernel_shape, stride, dilation, tf.add

@@ -150,13 +150,11 @@ def average_pool(
         p <= k // 2 for p, k in zip(padding, kernel_shape, strict=False)
     )
     if not plain or any(d > 1 for d in dilation):
-        counted = torch.ones_like(x[:1, :1])
+        ends = window_pads(x.shape[2:], kernel_shape, stride, dilation, padding, ceil_mode)
         if count_include_pad:
             x = pad_spatial(x, padding)
-            counted = torch.ones_like(x[:1, :1])
-            ends = window_pads(x.shape[2:], kernel_shape, stride, dilation, (0,) * (2 * rank), ceil_mode)
-        else:
-            ends = window_pads(x.shape[2:], kernel_shape, stride, dilation, padding, ceil_mode)
+            ends = tuple(end - padded for end, padded in zip(ends, padding, strict=True))
+        counted = torch.ones_like(x[:1, :1])
         total = window_sum(pad_spatial(x, ends), kernel_shape, stride, dilation)
         return total / window_sum(pad_spatial(counted, ends), kernel_shape, stride, dilation)
     if not any(padding) and not ceil_mode:

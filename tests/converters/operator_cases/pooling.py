@@ -102,3 +102,23 @@ CASES += [
     _unpooled("1d", (6,), kernel_shape=(2,), strides=(2,)),
     _unpooled("3d", (4, 2, 6), kernel_shape=(2, 2, 2), strides=(2, 2, 2)),
 ]
+CASES += [
+    _pool(op, rank, sizes=sizes, ceil_mode=1, oracle="reference", **attributes)
+    for op in ("MaxPool", "AveragePool", "LpPool")
+    for rank, sizes, attributes in (
+        (2, (2, 2), {"pads": (1, 1, 1, 1), "strides": (3, 3)}),
+        (2, (7, 6), {"pads": (1, 0, 2, 2), "strides": (3, 2)}),
+        (1, (8,), {"pads": (1, 2), "strides": (3,), "dilations": (2,)}),
+    )
+]
+CASES += [
+    _pool(
+        "AveragePool", rank, sizes=sizes, ceil_mode=1, count_include_pad=1, oracle="reference", **attributes
+    )
+    for rank, sizes, attributes in (
+        (2, (2, 2), {"pads": (1, 1, 1, 1), "strides": (3, 3)}),
+        (2, (7, 6), {"pads": (1, 0, 2, 2), "strides": (3, 2)}),
+        (1, (8,), {"pads": (1, 2), "strides": (3,), "dilations": (2,)}),
+        (3, (4, 5, 3), {"pads": (1, 0, 1, 0, 1, 1), "strides": (2, 2, 2)}),
+    )
+]
