@@ -13,6 +13,7 @@ from bridge.formats.onnx_reader import read
 from bridge.formats.request import InputSpec, ReadRequest
 from bridge.hub import metadata
 from bridge.hub.check import check_model
+from bridge.passes.opset import to_hub_opset
 
 
 def save(path: Path, text: str, **initializers: np.ndarray) -> Path:
@@ -343,3 +344,114 @@ def test_reading_needs_no_framework(tmp_path: Path) -> None:
         "assert not {'torch', 'tensorflow'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_functions_of_other_opsets(tmp_path: Path) -> None:
+    text = """<ir_version: 10, opset_import: ["": 20, "mine": 1]>
+        g (float[N, 4] x) => (float[N, 4] y) { a = mine.old (x) b = mine.new (a) y = ReduceSum (b, w) }
+        <domain: "mine", opset_import: ["": 11]> old (a) => (b)
+        { s = Squeeze <axes = [0]> (a) u = Unsqueeze <axes = [0]> (a) b = Softmax <axis = 1> (u) }
+        <domain: "mine", opset_import: ["": 24]> new (a) => (b) { b = Swish (a) }"""
+    model = load(save(tmp_path / "m.onnx", text.replace("ReduceSum (b, w)", "Squeeze (b)")))
+    assert not model.functions
+    assert model.graph.opset_imports[""] == 24
+    old = next(node for node in model.graph if node.op_type == "Unsqueeze")
+    assert len(old.inputs) == 2
+
+
+def test_functions_whose_opset_means_something_else_are_refused(tmp_path: Path) -> None:
+    text = """<ir_version: 10, opset_import: ["": 23, "mine": 1]>
+        g (float[1, 2, 3, 4] x) => (float[1, 2, 3, 4] y) { a = Attention (x, x, x) y = mine.new (a) }
+        <domain: "mine", opset_import: ["": 24]> new (a) => (b) { b = Swish (a) }"""
+    with pytest.raises(InputError, match="Attention of opset 23 has another meaning in opset 24"):
+        load(save(tmp_path / "m.onnx", text))
+
+
+def test_recursive_functions_are_refused(tmp_path: Path) -> None:
+    text = """<ir_version: 10, opset_import: ["": 20, "mine": 1]>
+        g (float[N] x) => (float[N] y) { y = mine.f (x) }
+        <domain: "mine", opset_import: ["": 20, "mine": 1]> f (a) => (b) { b = mine.f (a) }"""
+    with pytest.raises(InputError, match="cannot be inlined"):
+        load(save(tmp_path / "m.onnx", text))
+
+
+@pytest.mark.parametrize("ir_version", range(1, 14))
+def test_every_ir_version(tmp_path: Path, ir_version: int) -> None:
+    proto = onnx.parser.parse_model(graph("(float[N, 2] x) => (float[N, 2] y) { y = Relu (x) }", opset=7))
+    proto.ir_version = ir_version
+    if ir_version < 3:
+        del proto.opset_import[:]
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    model = load(tmp_path / "m.onnx")
+    assert model.graph.opset_imports[""] == (1 if ir_version < 3 else 7)
+    check_model(to_hub_opset(model), stage="in a test")
+
+
+@pytest.mark.parametrize(("ir_version", "notes"), [(3, 0), (8, 1)])
+def test_inputs_with_defaults_are_weights(tmp_path: Path, ir_version: int, notes: int) -> None:
+    text = graph(
+        "(float[N, 2] x, float[2, 2] w) => (float[N, 2] y) <float[2, 2] w = {1, 2, 3, 4}>"
+        " { y = MatMul (x, w) }",
+        opset=9,
+        ir_version=ir_version,
+    )
+    model = load(save(tmp_path / "m.onnx", text))
+    assert [value.name for value in model.graph.inputs] == ["x"]
+    info = metadata.weight_info(model.graph.initializers["w"])
+    assert info is not None
+    assert info.kind == "parameter"
+    found = [note for note in metadata.source_info(model).notes if "default" in note]
+    assert len(found) == notes
+
+
+def test_initializers_of_branches(tmp_path: Path) -> None:
+    text = graph(
+        "(bool c, float[N, 2] x) => (float[N, 2] y) { y = If (c) <"
+        " then_branch = t () => (float[N, 2] z) <float[2] w = {1, 2}> { z = Mul (x, w) },"
+        " else_branch = e () => (float[N, 2] z) <float[2] w = {3, 4}> { z = Mul (x, w) }> }"
+    )
+    model = load(save(tmp_path / "m.onnx", text))
+    check_model(model, stage="after reading")
+    tensors = [value.const_value for value in model.graph.initializers.values()]
+    values = sorted(tuple(tensor.numpy()) for tensor in tensors if tensor is not None)
+    assert values == [(1, 2), (3, 4)]
+    assert all(metadata.weight_info(value) is not None for value in model.graph.initializers.values())
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_sparse_initializers_are_written_out(tmp_path: Path, flat: bool) -> None:
+    proto = onnx.parser.parse_model(graph("(float[N, 2] x) => (float[N, 3] y) { y = MatMul (x, w) }"))
+    indices = np.asarray([1, 5], np.int64) if flat else np.asarray([[0, 1], [1, 2]], np.int64)
+    values = numpy_helper.from_array(np.asarray([7, 8], np.float32), "w")
+    sparse = helper.make_sparse_tensor(values, numpy_helper.from_array(indices, "i"), [2, 3])
+    proto.graph.sparse_initializer.append(sparse)
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    weight = load(tmp_path / "m.onnx").graph.initializers["w"].const_value
+    assert weight is not None
+    np.testing.assert_array_equal(weight.numpy(), [[0, 7, 0], [0, 0, 8]])
+
+
+@pytest.mark.parametrize(("dims", "indices"), [((1 << 20, 1 << 20), [1, 2]), ((2, 3), [1, 6]), ((2, 3), [1])])
+def test_damaged_sparse_initializers(tmp_path: Path, dims: tuple[int, int], indices: list[int]) -> None:
+    proto = onnx.parser.parse_model(graph("(float[N, 2] x) => (float[N, A] y) { y = MatMul (x, w) }"))
+    values = numpy_helper.from_array(np.asarray([7, 8], np.float32), "w")
+    places = numpy_helper.from_array(np.asarray(indices, np.int64), "i")
+    proto.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, dims))
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(InputError, match="sparse tensor 'w'"):
+        load(tmp_path / "m.onnx")
+
+
+def test_weights_filled_by_nodes_are_weights(tmp_path: Path) -> None:
+    text = graph(
+        "(float[N, 3, 8, 8] x) => (float[N, 2, 6, 6] y) <int64[4] s = {2, 3, 3, 3}, int64[1] t = {54}> {"
+        " w = ConstantOfShape <value = float[1] {0.5}> (t) r = Reshape (w, s) z = Conv (x, r)"
+        " u = ConstantOfShape (s) y = Identity (z) }"
+    )
+    model = load(save(tmp_path / "m.onnx", text))
+    assert "t" not in model.graph.initializers
+    weight = model.graph.initializers["w"]
+    assert metadata.weight_info(weight) is not None
+    assert weight.const_value is not None
+    assert weight.const_value.numpy().shape == (54,)
+    assert weight.const_value.numpy().strides == (0,)

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 from bridge.errors import InputError, UnsupportedOp, UnsupportedOps
 from bridge.formats.onnx_opset import accept_opset
+from bridge.formats.onnx_sparse import densify
 from bridge.formats.request import InputSpec, ReadRequest
 from bridge.hub import metadata, schemas
 from bridge.hub.graph import all_nodes
@@ -80,6 +81,9 @@ _MATRICES: dict[str, tuple[int, ...]] = {
 
 _MOVES = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
+_WEIGHTS_ARE_INPUTS = 3
+"""The IR version up to which weights had to be inputs too."""
+
 _LARGEST_FILL = 1 << 32
 """Bytes that a weight filled by a node may have."""
 
@@ -103,15 +107,20 @@ def read(request: ReadRequest) -> ir.Model:
     path = Path(request.path)
     proto = _parse(path)
     _check_tensors(proto, path)
+    densify(proto, where=str(path))
     model = _deserialize(proto, path)
     ir.external_data.set_base_dir(model.graph, os.path.abspath(path.parent))
     _check_domains(model, path)
     accept_opset(model, where=str(path))
-    model = inline_functions(model)
-    common_passes.RemoveInitializersFromInputsPass()(model)
+    try:
+        model = inline_functions(model)
+    except InputError as error:
+        error.where = error.where or str(path)
+        raise
+    notes = [*_bind_defaults(model)]
     common_passes.LiftConstantsToInitializersPass(lift_all_constants=False, size_limit=16)(model)
     common_passes.LiftSubgraphInitializersToMainGraphPass()(model)
-    notes = [*_check_inputs(model, request, path)]
+    notes.extend(_check_inputs(model, request, path))
     _lift_filled_weights(model)
     _name_weights(model)
     for node in all_nodes(model):
@@ -282,6 +291,18 @@ def _foreign(node: ir.Node) -> str | None:
         known = schemas.schema(node.op_type, node.domain, 1) is not None
         return None if known else "onnxruntime has no such operator in this domain"
     return None if node.domain in _STANDARD else "it is not an operator of the ONNX standard"
+
+
+def _bind_defaults(model: ir.Model) -> Iterator[str]:
+    """Let inputs that have a default be weights. Yields what the user should know.
+
+    IR version 3 demanded that every weight be listed as an input; since then it says that a caller may
+    give another value.
+    """
+    given = [str(value.name) for value in model.graph.inputs if value.is_initializer()]
+    common_passes.RemoveInitializersFromInputsPass()(model)
+    if given and model.ir_version > _WEIGHTS_ARE_INPUTS:
+        yield f"inputs with a default are weights of the model, not inputs: {', '.join(given)}"
 
 
 def _check_inputs(model: ir.Model, request: ReadRequest, path: Path) -> Iterator[str]:

@@ -48,6 +48,17 @@ def _means_the_same(node: ir.Node, version: int, lower: int) -> bool:
     )
 
 
+def keeps_meaning(node: ir.Node, version: int, newer: int) -> bool:
+    """Whether a node of one opset, from 23 up, means the same in a newer one."""
+    if not onnx.defs.has(node.op_type, newer):
+        return False
+    before, after = onnx.defs.get_schema(node.op_type, version), onnx.defs.get_schema(node.op_type, newer)
+    steps = _steps(node.op_type, before.since_version, after.since_version)
+    return all(_same_meaning(node, step) for step in steps) and (
+        not steps or _declares_attributes(node, after, before)
+    )
+
+
 def _steps(op_type: str, above: int, upto: int) -> list[int]:
     """The versions of an operator after one and up to another."""
     found = []

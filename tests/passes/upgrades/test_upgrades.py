@@ -240,14 +240,14 @@ def test_clip(opset: int, bounds: str) -> None:
 def test_one_hot_ignores_negative_indices() -> None:
     indices = np.asarray([0, -1, 2, 5], np.int64)
     text = "(int64[4] i) => (float[4,3] y) { y = OneHot(i, d, v) }"
-    constants = {"d": np.asarray(3, np.int64), "v": np.asarray([2, 7], np.float32)}
+    constants: dict[str, Array] = {"d": np.asarray(3, np.int64), "v": np.asarray([2, 7], np.float32)}
     right = np.full((4, 3), 2, np.float32)
     right[0, 0] = right[2, 2] = 7
     check(text, 9, indices, constants=constants, expected=[right])
 
 
 def test_one_hot_of_known_indices_stays() -> None:
-    constants = {
+    constants: dict[str, Array] = {
         "i": np.asarray([0, 2], np.int64),
         "d": np.asarray(3, np.int64),
         "v": np.asarray([0, 1], np.float32),
