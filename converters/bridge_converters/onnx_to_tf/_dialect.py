@@ -14,6 +14,7 @@ from bridge.emit.dialect import Signature
 from bridge.emit.docstrings import file_docstring
 from bridge.emit.layer import Layer
 from bridge.emit.literals import assign, call, dotted, literal, nested
+from bridge.emit.names import snake_case
 from bridge.hub.carriers import carrier
 from bridge.hub.recipe import Array
 
@@ -134,6 +135,13 @@ class TensorFlowDialect:
     def freeze(self, tensor: ast.expr) -> ast.stmt:
         """`self.conv.kernel.trainable = False`."""
         return assign(ast.Attribute(tensor, "trainable", ast.Store()), ast.Constant(False))
+
+    def tensor_path(self, layer: Layer, slot: str) -> str:
+        """The name of the variable; a recurrent layer holds its variables in a cell of its own name."""
+        inner, _, leaf = slot.rpartition(".")
+        if not inner:
+            return slot
+        return f"{snake_case(layer.constructor.rpartition('.')[2])}_{inner}/{leaf}"
 
     def extra_state(self, layer: Layer) -> Mapping[str, Array]:
         """Keras layers have no state beyond what a source has."""

@@ -7,8 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from bridge.emit.layer import Layer, NodeView
+from bridge.emit.layer import Tensor as LayerTensor
 from bridge_converters._rnn import activations_with_parameters, recurrence_beyond
-from bridge_converters.onnx_to_tf._table import lowering
+from bridge_converters._windows import without
+from bridge_converters.onnx_to_tf._table import layer_rule, lowering
 
 
 @lowering("LSTM", supports=recurrence_beyond)
@@ -260,3 +263,38 @@ def activate(x: tf.Tensor, activation: tuple[str, float, float], clip: float | N
     if name == "elu":
         return tf.where(x < 0, alpha * tf.math.expm1(tf.minimum(x, 0)), x)
     return tf.nn.softsign(x) if name == "softsign" else tf.nn.softplus(x)
+
+
+@layer_rule("LSTM", domain="bridge")
+def lstm_layer(view: NodeView) -> Layer | None:
+    """A long short-term memory; its inputs are those of `fuse_recurrent_layers`."""
+    return _layer(view, "keras.layers.LSTM", {})
+
+
+@layer_rule("GRU", domain="bridge")
+def gru_layer(view: NodeView) -> Layer | None:
+    """A gated recurrent unit, with the reset before or after the product."""
+    return _layer(view, "keras.layers.GRU", {"reset_after": bool(view.attr("reset_after"))})
+
+
+@layer_rule("RNN", domain="bridge")
+def rnn_layer(view: NodeView) -> Layer | None:
+    """A simple recurrence with tanh or relu."""
+    return _layer(view, "keras.layers.SimpleRNN", {"activation": view.attr("activation")})
+
+
+def _layer(view: NodeView, constructor: str, options: dict[str, Any]) -> Layer:
+    slots = {1: "cell.kernel", 2: "cell.recurrent_kernel", 3: "cell.bias"}
+    tensors = {slot: LayerTensor(value) for i, slot in slots.items() if (value := view.input(i)) is not None}
+    flags = ("return_sequences", "return_state", "go_backwards")
+    options |= {"use_bias": "cell.bias" in tensors} | {flag: bool(view.attr(flag)) for flag in flags}
+    defaults = {"reset_after": True, "activation": "tanh", "use_bias": True, **dict.fromkeys(flags, False)}
+    return Layer(
+        constructor,
+        (view.attr("hidden_size"),),
+        without(options, defaults),
+        tensors,
+        inputs=(0, (4, 5)),
+        build_shape=(None, None, view.known_shape(1)[0]),
+        label=view.attr("label"),
+    )

@@ -142,6 +142,10 @@ class TorchDialect:
         """`self.conv.weight.requires_grad_(False)`."""
         return ast.Expr(call(ast.Attribute(tensor, "requires_grad_", ast.Load()), False))
 
+    def tensor_path(self, layer: Layer, slot: str) -> str:
+        """The name of the layer's attribute."""
+        return slot
+
     def extra_state(self, layer: Layer) -> Mapping[str, Array]:
         """BatchNorm counts the batches it was trained on; the source's counter, if any, does not matter."""
         if layer.constructor.startswith("nn.BatchNorm"):

@@ -9,8 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bridge.emit.layer import Layer, NodeView
+from bridge.emit.layer import Tensor as LayerTensor
 from bridge_converters._rnn import activations_with_parameters, recurrence_beyond
-from bridge_converters.onnx_to_torch._table import lowering
+from bridge_converters._windows import without
+from bridge_converters.onnx_to_torch._table import layer_rule, lowering
 
 
 @lowering("LSTM", supports=recurrence_beyond)
@@ -257,3 +260,51 @@ def activate(x: Tensor, activation: tuple[str, float, float], clip: float | None
     if name == "elu":
         return F.elu(x, alpha)
     return F.softsign(x) if name == "softsign" else F.softplus(x)
+
+
+@layer_rule("LSTM", domain="bridge")
+def lstm_layer(view: NodeView) -> Layer | None:
+    """A long short-term memory; its inputs are those of `fuse_recurrent_layers`."""
+    return _layer(view, "nn.LSTM", {}, results=(0, (1, 2)))
+
+
+@layer_rule("GRU", domain="bridge")
+def gru_layer(view: NodeView) -> Layer | None:
+    """A gated recurrent unit that is linear before the reset."""
+    return _layer(view, "nn.GRU", {}, results=(0, 1))
+
+
+@layer_rule("RNN", domain="bridge")
+def rnn_layer(view: NodeView) -> Layer | None:
+    """A simple recurrence with tanh or relu."""
+    return _layer(view, "nn.RNN", {"nonlinearity": view.attr("activation")}, results=(0, 1))
+
+
+def _layer(
+    view: NodeView, constructor: str, options: dict[str, Any], *, results: tuple[int | tuple[int, ...], ...]
+) -> Layer:
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    tensors = {}
+    for direction in range(view.attr("directions")):
+        for offset, name in enumerate(names):
+            value = view.input(1 + 4 * direction + offset)
+            if value is not None:
+                tensors[f"{name}_l0{'_reverse' if direction else ''}"] = LayerTensor(value)
+    states = 1 + 4 * view.attr("directions")
+    options |= {
+        "bias": "bias_ih_l0" in tensors,
+        "batch_first": bool(view.attr("batch_first")),
+        "bidirectional": view.attr("directions") == 2,
+    }
+    defaults = {"nonlinearity": "tanh", "bias": True, "batch_first": False, "bidirectional": False}
+    sizes = {"input_size": view.known_shape(1)[1], "hidden_size": view.attr("hidden_size")}
+    first: int | tuple[int, ...] = (states, states + 1) if constructor == "nn.LSTM" else states
+    return Layer(
+        constructor,
+        (),
+        sizes | without(options, defaults),
+        tensors,
+        inputs=(0, first),
+        results=results,
+        label=view.attr("label"),
+    )

@@ -194,9 +194,28 @@ class _Function:
             self._definitions = []
             places.append(len(statements))
             if self._outer is None or ast.unparse(expression) != ", ".join(targets):
-                statements.append(assign(targets[0] if len(targets) == 1 else targets, expression))
+                statements.append(assign(self._pattern(item, targets), expression))
             made.append([(value, self._variables[value]) for value in outputs if value is not None])
         return statements, made, places
+
+    def _pattern(self, item: ir.Node | tree.Region, targets: list[str]) -> str | ast.expr | list[str]:
+        """What the result of an item is assigned to: names, nested as a layer returns its results."""
+        spec = None if isinstance(item, tree.Region) else self._plan.layer_of.get(item)
+        if spec is None or spec.layer.results is None:
+            return targets[0] if len(targets) == 1 else targets
+
+        def name(index: int) -> ast.expr:
+            return ast.Name(targets[index] if index < len(targets) else "_", ast.Store())
+
+        groups = [
+            name(index)
+            if isinstance(index, int)
+            else ast.Tuple([name(each) for each in index], ast.Store())
+            if any(each < len(targets) and targets[each] != "_" for each in index)
+            else ast.Name("_", ast.Store())
+            for index in spec.layer.results
+        ]
+        return ast.Tuple(groups, ast.Store())
 
     def _live_outputs(self, item: ir.Node | tree.Region) -> list[ir.Value | None]:
         """The outputs of an item in order; None for a node's outputs that nothing reads."""
@@ -241,8 +260,13 @@ class _Function:
         spec = self._plan.layer_of.get(node)
         if spec is not None:
             callee = self._writer._modules.reference(self._path, spec.path)
-            inputs = [value for index in spec.layer.inputs if (value := node.inputs[index]) is not None]
-            return ast.Call(callee, [self._value(value) for value in inputs], [])
+            arguments = [
+                self._value(value)
+                if isinstance(value, ir.Value)
+                else ast.Tuple([self._value(each) for each in value], ast.Load())
+                for value in spec.layer.passed(node)
+            ]
+            return ast.Call(callee, arguments, [])
         version = operator_version(node.domain, self._writer.imports)
         lowering = self._writer._table.find(node.op_type, node.domain, version=version)
         if lowering is None:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import onnx_ir as ir
+
 from bridge.emit import names
 from bridge.emit.body import Body
 from bridge.emit.dialect import Dialect
@@ -334,7 +336,8 @@ class ClassWriter:
         """The dtype of a layer's tensors; for one without any, of the floats that a Keras layer takes."""
         dtypes = [tensor.value.dtype for tensor in spec.layer.tensors.values()]
         if not dtypes and self._dialect.name == "tf":
-            dtypes = [spec.nodes[0].inputs[index].dtype for index in spec.layer.inputs]  # type: ignore[union-attr]
+            taken = spec.layer.passed(spec.nodes[0])
+            dtypes = [value.dtype for value in taken if isinstance(value, ir.Value)]
         floats = [each for each in dtypes if each is not None and each.is_floating_point()]
         return floats[0].numpy().name if floats else "float32"
 

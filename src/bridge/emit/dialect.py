@@ -98,6 +98,9 @@ class Dialect(Protocol):
     def freeze(self, tensor: ast.expr) -> ast.stmt:
         """The statement that keeps a tensor of a layer from being trained."""
 
+    def tensor_path(self, layer: Layer, slot: str) -> str:
+        """The path of a layer's tensor below the layer, in the target's own naming."""
+
     def extra_state(self, layer: Layer) -> Mapping[str, Array]:
         """Tensors of a layer that have no counterpart in the source, with their initial values."""
 

@@ -35,16 +35,33 @@ class Layer:
     `constructor` is the dotted name in the emitted module (`nn.Conv2d`, `keras.layers.Conv2D`); `args`
     and `kwargs` are Python literals (numbers, strings, booleans, None, tuples); kwargs equal to the
     constructor's defaults are left out by the rule. `tensors` maps the layer's own variable names
-    (`weight`, `kernel`, `moving_mean`) to their tensors. `inputs` are the indices of the node's
-    inputs that the call takes. `build_shape` is the input shape for Keras' `build`, with None for free axes.
+    (`weight`, `kernel`, `moving_mean`; `cell.kernel` for one of a layer inside) to their tensors. `inputs`
+    are the indices of the node's inputs that the call takes, in a tuple of their own where it takes several
+    as one; those that are left out are not passed. `results` are the indices of the node's outputs in the
+    form in which the call returns them, None for the outputs one after the other. `build_shape` is the
+    input shape for Keras' `build`, with None for free axes. `label` is given where the layer stands for the
+    module of its tensors whatever they are called there: its name below that module if that is no single
+    layer.
     """
 
     constructor: str
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
-    inputs: tuple[int, ...] = (0,)
+    inputs: tuple[int | tuple[int, ...], ...] = (0,)
     build_shape: tuple[int | None, ...] | None = None
+    results: tuple[int | tuple[int, ...], ...] | None = None
+    label: str | None = None
+
+    def passed(self, node: ir.Node) -> list[ir.Value | list[ir.Value]]:
+        """The values that the call takes, lists for what it takes as one."""
+        given: list[ir.Value | list[ir.Value]] = []
+        for index in self.inputs:
+            group = [index] if isinstance(index, int) else index
+            values = [value for i in group if i < len(node.inputs) and (value := node.inputs[i]) is not None]
+            if values:
+                given.append(values[0] if isinstance(index, int) else values)
+        return given
 
 
 class NodeView:

@@ -110,7 +110,10 @@ class ModuleTree:
             if isinstance(item, ir.Node):
                 if spec is None or len(item.outputs) != 1:
                     return False
-                inputs = [value for index in spec.layer.inputs if (value := item.inputs[index]) is not None]
+                taken = spec.layer.passed(item)
+                inputs = [value for value in taken if isinstance(value, ir.Value)]
+                if len(inputs) != len(taken):
+                    return False
                 path = spec.path
             else:
                 path = item.path

@@ -5,6 +5,7 @@ The plan speaks of the graph only; how it is written is a matter of `bridge.emit
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -209,11 +210,31 @@ class Planner:
         }
         prefixes = {path[:-1] for path in paths.values()}
         matching = all(canonical_leaf(path[-1]) == canonical_leaf(slot) for slot, path in paths.items())
+        if layer.label is not None and paths:
+            return self._module_path(node, layer, prefixes, taken)
         if paths and len(prefixes) == 1 and matching and () not in prefixes:
             return prefixes.pop()
         if self._info.framework != "onnx":
             return None
         return self._derived_path(node, paths, taken)
+
+    def _module_path(
+        self, node: ir.Node, layer: Layer, prefixes: set[Path], taken: dict[Scope, names.Namespace]
+    ) -> Path:
+        """The path of the module that holds a layer's tensors, or one below it if it holds others as well."""
+        levels = zip(*sorted(prefixes), strict=False)
+        shared = tuple(level[0] for level in itertools.takewhile(lambda level: len(set(level)) == 1, levels))
+        own = {tensor.value for tensor in layer.tensors.values()}
+        others = any(
+            split_path(info.path, self._info.framework)[: len(shared)] == shared
+            for value in self._initializers
+            if value not in own and (info := origin(value)) is not None
+        )
+        if shared and not others:
+            return shared
+        above = shared or tuple(entry.name for entry in self._scopes[node])
+        name = names.identifier(layer.label or names.snake_case(node.op_type), default="layer")
+        return (*above, taken.setdefault(self._scopes[node], names.Namespace()).claim(name))
 
     def _derived_path(
         self, node: ir.Node, paths: Mapping[str, Path], taken: dict[Scope, names.Namespace]

@@ -194,7 +194,8 @@ def _tensors(
                 path = modules.target_path(child.path)
                 for slot, tensor in child.layer.tensors.items():
                     state = plan.canonical_leaf(slot) in ("running_mean", "running_var")
-                    add(f"{path}{dialect.separator}{slot}", tensor, buffer=state)
+                    name = dialect.tensor_path(child.layer, slot)
+                    add(f"{path}{dialect.separator}{name}", tensor, buffer=state)
                 for slot, array in dialect.extra_state(child.layer).items():
                     target = f"{path}{dialect.separator}{slot}"
                     tensors[target] = array

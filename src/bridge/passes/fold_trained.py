@@ -114,7 +114,7 @@ def _make(
         name=free_name(graph, f"{value.name}_folded"), const_value=tensor, type=value.type, shape=value.shape
     )
     metadata.set_recipe_record(made, record)
-    metadata.set_weight_info(made, _joint_info([metadata.weight_info(each) for each in origins.values()]))
+    metadata.set_weight_info(made, joint_info([metadata.weight_info(each) for each in origins.values()]))
     graph.register_initializer(made)
     known[str(record)] = made
     return made
@@ -137,7 +137,7 @@ def substitute(recipe: Recipe, replacements: Mapping[str, Recipe]) -> Recipe:
     return recipe
 
 
-def _joint_info(infos: Sequence[WeightInfo | None]) -> WeightInfo | None:
+def joint_info(infos: Sequence[WeightInfo | None]) -> WeightInfo | None:
     """The record of a tensor made from others: one source keeps its record, several share a path."""
     known = [info for info in infos if info is not None]
     distinct = {info.path: info for info in known}
