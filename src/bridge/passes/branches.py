@@ -66,3 +66,55 @@ def simplify_loops(model: ir.Model) -> ir.Model:
         elif condition is not None and always and control.continues_always(body):
             node.replace_input_with(1, None)
     return model
+
+
+def capture_invariants(model: ir.Model) -> ir.Model:
+    """Let the bodies of Loops read what never changes from outside instead of carrying it.
+
+    TensorFlow's loops carry whatever they read, weights included; a weight that is read directly is one
+    of its module again.
+    """
+    for node in list(all_nodes(model)):
+        if node.op_type == "Loop" and node.domain == "" and isinstance(node.graph, ir.Graph):
+            body = node.attributes["body"].as_graph()
+            fixed = [index for index in range(len(node.inputs) - 2) if _is_passed_on(body, index)]
+            fixed = [index for index in fixed if node.inputs[2 + index] is not None]
+            if fixed:
+                _capture(node, node.graph, body, fixed)
+    return model
+
+
+def _is_passed_on(body: ir.Graph, index: int) -> bool:
+    """Whether a body gives a carried value as it takes it, and does not give it as anything else."""
+    if body.outputs.count(body.inputs[2 + index]) > 1:
+        return False
+    value: ir.Value | None = body.outputs[1 + index]
+    while value is not None and (node := value.producer()) is not None and node.graph is body:
+        if node.op_type != "Identity":
+            return False
+        value = node.inputs[0]
+    return value is body.inputs[2 + index]
+
+
+def _capture(node: ir.Node, graph: ir.Graph, body: ir.Graph, fixed: list[int]) -> None:
+    for index in reversed(fixed):
+        initial = node.inputs[2 + index]
+        assert initial is not None
+        taken = body.inputs[2 + index]
+        body.outputs.pop(1 + index)
+        taken.replace_all_uses_with(initial)
+        body.inputs.pop(2 + index)
+        identity = ir.node("Identity", [initial])
+        identity.metadata_props.update(node.metadata_props)
+        graph.insert_before(node, identity)
+        take_over(node.outputs[index], identity.outputs[0])
+    inputs = [value for index, value in enumerate(node.inputs) if index - 2 not in fixed]
+    outputs = [value for index, value in enumerate(node.outputs) if index not in fixed]
+    attribute = node.attributes.pop("body")
+    loop = ir.node("Loop", inputs, num_outputs=len(outputs), name=node.name)
+    loop.attributes.add(attribute)
+    loop.metadata_props.update(node.metadata_props)
+    graph.insert_before(node, loop)
+    for old, new in zip(outputs, loop.outputs, strict=True):
+        take_over(old, new)
+    graph.remove(node, safe=True)

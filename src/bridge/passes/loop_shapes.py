@@ -11,6 +11,9 @@ from bridge.passes.shapes import infer_shapes
 
 Shapes = dict[ir.Value, ir.Shape | None]
 
+_ROUNDS = 20
+"""A shape can widen once an axis, and loops lie in loops."""
+
 
 def find_loop_shapes(model: ir.Model) -> ir.Model:
     """Give what Loops carry the shapes that hold in every step; ONNX's inference knows none.
@@ -23,21 +26,18 @@ def find_loop_shapes(model: ir.Model) -> ir.Model:
     if not loops:
         return model
     known: Shapes = {value: value.shape for value in _values(model)}
-    guesses: Shapes = {}
-    while _refine(loops, known, guesses):
+    found: Shapes = {}
+    for _ in range(_ROUNDS):
+        if not _refine(loops, known, found):
+            break
         for value, shape in known.items():
-            value.shape = shape
-        for node in loops:
-            for taken, last in _carried(node):
-                if guesses.get(taken) is not None and known[taken] is None:
-                    taken.shape = guesses[taken]
-                    last.shape = guesses[taken] if known[last] is None else known[last]
+            value.shape = found.get(value) if shape is None else shape
         try:
             infer_shapes(model)
         except BridgeError:
             for value, shape in known.items():
                 value.shape = shape
-            return model
+            break
     return model
 
 
@@ -49,31 +49,24 @@ def _values(model: ir.Model) -> list[ir.Value]:
     ]
 
 
-def _carried(node: ir.Node) -> list[tuple[ir.Value, ir.Value]]:
-    """What the body of a Loop takes from step to step, each with the Loop's output that it ends in."""
-    body = node.attributes["body"].as_graph()
-    return list(zip(body.inputs[2:], node.outputs, strict=False))
-
-
-def _refine(loops: list[ir.Node], known: Shapes, guesses: Shapes) -> bool:
-    """Make first guesses and widen those that do not hold; whether any changed."""
+def _refine(loops: list[ir.Node], known: Shapes, found: Shapes) -> bool:
+    """Assume first shapes and widen those that do not hold; whether any changed."""
     changed = False
     for node in loops:
         body = node.attributes["body"].as_graph()
-        for index, taken in enumerate(body.inputs[2:]):
-            first, given = node.inputs[2 + index], body.outputs[1 + index]
-            if known[taken] is not None or not isinstance(taken.type, ir.TensorType | None):
+        carried = zip(node.inputs[2:], body.inputs[2:], body.outputs[1:], node.outputs, strict=False)
+        for first, taken, given, last in carried:
+            if first is None or not isinstance(first.type, ir.TensorType):
                 continue
-            if taken not in guesses:
-                if first is not None and first.shape is not None:
-                    guesses[taken] = first.shape
+            shapes = {last: _joined(first.shape, given.shape)}
+            if taken in found:
+                shapes[taken] = _joined(found[taken], _joined(first.shape, given.shape))
+            else:
+                shapes[taken] = first.shape
+            for value, shape in shapes.items():
+                if known[value] is None and found.get(value) != shape:
+                    found[value] = shape
                     changed = True
-                continue
-            before = guesses[taken]
-            after = _joined(_joined(before, None if first is None else first.shape), given.shape)
-            if before != after:
-                guesses[taken] = after
-                changed = True
     return changed
 
 
