@@ -65,8 +65,14 @@ def is_plain_attention(
 
 def is_native_precision(types: tuple[str, ...], softmax_precision: int | None) -> bool:
     """Whether softmax is to be computed in the element type itself, or in float32 for a narrower one."""
-    own = {"FLOAT": 1, "FLOAT16": 10, "DOUBLE": 11, "BFLOAT16": 16}.get(types[0])
-    return softmax_precision in (None, own) or (softmax_precision == 1 and own in (10, 16))
+    own = native_name(types[0])
+    asked = precision_name(softmax_precision)
+    return asked in (None, own) or (asked == "float32" and own in ("float16", "bfloat16"))
+
+
+def native_name(input_type: str) -> str:
+    """The frameworks' name of an element type."""
+    return {"FLOAT": "float32", "DOUBLE": "float64"}.get(input_type, input_type.lower())
 
 
 def covers_keys(mask: tuple[Any, ...] | None, keys: tuple[Any, ...] | None) -> bool:
@@ -106,3 +112,17 @@ def linear_attention_refusal(view: NodeView) -> str | None:
     if "delta" in rule and view.input(5) is None:
         return f"its update rule is {rule}, and it has no beta"
     return None
+
+
+def flex_attention_refusal(view: NodeView) -> str | None:
+    """Why a node breaks the rules of FlexAttention, if it does."""
+    precision = view.attr("softmax_precision")
+    known = precision is None or precision in _PRECISIONS
+    return None if known else f"its softmax_precision is {precision}, which is no float type"
+
+
+def flex_precision(input_type: str, softmax_precision: int | None) -> str:
+    """The name of the element type in which FlexAttention normalises: float32 at least by default."""
+    if softmax_precision is not None:
+        return _PRECISIONS[softmax_precision]
+    return "float64" if input_type == "DOUBLE" else "float32"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -10,8 +11,11 @@ import tensorflow as tf
 from bridge_converters._attention import (
     attention_refusal,
     causal_conv_refusal,
+    flex_attention_refusal,
+    flex_precision,
     is_plain_attention,
     linear_attention_refusal,
+    native_name,
     precision_name,
 )
 from bridge_converters.onnx_to_tf._table import lowering
@@ -243,6 +247,47 @@ def restricted(mask: tf.Tensor | None, visible: tf.Tensor) -> tf.Tensor:
     if mask.dtype.is_bool:
         return mask & visible
     return tf.where(visible, mask, tf.constant(-math.inf, mask.dtype))
+
+
+@lowering("FlexAttention", domain="ai.onnx.preview", supports=flex_attention_refusal)
+def flex_attention(
+    q: tf.Tensor,
+    k: tf.Tensor,
+    v: tf.Tensor,
+    *,
+    prob_mod: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    scale: float | None = None,
+    score_mod: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    softmax_precision: int | None = None,
+    input_types: tuple[str, ...] = ("FLOAT",) * 3,
+) -> tf.Tensor:
+    """softmax(q @ k.T * scale) @ v with functions of the scores and of the weights between."""
+    precision = flex_precision(input_types[0], softmax_precision)
+    options = attention_options(0, scale)
+    if score_mod is None and prob_mod is None and precision == native_name(input_types[0]):
+        return scaled_dot_product_attention(q, k, v, **options)
+    return modified_attention(
+        q, k, v, score_mod=score_mod, prob_mod=prob_mod, scale=scale, precision=precision
+    )
+
+
+def modified_attention(
+    q: tf.Tensor,
+    k: tf.Tensor,
+    v: tf.Tensor,
+    *,
+    score_mod: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    prob_mod: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    scale: float | None = None,
+    precision: str = "float32",
+) -> tf.Tensor:
+    """Attention whose scores and weights are changed by functions, from the scores on in one precision."""
+    root = tf.cast(tf.shape(q)[-1], q.dtype) ** -0.25 if scale is None else scale**0.5
+    scores = tf.cast(tf.matmul(q * root, repeat_heads(k, q) * root, transpose_b=True), precision)
+    scores = scores if score_mod is None else score_mod(scores)
+    weights = tf.nn.softmax(scores)
+    weights = weights if prob_mod is None else prob_mod(weights)
+    return tf.cast(tf.matmul(weights, tf.cast(repeat_heads(v, q), precision)), v.dtype)
 
 
 @lowering("RotaryEmbedding", since=23)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,9 +14,12 @@ from bridge_converters._attention import (
     are_grouped,
     attention_refusal,
     causal_conv_refusal,
+    flex_attention_refusal,
+    flex_precision,
     is_native_precision,
     is_plain_attention,
     linear_attention_refusal,
+    native_name,
     precision_name,
 )
 from bridge_converters.onnx_to_torch._table import lowering
@@ -262,6 +266,50 @@ def mask_bias(mask: Tensor, q: Tensor) -> Tensor:
     if mask.dtype == torch.bool:
         return torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, -math.inf)
     return mask
+
+
+@lowering("FlexAttention", domain="ai.onnx.preview", supports=flex_attention_refusal)
+def flex_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    prob_mod: Callable[[Tensor], Tensor] | None = None,
+    scale: float | None = None,
+    score_mod: Callable[[Tensor], Tensor] | None = None,
+    softmax_precision: int | None = None,
+    input_types: tuple[str, ...] = ("FLOAT",) * 3,
+    input_shapes: tuple[tuple[Any, ...] | None, ...] = (None,) * 3,
+) -> Tensor:
+    """softmax(q @ k.T * scale) @ v with functions of the scores and of the weights between."""
+    precision = flex_precision(input_types[0], softmax_precision)
+    options = attention_options(0, scale, are_grouped(input_shapes, None, None))
+    if score_mod is None and prob_mod is None and precision == native_name(input_types[0]):
+        return F.scaled_dot_product_attention(q, k, v, **options)
+    return modified_attention(
+        q, k, v, score_mod=score_mod, prob_mod=prob_mod, scale=scale, precision=precision
+    )
+
+
+def modified_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    score_mod: Callable[[Tensor], Tensor] | None = None,
+    prob_mod: Callable[[Tensor], Tensor] | None = None,
+    scale: float | None = None,
+    precision: str = "float32",
+) -> Tensor:
+    """Attention whose scores and weights are changed by functions, from the scores on in one precision."""
+    wide = getattr(torch, precision)
+    groups = q.shape[1] // k.shape[1]
+    root = (q.shape[-1] ** -0.5 if scale is None else scale) ** 0.5
+    scores = ((q * root) @ (k.repeat_interleave(groups, 1) * root).mT).to(wide)
+    scores = scores if score_mod is None else score_mod(scores)
+    weights = torch.softmax(scores, -1)
+    weights = weights if prob_mod is None else prob_mod(weights)
+    return (weights @ v.repeat_interleave(groups, 1).to(wide)).to(v.dtype)
 
 
 @lowering("RotaryEmbedding", since=23)

@@ -247,3 +247,28 @@ CASES += [
     _linear_attention("gated_delta", past=True, dtype=np.float16, state=np.float32, tolerance=2e-3),
     _linear_attention("gated_delta", past=True, dtype=ml_dtypes.bfloat16, tolerance=2e-2),
 ]
+
+
+def _flex(q=(2, 4, 3, 8), k=(2, 4, 5, 8), v=None, dtype=np.float32, **attributes):
+    return case(
+        "FlexAttention",
+        draw(*q, dtype=dtype),
+        draw(*k, dtype=dtype, seed=1),
+        draw(*(v or k), dtype=dtype, seed=2),
+        domain="ai.onnx.preview",
+        opset=1,
+        oracle="reference",
+        **attributes,
+    )
+
+
+CASES += [
+    _flex(),
+    _flex(scale=0.2),
+    _flex(k=(2, 2, 5, 8), v=(2, 2, 5, 6)),
+    # The reference takes the root of the scale in float32.
+    _flex(dtype=np.float64, tolerance=1e-7),
+    _flex(dtype=np.float16),
+    _flex(dtype=np.float16, softmax_precision=10, tolerance=4e-3),
+    _flex(softmax_precision=11, k=(2, 1, 5, 8)),
+]
