@@ -23,7 +23,8 @@ def give_range_scalars(model: ir.Model) -> ir.Model:
             shape = add_constant(model.graph, np.empty(0, np.int64), "scalar")
             reshape = ir.node("Reshape", [operand, shape])
             reshape.metadata_props.update(node.metadata_props)
-            reshape.outputs[0].type, reshape.outputs[0].shape = operand.type, ir.Shape(())
+            if operand.type is not None:
+                reshape.outputs[0].type, reshape.outputs[0].shape = operand.type, ir.Shape(())
             node.graph.insert_before(node, reshape)
             node.replace_input_with(index, reshape.outputs[0])
     return model
