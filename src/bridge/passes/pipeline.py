@@ -13,7 +13,7 @@ import onnx_ir as ir
 from bridge.hub.check import check_model
 from bridge.hub.metadata import Layout
 from bridge.passes.batch_norm import recognise_batch_norm
-from bridge.passes.branches import simplify_loops
+from bridge.passes.branches import capture_invariants, simplify_loops
 from bridge.passes.classical import express_classical
 from bridge.passes.constants import lift_constants
 from bridge.passes.contrib.names import take_in_runtime_names
@@ -31,6 +31,7 @@ from bridge.passes.inline import inline_functions
 from bridge.passes.layer_norm import recognise_layer_norm
 from bridge.passes.layout import assign_layout
 from bridge.passes.linear import fuse_linear
+from bridge.passes.loop_shapes import find_loop_shapes
 from bridge.passes.lowest_opset import take_lowest_opset
 from bridge.passes.matmul_rank import restore_matmul_rank
 from bridge.passes.moves import simplify_moves
@@ -39,6 +40,7 @@ from bridge.passes.opset import to_hub_opset
 from bridge.passes.order import order_nodes
 from bridge.passes.padding import merge_padding, split_padding
 from bridge.passes.recipes import attach_recipes
+from bridge.passes.recurrent import fuse_recurrent_layers
 from bridge.passes.resize import fix_resized_axes
 from bridge.passes.scalars import give_range_scalars
 from bridge.passes.shapes import infer_shapes
@@ -73,6 +75,8 @@ PASSES: tuple[Pass, ...] = (
     Pass("infer shapes and fold what is static", fold_static),
     Pass("take the lowest opset", take_lowest_opset),
     Pass("simplify loops", simplify_loops),
+    Pass("capture what loops do not change", capture_invariants),
+    Pass("find the shapes that loops keep", find_loop_shapes),
     Pass("drop identities", drop_identities),
     Pass("fold moves of trained tensors", fold_moves),
     Pass("simplify moves", simplify_moves),
@@ -136,7 +140,8 @@ def preparation(target: Target, io_layout: IoLayout) -> tuple[Pass, ...]:
 def prepare(
     model: ir.Model, *, target: Target, io_layout: IoLayout = "source", timings: list[PassTime] | None = None
 ) -> ir.Model:
-    """The canonical model as one target's native layers express it: padding, layout, biases, `ai.onnx.ml`.
+    """The canonical model as one target's native layers express it: padding, layout, biases, recurrences,
+    `ai.onnx.ml`.
 
     Works on a clone. `io_layout` says whether inputs and outputs keep the source's layout or take the
     target's. Values keep the names they have in the canonical model.
@@ -144,7 +149,8 @@ def prepare(
     prepared = run_passes(model.clone(deep_copy=True), preparation(target, io_layout), timings)
     if target == "torch":
         check_model(prepared, stage="after preparation")
-    return express_classical(fuse_linear(prepared), text=target == "tf")
+    prepared = fuse_recurrent_layers(fuse_linear(prepared), target)
+    return express_classical(prepared, text=target == "tf")
 
 
 def run_passes(model: ir.Model, passes: Sequence[Pass], timings: list[PassTime] | None = None) -> ir.Model:
