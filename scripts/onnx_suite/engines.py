@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from bridge.emit import preflight, registry
 from bridge.emit.formatting import Formatter
@@ -118,7 +120,7 @@ def tf_array(value: Any) -> Any:
 
 
 def onnxruntime_run(model: onnx.ModelProto) -> Run:
-    """The model under onnxruntime."""
+    """The model under onnxruntime; the types that it does not exchange with numpy cross by their bytes."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -126,7 +128,33 @@ def onnxruntime_run(model: onnx.ModelProto) -> Run:
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options)
     names = [each.name for each in session.get_inputs()]
-    return lambda values: session.run(None, dict(zip(names, values, strict=False)))
+    types = {each.type for each in (*session.get_inputs(), *session.get_outputs())}
+    if not any(name in each for each in types for name in ("float8", "float4", "bfloat16", "int4", "int2")):
+        return lambda values: session.run(None, dict(zip(names, values, strict=False)))
+
+    def run(values: list[Any]) -> list[Any]:
+        given_values = {name: _ort_value(each) for name, each in zip(names, values, strict=False)}
+        return [_array_of(each) for each in session.run_with_ort_values(None, given_values)]
+
+    return run
+
+
+def _ort_value(value: Any) -> Any:
+    import onnxruntime
+
+    array = np.asarray(value)
+    if array.dtype.isbuiltin == 1:
+        return onnxruntime.OrtValue.ortvalue_from_numpy(array)
+    tensor = numpy_helper.from_array(array)
+    empty = onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(array.shape), tensor.data_type)
+    ctypes.memmove(empty.data_ptr(), tensor.raw_data, len(tensor.raw_data))
+    return empty
+
+
+def _array_of(value: Any) -> Any:
+    tensor = onnx.TensorProto(data_type=value.element_type(), dims=value.shape())
+    tensor.raw_data = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
+    return numpy_helper.to_array(tensor)
 
 
 def onnx2torch_run(model: onnx.ModelProto) -> Run:
