@@ -141,3 +141,18 @@ def with_options(x: Any, *, alpha: float = 1.0, mode: str | None = None) -> Any:
 )
 def test_an_unpacked_dict_becomes_keywords(alpha: float, expected: str) -> None:
     assert text(with_options, x=tensor("x"), alpha=Known(alpha), mode=Known("a")) == expected
+
+
+def total(x: Any, y: Any) -> Any:
+    """Documented."""
+    if x.dtype in (torch.uint16, torch.uint32):  # noqa: F821
+        return (x.long() + y.long()).to(x.dtype)
+    return x + y
+
+
+@pytest.mark.parametrize(
+    ("dtype", "written"),
+    [("float32", "a + b"), ("uint16", "(a.long() + b.long()).to(a.dtype)"), (None, None)],
+)
+def test_a_dtype_among_several_is_decided_where_it_is_known(dtype: str | None, written: str | None) -> None:
+    assert text(total, x=tensor("a", dtype=dtype), y=tensor("b")) == written

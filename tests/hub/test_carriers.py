@@ -26,6 +26,14 @@ def test_float4_is_one_element_to_a_byte() -> None:
     assert uncarry(carry(array), "float4_e2m1fn").astype(float).tolist() == array.astype(float).tolist()
 
 
+@pytest.mark.parametrize("name", ["float6_e2m3fn", "float6_e3m2fn"])
+def test_float6_is_one_element_to_a_byte(name: str) -> None:
+    patterns = np.arange(64, dtype=np.uint8)
+    carried = carry(patterns.view(getattr(ml_dtypes, name)))
+    np.testing.assert_array_equal(carried, patterns)
+    assert uncarry(carried, name).dtype.name == name
+
+
 @pytest.mark.parametrize(
     ("name", "low", "high"), [("int4", -8, 7), ("uint4", 0, 15), ("int2", -2, 1), ("uint2", 0, 3)]
 )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -149,3 +150,33 @@ def test_another_precision_is_refused_with_what_to_do() -> None:
     with pytest.raises(InputError, match="not in float16") as caught:
         load({**ReadRequest("model.onnx", "onnx").to_json(), "dtype": "float16"})
     assert "--dtype" in str(caught.value.hint)
+
+
+def test_types_that_numpy_lacks_cross_the_boundary_exactly(tmp_path: Path) -> None:
+    model = side(
+        tmp_path,
+        [
+            N("Identity", ["q"], ["same"]),
+            N("Cast", ["f"], ["wide"], to=TensorProto.FLOAT),
+            N("Cast", ["wide"], ["y"], to=TensorProto.FLOAT8E5M2),
+        ],
+        {"q": (TensorProto.INT4, [4]), "f": (TensorProto.FLOAT8E4M3FN, ["n"])},
+        {"same": TensorProto.INT4, "y": TensorProto.FLOAT8E5M2},
+    )
+    assert [each["dtype"] for each in model.inputs] == ["int4", "float8_e4m3fn"]
+    q = np.array([-8, -1, 0, 7], ml_dtypes.int4)
+    f = np.array([1.0, -448.0, 2**-9], ml_dtypes.float8_e4m3fn)
+    same, y = model.run({"q": q, "f": f})
+    assert same.dtype == q.dtype
+    assert same.tolist() == q.tolist()
+    assert y.dtype == ml_dtypes.float8_e5m2
+    assert y.astype(float).tolist() == f.astype(ml_dtypes.float8_e5m2).astype(float).tolist()
+
+
+def test_what_onnxruntime_has_no_kernel_for_runs_in_the_reference_evaluator(tmp_path: Path) -> None:
+    double = {"y": TensorProto.DOUBLE}
+    model = side(tmp_path, [N("Acosh", ["x"], ["y"])], {"x": (TensorProto.DOUBLE, [2])}, double)
+    assert "reference evaluator" in model.what
+    assert "onnxruntime does not run the model" in model.notes[0]
+    (y,) = model.run({"x": np.cosh([0.5, 2.0])})
+    np.testing.assert_allclose(y, [0.5, 2.0])
