@@ -11,7 +11,7 @@ from operator_cases.layers import LAYER_CASES, LayerCase, call_inputs, layer_of,
 
 
 def is_spatial(each: LayerCase) -> bool:
-    lowering = TABLE.find(each.case.op, version=23)
+    lowering = TABLE.find(each.case.op, version=each.case.version)
     assert lowering is not None
     return lowering.layout == "channels_last"
 

@@ -198,6 +198,23 @@ def layer_normalization_layer(view: NodeView) -> Layer | None:
     )
 
 
+@layer_rule("RMSNormalization")
+def rms_normalization_layer(view: NodeView) -> Layer | None:
+    """A root-mean-square normalisation of the last axis with a trained scale."""
+    shape, scale = view.shape(0), view.input(1)
+    if shape is None or scale is None or not view.is_trained(1):
+        return None
+    if view.attr("axis", -1) not in (-1, len(shape) - 1) or view.known_shape(1) != shape[-1:]:
+        return None
+    return Layer(
+        "keras.layers.RMSNormalization",
+        (),
+        without({"epsilon": view.attr("epsilon", 1e-05)}, {"epsilon": 1e-06}),
+        {"scale": LayerTensor(scale)},
+        build_shape=shape,
+    )
+
+
 @layer_rule("GroupNormalization")
 def group_normalization_layer(view: NodeView) -> Layer | None:
     """A group normalisation with trained scale and bias."""

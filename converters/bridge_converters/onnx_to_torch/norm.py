@@ -188,6 +188,23 @@ def layer_normalization_layer(view: NodeView) -> Layer | None:
     return Layer("nn.LayerNorm", (uniform_shape(normalized),), without(arguments, defaults), tensors)
 
 
+@layer_rule("RMSNormalization")
+def rms_normalization_layer(view: NodeView) -> Layer | None:
+    """A root-mean-square normalisation with a trained scale of the normalised shape."""
+    shape, scale = view.shape(0), view.input(1)
+    if shape is None or scale is None or not view.is_trained(1):
+        return None
+    normalized = shape[view.attr("axis", -1) :]
+    if view.known_shape(1) != normalized:
+        return None
+    return Layer(
+        "nn.RMSNorm",
+        (uniform_shape(normalized),),
+        {"eps": view.attr("epsilon", 1e-05)},
+        {"weight": LayerTensor(scale)},
+    )
+
+
 def uniform_shape(shape: tuple[int | None, ...]) -> int | tuple[int | None, ...] | None:
     """The normalised shape as PyTorch models write it: a number for one axis."""
     return shape[0] if len(shape) == 1 else shape

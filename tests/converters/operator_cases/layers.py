@@ -306,6 +306,20 @@ NORMALISATIONS = [
         constants=(1,),
     ),
     LayerCase(
+        case("RMSNormalization", draw(2, 3, 8), draw(8, seed=1), epsilon=1e-6),
+        "nn.RMSNorm(8, eps=1e-06)",
+        "keras.layers.RMSNormalization()",
+        trained=(1,),
+    ),
+    LayerCase(
+        case("RMSNormalization", draw(2, 3, 8), draw(3, 8, seed=1), axis=1),
+        "nn.RMSNorm((3, 8), eps=1e-05)",
+        None,
+        trained=(1,),
+    ),
+    LayerCase(case("Swish", draw(2, 3), opset=24), "nn.SiLU()", "keras.layers.Activation('silu')"),
+    LayerCase(case("Swish", draw(2, 3), opset=24, alpha=0.5), None, None),
+    LayerCase(
         case("GroupNormalization", draw(2, 6, 4, 5), draw(6, seed=1), draw(6, seed=2), num_groups=2),
         "nn.GroupNorm(2, 6)",
         "keras.layers.GroupNormalization(groups=2, epsilon=1e-05)",
