@@ -15,6 +15,8 @@ from operator_cases.case import OPSET, Array
 from operator_cases.channels import channels_last, to_channels_first
 from operator_cases.control import MODELS
 
+from bridge.hub.carriers import uncarry
+
 LOWERINGS = {f"{each.domain}:{each.op_type}-{each.since}": each for each in TABLE if each.domain != "bridge"}
 
 
@@ -29,6 +31,7 @@ def bind(case: Case) -> tuple[Any, bool]:
 
 def to_numpy(results: list[Any], spatial: bool) -> list[Array]:
     arrays = [np.asarray(each.numpy()) for each in results]
+    arrays = [uncarry(each, "object") if each.dtype == object else each for each in arrays]
     return [to_channels_first(each) for each in arrays] if spatial else arrays
 
 

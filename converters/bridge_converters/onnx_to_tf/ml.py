@@ -52,9 +52,12 @@ def tree_ensemble(
 def look_up(x: tf.Tensor, keys: tf.Tensor, values: tf.Tensor, default: tf.Tensor) -> tf.Tensor:
     """The value that belongs to the key (of ascending ones) that each element equals, or the default."""
     if x.dtype == tf.string:
-        equal = x[..., tf.newaxis] == keys
-        place = tf.argmax(tf.cast(equal, tf.int32), -1)
-        return tf.where(tf.reduce_any(equal, -1), tf.gather(values, place), default)
+        hashes = tf.strings.to_hash_bucket_fast(keys, 2**62)
+        order = tf.argsort(hashes)
+        wanted = tf.reshape(tf.strings.to_hash_bucket_fast(x, 2**62), (-1,))
+        place = tf.minimum(tf.searchsorted(tf.gather(hashes, order), wanted), tf.size(keys) - 1)
+        place = tf.reshape(tf.gather(order, place), tf.shape(x))
+        return tf.where(tf.gather(keys, place) == x, tf.gather(values, place), default)
     place = tf.reshape(tf.searchsorted(keys, tf.reshape(x, (-1,))), tf.shape(x))
     place = tf.minimum(place, tf.size(keys) - 1)
     return tf.where(tf.gather(keys, place) == x, tf.gather(values, place), default)
@@ -103,3 +106,39 @@ def coupled_probabilities(
             value = (value + step * (step * form[:, t, t] + 2 * slope[:, t])) / (1 + step) ** 2
             slope = (slope + step[:, tf.newaxis] * form[:, t]) / (1 + step)[:, tf.newaxis]
     return p
+
+
+@lowering("NgramCounts", domain="bridge")
+def ngram_counts(
+    tokens: tf.Tensor,
+    ngrams: tf.Tensor,
+    columns: tf.Tensor,
+    *,
+    shortest: int,
+    longest: int,
+    skips: int,
+    base: int,
+    width: int,
+    at_most_one: int = 0,
+) -> tf.Tensor:
+    """How often each n-gram occurs in each row of tokens, whose steps may skip as many tokens each.
+
+    Tokens count from 1, 0 is one that no n-gram has. `ngrams` are ascending; an n-gram is its tokens as
+    digits to a base. Each counts in its column.
+    """
+    rows, size = tf.shape(tokens, tf.int64)[0], tf.shape(tokens)[1]
+    padded = tf.pad(tokens, ((0, 0), (0, (longest - 1) * (skips + 1))))
+    counts = tf.zeros((rows * width,))
+    for length in range(shortest, longest + 1):
+        for step in range(1, skips + 2 if length > 1 else 2):
+            parts = [padded[:, i * step : i * step + size] for i in range(length)]
+            code, known = tf.zeros_like(parts[0]), tf.ones_like(parts[0], tf.bool)
+            for part in parts:
+                code, known = code * base + part, known & (part > 0)
+            place = tf.reshape(tf.searchsorted(ngrams, tf.reshape(code, (-1,))), tf.shape(code))
+            place = tf.minimum(place, tf.size(ngrams) - 1)
+            found = known & (tf.gather(ngrams, place) == code)
+            cells = tf.range(rows)[:, tf.newaxis] * width + tf.gather(columns, place)
+            counts += tf.math.unsorted_segment_sum(tf.cast(found, tf.float32), cells, rows * width)
+    counts = tf.reshape(counts, (rows, width))
+    return tf.minimum(counts, 1.0) if at_most_one else counts

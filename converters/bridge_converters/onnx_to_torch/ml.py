@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bridge_converters.onnx_to_torch._table import lowering
@@ -98,3 +99,37 @@ def coupled_probabilities(decisions: Tensor, slopes: Tensor, offsets: Tensor, *,
             value = (value + step * (step * form[:, t, t] + 2 * slope[:, t])) / (1 + step) ** 2
             slope = (slope + step[:, None] * form[:, t]) / (1 + step)[:, None]
     return p
+
+
+@lowering("NgramCounts", domain="bridge")
+def ngram_counts(
+    tokens: Tensor,
+    ngrams: Tensor,
+    columns: Tensor,
+    *,
+    shortest: int,
+    longest: int,
+    skips: int,
+    base: int,
+    width: int,
+    at_most_one: int = 0,
+) -> Tensor:
+    """How often each n-gram occurs in each row of tokens, whose steps may skip as many tokens each.
+
+    Tokens count from 1, 0 is one that no n-gram has. `ngrams` are ascending; an n-gram is its tokens as
+    digits to a base. Each counts in its column.
+    """
+    size = tokens.shape[1]
+    padded = F.pad(tokens, (0, (longest - 1) * (skips + 1)))
+    counts = torch.zeros(tokens.shape[0], width, device=tokens.device)
+    for length in range(shortest, longest + 1):
+        for step in range(1, skips + 2 if length > 1 else 2):
+            parts = [padded[:, i * step : i * step + size] for i in range(length)]
+            code = torch.zeros_like(parts[0])
+            known = torch.ones_like(parts[0], dtype=torch.bool)
+            for part in parts:
+                code, known = code * base + part, known & (part > 0)
+            place = torch.searchsorted(ngrams, code).clamp(max=ngrams.shape[0] - 1)
+            found = known & (ngrams[place] == code)
+            counts = counts.scatter_add(1, columns[place], found.to(counts.dtype))
+    return counts.clamp(max=1.0) if at_most_one else counts

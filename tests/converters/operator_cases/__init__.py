@@ -19,6 +19,7 @@ from operator_cases import (
     sampling,
     shapes,
     signals,
+    texts,
     training,
 )
 from operator_cases.case import Case
@@ -45,5 +46,5 @@ CASES: list[Case] = [
     *training.CASES,
 ]
 
-TF_CASES: list[Case] = [*CASES, *images.DECODING]
+TF_CASES: list[Case] = [*CASES, *images.DECODING, *texts.CASES]
 """These and the cases of operators that PyTorch itself cannot express: it has no files and no text."""

@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import helper, reference
+from onnx import helper, numpy_helper, reference
 
 Array = np.ndarray[Any, np.dtype[Any]]
 OPSET = 23
@@ -74,7 +74,11 @@ class Case:
             ],
             [onnx.ValueInfoProto(name=f"output_{i}") for i in range(self.outputs)],
             [
-                helper.make_tensor(f"input_{i}", onnx_type(value), value.shape, value.tobytes(), raw=True)
+                numpy_helper.from_array(value, f"input_{i}")
+                if value.dtype == object
+                else helper.make_tensor(
+                    f"input_{i}", onnx_type(value), value.shape, value.tobytes(), raw=True
+                )
                 for i, value in enumerate(self.inputs)
                 if value is not None and i in constants
             ],

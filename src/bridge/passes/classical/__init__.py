@@ -1,4 +1,4 @@
-"""Classical machine learning (`ai.onnx.ml`) as computations on tensors.
+"""Classical machine learning (`ai.onnx.ml` and counts of n-grams) as computations on tensors.
 
 The operators keep their models in lists of attributes: coefficients, support vectors, the nodes of
 trees. Here the lists become constants of the model, stored with its weights, and the operators become
@@ -15,10 +15,11 @@ from bridge.hub.graph import all_nodes
 from bridge.passes.classical.builder import DOMAIN, Builder
 from bridge.passes.classical.features import FEATURES
 from bridge.passes.classical.linear import linear_classifier, linear_regressor
+from bridge.passes.classical.ngrams import tf_idf_vectorizer
 from bridge.passes.classical.svm import svm_classifier, svm_regressor
 from bridge.passes.classical.trees import TREES
 
-EXPRESSED: Mapping[str, Callable[[Builder], None]] = {
+_OF_ML = {
     **FEATURES,
     **TREES,
     "LinearClassifier": linear_classifier,
@@ -26,18 +27,20 @@ EXPRESSED: Mapping[str, Callable[[Builder], None]] = {
     "SVMClassifier": svm_classifier,
     "SVMRegressor": svm_regressor,
 }
-"""What is expressed, by operator."""
-
-_CLASSIFIERS = frozenset({"LinearClassifier", "SVMClassifier", "TreeEnsembleClassifier"})
+EXPRESSED: Mapping[tuple[str, str], Callable[[Builder], None]] = {
+    ("", "TfIdfVectorizer"): tf_idf_vectorizer,
+    **{(DOMAIN, op_type): express for op_type, express in _OF_ML.items()},
+}
+"""What is expressed, by domain and operator."""
 
 
 def express_classical(model: ir.Model, *, text: bool) -> ir.Model:
-    """Replace the nodes of `ai.onnx.ml`; without `text`, those that give or take text stay as they are.
+    """Replace nodes that keep lists; without `text`, those that give or take text stay as they are.
 
     Does not keep the graph valid ONNX. Raises InputError for attributes that contradict each other.
     """
     for node in list(all_nodes(model)):
-        express = EXPRESSED.get(node.op_type) if node.domain == DOMAIN else None
+        express = EXPRESSED.get((node.domain, node.op_type))
         if express is None or (not text and _has_text(node)):
             continue
         express(Builder(node, model.graph, model.graph.opset_imports))

@@ -1,4 +1,4 @@
-"""Writing a node of classical machine learning as nodes on tensors."""
+"""Writing a node that keeps lists of numbers or text as nodes on tensors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Builder:
     def __init__(self, node: ir.Node, graph: ir.Graph, imports: Mapping[str, int]) -> None:
         self.node = node
         self._graph = graph
-        self._defaults = defaults(node.op_type, DOMAIN, imports)
+        self._defaults = defaults(node.op_type, node.domain, imports)
         self._made = 0
 
     def attribute(self, name: str, default: Any = None) -> Any:
