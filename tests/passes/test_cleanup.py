@@ -15,6 +15,7 @@ from bridge.passes.naming import name_values
 from bridge.passes.order import order_nodes
 from bridge.passes.recipes import attach_recipes
 from bridge.passes.shapes import infer_shapes
+from bridge.passes.sums import write_sums_as_additions
 from bridge.passes.unused import drop_unused
 
 
@@ -147,3 +148,10 @@ def test_order_respects_what_bodies_read() -> None:
     model.graph.append(first)
     assert operators(order_nodes(model)) == ["Neg", "If"]
     check_model(model, stage="in a test")
+
+
+def test_sums_of_two_are_additions() -> None:
+    model = hub("(float[N] x, float[N] y) => (float[N] z) { a = Sum(x, y) b = Sum(a, x, y) z = Sum(b) }")
+    result = write_sums_as_additions(model.clone(deep_copy=True))
+    assert operators(result) == ["Add", "Sum", "Sum"]
+    assert_equivalent(model, result)

@@ -378,17 +378,19 @@ def _named_axes(value: ir.Value, spec: InputSpec | None) -> ir.Shape:
 def _lift_filled_weights(model: ir.Model) -> None:
     """Weights that a node fills with one number, as models without their data have them, as initializers.
 
-    They are views of that number until they are written.
+    If one is the weight of an operator, the others count as weights too, as initializers would. They are
+    views of that number until they are written.
     """
-    for node in list(model.graph):
-        if node.op_type != "ConstantOfShape" or node.domain != "":
-            continue
+    fills = [node for node in model.graph if node.op_type == "ConstantOfShape" and node.domain == ""]
+    if not any(_ends_as_weight(node.outputs[0]) for node in fills):
+        return
+    for node in fills:
         source, output = node.inputs[0], node.outputs[0]
         shape = None if source is None else ir.convenience.get_const_tensor(source)
-        if shape is None or output.is_graph_output() or not _ends_as_weight(output):
-            continue
         given = node.attributes.get("value")
         value = np.zeros(1, np.float32) if given is None else given.as_tensor().numpy()
+        if shape is None or output.is_graph_output() or value.dtype.kind != "f":
+            continue
         sizes = tuple(int(size) for size in shape.numpy())
         if math.prod(sizes) * value.itemsize > _LARGEST_FILL:
             continue

@@ -45,6 +45,7 @@ from bridge.passes.resize import fix_resized_axes
 from bridge.passes.scalars import give_range_scalars
 from bridge.passes.shapes import infer_shapes
 from bridge.passes.static import fold_static
+from bridge.passes.sums import write_sums_as_additions
 from bridge.passes.time_major import bring_time_first
 from bridge.passes.unused import drop_unused
 from bridge.passes.windows import resolve_auto_pad
@@ -77,6 +78,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("simplify loops", simplify_loops),
     Pass("capture what loops do not change", capture_invariants),
     Pass("find the shapes that loops keep", find_loop_shapes),
+    Pass("write sums of two as additions", write_sums_as_additions),
     Pass("drop identities", drop_identities),
     Pass("fold moves of trained tensors", fold_moves),
     Pass("simplify moves", simplify_moves),
