@@ -51,6 +51,8 @@ class Result:
     timings: Mapping[str, float]
     peak_bytes: Mapping[str, int]
     notes: tuple[str, ...]
+    others: tuple[str, ...] = ()
+    """The names of inputs and outputs that are no tensors: lists, and what may be None."""
     _temporary: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
 
     @cached_property
@@ -84,7 +86,15 @@ class Result:
         return load_emitted(self.directory)
 
     def run(self, *arrays: Any) -> list[Any]:
-        """Run the converted model in a worker: numpy arrays in, numpy arrays out, in the source's order."""
+        """Run the converted model in a worker: numpy arrays in, numpy arrays out, in the source's order.
+
+        Raises InputError for a model that takes or gives lists or None: run `model` itself.
+        """
+        if self.others:
+            raise InputError(
+                f"run takes and gives arrays, and these are lists or may be None: {', '.join(self.others)}",
+                hint="call result.model, or the model that load() of model.py gives, with lists of tensors",
+            )
         from bridge.verification.run import run_once
 
         return run_once(self.runnable, arrays, inputs=self.info.inputs, outputs=self.info.outputs)
@@ -305,6 +315,7 @@ class _Made:
         self._engine = engine
         self._info: dict[str, Any] = {}
         self._report: Report | None = None
+        self._others: tuple[str, ...] = ()
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     @contextmanager
@@ -371,6 +382,7 @@ class _Made:
         self._peaks = {"read": reading["_stats"]["peak_bytes"], "build": built["_stats"]["peak_bytes"]}
         self._info = built["info"]
         self._notes = (*self._notes, *built["info"]["notes"], *built["notes"])
+        self._others = tuple(built.get("others", ()))
 
     def _artifact(self) -> str:
         if self._target == "tf" or (self._wanted is not None and self._wanted.kind != "directory"):
@@ -381,6 +393,9 @@ class _Made:
         from bridge.verification.api import verify
         from bridge.verification.checks import Checks
 
+        if self._others:
+            self._notes += (f"not verified: {', '.join(self._others)} are lists of tensors or may be None",)
+            return
         started = time.perf_counter()
         self._report = verify(
             self._request,
@@ -412,6 +427,7 @@ class _Made:
             timings=self._timings,
             peak_bytes=self._peaks,
             notes=self._notes,
+            others=self._others,
             _temporary=self._temporary,
         )
 

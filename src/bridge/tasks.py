@@ -61,7 +61,8 @@ def build(request: dict[str, Any]) -> dict[str, Any]:
 
     `request`: `hub` (the file), `out` (an existing directory to fill), `target`, `io_layout`,
     `artifact` (whether the framework's own artifact is wanted: `no`, `if_possible`, `required`).
-    Returns the seconds of each step and the notes for the user.
+    Returns the seconds of each step, the notes for the user, and the names of inputs and outputs that are
+    lists or may be None, with which only model.py can be run.
     """
     target: registry.TargetName = request["target"]
     out = Path(request["out"])
@@ -98,12 +99,17 @@ def build(request: dict[str, Any]) -> dict[str, Any]:
         required = request["artifact"] == "required"
         notes = _save_artifact(target, out, inputs, outputs, required=required)
     timings["save"] = time.perf_counter() - started
-    return {"timings": timings, "notes": notes, "info": info}
+    others = [*inputs.others, *outputs.others]
+    return {"timings": timings, "notes": notes, "info": info, "others": others}
 
 
 def _save_artifact(
     target: registry.TargetName, out: Path, inputs: Signature, outputs: Signature, *, required: bool
 ) -> list[str]:
+    others = (*inputs.others, *outputs.others)
+    if others and (target == "tf" or not required):
+        reason = f"artifacts have tensors only: {', '.join(others)} are lists or may be None"
+        return [f"model.py comes without an artifact, as {reason}"]
     try:
         return registry.saver(target)(out, inputs, outputs)
     except BridgeError as error:

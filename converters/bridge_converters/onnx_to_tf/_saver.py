@@ -11,12 +11,14 @@ import tensorflow as tf
 from bridge.emit.dialect import Signature
 from bridge.emit.imported import load_emitted
 from bridge.emit.names import Namespace, attribute
+from bridge.errors import BridgeError
 
 
 def save(directory: Path, inputs: Signature, outputs: Signature) -> list[str]:
     """Write a SavedModel into the directory of `model.py`: named inputs and outputs, dynamic axes open.
 
-    The signature `serving_default` is inference; its variables are trainable as in the source.
+    The signature `serving_default` is inference; its variables are trainable as in the source. Raises
+    BridgeError where the model cannot be traced: it makes lists whose length depends on values.
     """
     model = load_emitted(directory)
     names = Namespace()
@@ -37,6 +39,13 @@ def save(directory: Path, inputs: Signature, outputs: Signature) -> list[str]:
 
     archive = keras.export.ExportArchive()
     archive.track(model)
-    archive.add_endpoint("serve", serve, input_signature=specs)
+    try:
+        archive.add_endpoint("serve", serve, input_signature=specs)
+    except (TypeError, ValueError) as error:  # what Keras and TensorFlow raise where a function has no graph
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise BridgeError(
+            f"the emitted model cannot be traced into a graph: {' '.join(lines[:2])}",
+            hint="a SavedModel needs lists of a known length; PyTorch does not: convert with --to torch",
+        ) from error
     archive.write_out(str(directory), verbose=False)
     return []

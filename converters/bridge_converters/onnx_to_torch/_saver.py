@@ -27,6 +27,11 @@ def save(directory: Path, inputs: Signature, outputs: Signature) -> list[str]:
 
 def save_module(module: nn.Module, directory: Path, inputs: Signature) -> list[str]:
     """Write `model.pt2` of a module that takes these inputs into a directory. Raises as `save` does."""
+    if inputs.others:
+        raise BridgeError(
+            f"a .pt2 takes tensors, and these are lists or may be None: {', '.join(inputs.others)}",
+            hint="model.py and its weights are complete without model.pt2; choose a directory as output",
+        )
     failure: Exception | None = None
     for size, lowest in itertools.product(_TRIED_SIZES, (0, 1)):
         examples = tuple(
@@ -73,7 +78,14 @@ def _export(
                 hint="model.py and its weights are complete without model.pt2; choose a directory as output",
             ) from second
         notes.append(f"model.pt2 has fewer dynamic axes than model.py: {_first_line(error)}")
-    torch.export.save(program, directory / ARTIFACT)
+    try:
+        torch.export.save(program, directory / ARTIFACT)
+    except Exception as error:  # serialising fails with many types, for operators that it does not know
+        (directory / ARTIFACT).unlink(missing_ok=True)
+        raise BridgeError(
+            f"torch.export cannot save the emitted module: {_first_line(error)[:200]}",
+            hint="model.py and its weights are complete without model.pt2; choose a directory as output",
+        ) from error
     return notes
 
 
