@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from types import FunctionType
@@ -65,8 +65,12 @@ class Lowering:
 class LoweringTable:
     """All lowerings and layer rules of one target."""
 
-    def __init__(self, target: str, *, package: str) -> None:
+    def __init__(
+        self, target: str, *, package: str, refusals: Mapping[tuple[str, str], str] | None = None
+    ) -> None:
         self.target = target
+        self.refusals = dict(refusals or {})
+        """Why the target cannot express an operator, by domain and operator, where that is known."""
         self._package = package
         self._lowerings: dict[tuple[str, str], list[Lowering]] = {}
         self._rules: dict[tuple[str, str], list[LayerRule]] = {}

@@ -42,6 +42,10 @@ def find_unsupported(graph: ir.Graph, table: LoweringTable) -> list[UnsupportedO
 
 def reason_against(node: ir.Node, table: LoweringTable, imports: Mapping[str, int]) -> str | None:
     """Why a node cannot be expressed in the target; None if it can."""
+    version = operator_version(node.domain, imports)
+    refusal = table.refusals.get((node.domain, node.op_type))
+    if refusal is not None and table.find(node.op_type, node.domain, version=version) is None:
+        return refusal
     if table.target == "torch" and _has_text(node):
         return "PyTorch has no tensors of text"
     view = node_view(node, imports)
@@ -49,7 +53,7 @@ def reason_against(node: ir.Node, table: LoweringTable, imports: Mapping[str, in
         layer = rule(view)
         if layer is not None and layer.tensors:
             return None
-    lowering = table.find(node.op_type, node.domain, version=operator_version(node.domain, imports))
+    lowering = table.find(node.op_type, node.domain, version=version)
     if lowering is None:
         return f"no lowering for {table.target}"
     if lowering.layout is not None and lowering.layout != view.layout:

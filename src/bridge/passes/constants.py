@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 
@@ -50,7 +52,7 @@ def _lift(node: ir.Node) -> None:
     elif attribute.name in _VALUES:
         tensor = ir.tensor(np.asarray(attribute.value, _VALUES[attribute.name]))
     elif attribute.name in ("value_string", "value_strings"):
-        return
+        tensor = _text(attribute.value)
     else:
         raise InputError(
             f"a constant given as {attribute.name!r} is not supported", where=describe_node(node)
@@ -73,3 +75,10 @@ def _lift(node: ir.Node) -> None:
         output.name = None
     graph.remove(node, safe=True)
     graph.register_initializer(value)
+
+
+def _text(value: str | Sequence[str]) -> ir.TensorProtocol:
+    """A tensor of one text, or of a list of them."""
+    texts = [value] if isinstance(value, str) else list(value)
+    shape = ir.Shape([] if isinstance(value, str) else [len(texts)])
+    return ir.StringTensor([each.encode() for each in texts], shape=shape)
