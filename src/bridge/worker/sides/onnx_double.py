@@ -77,6 +77,8 @@ def _widened(feeds: Mapping[str, Array]) -> dict[str, Array]:
     return {name: array.astype(np.float64) if _is_float(array) else array for name, array in feeds.items()}
 
 
+_TRUE = "bridge_true"
+
 _SUMS = frozenset({"ReduceMean", "ReduceSum", "ReduceL2", "ReduceSumSquare", "GlobalAveragePool"})
 
 
@@ -115,12 +117,23 @@ def widen(model: ModelProto) -> None:
 
 
 def _widen_graph(graph: GraphProto) -> None:
+    _give_loops_conditions(graph)
     for tensor in graph.initializer:
         _widen_tensor(tensor)
     for value in (*graph.input, *graph.output, *graph.value_info):
         _widen_type(value.type)
     for node in graph.node:
         _widen_node(node)
+
+
+def _give_loops_conditions(graph: GraphProto) -> None:
+    """Let Loops without a condition have a true one: ONNX's evaluator runs no step of them otherwise."""
+    loops = [each for each in graph.node if each.op_type == "Loop" and not (*each.input, "", "")[1]]
+    for node in loops:
+        node.input.extend([""] * (2 - len(node.input)))
+        node.input[1] = _TRUE
+    if loops:
+        graph.initializer.append(numpy_helper.from_array(np.array(True), _TRUE))
 
 
 def _widen_type(type_: TypeProto) -> None:
