@@ -28,13 +28,15 @@ def _marker(graph: Graph, node: Node, name: str, _: list[Any]) -> None:
             target="the ONNX hub",
             hint="write the function with TensorFlow operators",
         )
-    op_type, attributes = record
+    op_type, attributes, absent = record
     if op_type == "Gelu":
         _gelu(graph, node, approximate=attributes["approximate"] == "tanh")
         return
     inputs, outputs = list(node.input), list(node.output)
     shapes = [graph.get_shape(each) for each in outputs]
     dtypes = [graph.get_dtype(each) for each in outputs]
+    for index in absent:
+        inputs.insert(index, "")
     graph.remove_node(name)
     graph.make_node(
         op_type, inputs, attr=attributes, name=name, outputs=outputs, shapes=shapes, dtypes=dtypes

@@ -3,7 +3,7 @@
 Keras 3 computes batch normalization, layer normalization and GELU by elementary operations and drops
 Dropout in inference. During a trace these become markers (see `markers`) that carry the operator's
 attributes, and every call of a layer is recorded with the name scope it runs in. Everything touched is
-private to Keras: this is the only file that names it, written for Keras 3.15.
+private to Keras: this file and `recurrent_hooks` are all that name it, written for Keras 3.15.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from keras.src.ops.operation import Operation
 from bridge.hub.metadata import Scope, ScopeEntry
 from bridge_converters.tf_to_onnx.markers import mark
 from bridge_converters.tf_to_onnx.patching import replaced
+from bridge_converters.tf_to_onnx.recurrent_hooks import recurrence
 
 _LOCK = threading.RLock()
 
@@ -228,10 +229,34 @@ def _gelu(
     )
 
 
+def _inner_loop(
+    recorder: Recorder,
+    original: Callable[..., Any],
+    layer: layers.RNN,
+    sequences: tf.Tensor,
+    initial_state: Any,
+    mask: Any,
+    training: bool = False,
+) -> Any:
+    found = None if training else recurrence(layer, sequences, initial_state, mask)
+    if found is None:
+        return original(layer, sequences, initial_state, mask, training=training)
+    recorder.fired["recurrence"] += 1
+    if getattr(layer, "dropout", 0) or getattr(layer, "recurrent_dropout", 0):
+        recorder.notes.append(
+            f"the dropout inside {type(layer).__name__} {layer.name!r} is inactive in inference and is not "
+            "carried over"
+        )
+    return found
+
+
 _HOOKS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (Operation, "__call__", _operation_call),
     (layers.Dropout, "call", _dropout_call),
     (layers.Normalization, "call", _normalization_call),
+    (layers.GRU, "inner_loop", _inner_loop),
+    (layers.LSTM, "inner_loop", _inner_loop),
+    (layers.RNN, "inner_loop", _inner_loop),
     (backend_nn, "batch_normalization", _batch_normalization),
     (backend_nn, "gelu", _gelu),
     (ops_nn, "_layer_normalization", _layer_normalization),

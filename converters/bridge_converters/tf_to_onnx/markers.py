@@ -26,15 +26,36 @@ def mark(
     attributes: Mapping[str, Any] | None = None,
 ) -> tf.Tensor:
     """A tensor of the given static shape and dtype that ONNX's `op_type` will compute from `inputs`."""
-    token = PREFIX + json.dumps({"op": op_type, "attributes": dict(attributes or {})}, sort_keys=True)
-    (result,) = tf.raw_ops.PyFuncStateless(input=list(inputs), token=token, Tout=[dtype], name=op_type)
-    return tf.ensure_shape(result, shape)
+    (result,) = mark_several(op_type, inputs, shapes=[shape], dtype=dtype, attributes=attributes)
+    return result
 
 
-def parse(token: bytes | str) -> tuple[str, dict[str, Any]] | None:
-    """The ONNX operator and attributes in a token; None if it belongs to somebody's real Python function."""
+def mark_several(
+    op_type: str,
+    inputs: Sequence[tf.Tensor | None],
+    *,
+    shapes: Sequence[tf.TensorShape],
+    dtype: tf.DType,
+    attributes: Mapping[str, Any] | None = None,
+) -> list[tf.Tensor]:
+    """The outputs of an operator of several, all of one dtype; an optional input that is left out is None."""
+    record: dict[str, Any] = {"op": op_type, "attributes": dict(attributes or {})}
+    absent = [index for index, value in enumerate(inputs) if value is None]
+    if absent:
+        record["absent"] = absent
+    token = PREFIX + json.dumps(record, sort_keys=True)
+    given = [value for value in inputs if value is not None]
+    results = tf.raw_ops.PyFuncStateless(input=given, token=token, Tout=[dtype] * len(shapes), name=op_type)
+    return [tf.ensure_shape(each, shape) for each, shape in zip(results, shapes, strict=True)]
+
+
+def parse(token: bytes | str) -> tuple[str, dict[str, Any], list[int]] | None:
+    """The ONNX operator, its attributes and the inputs it leaves out, from a token.
+
+    None if the token belongs to somebody's real Python function.
+    """
     text = token.decode("utf-8", "replace") if isinstance(token, bytes) else token
     if not text.startswith(PREFIX):
         return None
     record = json.loads(text[len(PREFIX) :])
-    return record["op"], record["attributes"]
+    return record["op"], record["attributes"], record.get("absent", [])

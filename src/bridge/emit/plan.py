@@ -221,18 +221,23 @@ class Planner:
     def _module_path(
         self, node: ir.Node, layer: Layer, prefixes: set[Path], taken: dict[Scope, names.Namespace]
     ) -> Path:
-        """The path of the module that holds a layer's tensors, or one below it if it holds others as well."""
+        """The path of the module that calls a layer or that holds its tensors, if these are all it holds.
+
+        One below it if it holds others as well.
+        """
         levels = zip(*sorted(prefixes), strict=False)
         shared = tuple(level[0] for level in itertools.takewhile(lambda level: len(set(level)) == 1, levels))
         own = {tensor.value for tensor in layer.tensors.values()}
-        others = any(
-            split_path(info.path, self._info.framework)[: len(shared)] == shared
+        foreign = [
+            split_path(info.path, self._info.framework)
             for value in self._initializers
             if value not in own and (info := origin(value)) is not None
-        )
-        if shared and not others:
-            return shared
-        above = shared or tuple(entry.name for entry in self._scopes[node])
+        ]
+        caller = tuple(entry.name for entry in self._scopes[node])
+        for path in (caller, shared):
+            if path and path == shared[: len(path)] and not any(f[: len(path)] == path for f in foreign):
+                return path
+        above = shared or caller
         name = names.identifier(layer.label or names.snake_case(node.op_type), default="layer")
         return (*above, taken.setdefault(self._scopes[node], names.Namespace()).claim(name))
 
@@ -262,9 +267,10 @@ class Planner:
                     spec.path = (*spec.path[:-1], f"{spec.path[-1]}_")
                 layers[spec.path] = spec
         occupied = set(layers)
+        owned = {tensor.value for spec in layers.values() for tensor in spec.layer.tensors.values()}
         for value in self._initializers:
             info = origin(value)
-            if info is not None:
+            if info is not None and value not in owned:
                 occupied.add(split_path(info.path, self._info.framework)[:-1])
         inner = {path[:depth] for path in occupied for depth in range(1, len(path))}
         foreign = self._foreign_tensors(layers)

@@ -34,6 +34,10 @@ def markers(model: keras.Model) -> list[str]:
         (lambda: layers.Dropout(0.25), "dropout", ["Dropout"]),
         (lambda: layers.Normalization(), "normalization", []),
         (lambda: layers.ReLU(), "layer", []),
+        (lambda: layers.LSTM(3), "recurrence", ["LSTM"]),
+        (lambda: layers.GRU(3, reset_after=False, go_backwards=True), "recurrence", ["GRU"]),
+        (lambda: layers.SimpleRNN(3, return_sequences=True), "recurrence", ["RNN"]),
+        (lambda: layers.Bidirectional(layers.LSTM(3)), "recurrence", ["LSTM", "LSTM"]),
     ],
 )
 def test_every_hook_fires(layer: Callable[[], layers.Layer], hook: str, expected: list[str]) -> None:
@@ -51,6 +55,8 @@ def test_every_hook_fires(layer: Callable[[], layers.Layer], hook: str, expected
         lambda: layers.Dropout(0.0),
         lambda: layers.Dropout(0.5, noise_shape=(None, 1, 6)),
         lambda: layers.UnitNormalization(),
+        lambda: layers.LSTM(3, recurrent_activation="hard_sigmoid"),
+        lambda: layers.RNN(layers.LSTMCell(3)),
     ],
 )
 def test_what_onnx_has_no_operator_for_stays_plain(layer: Callable[[], layers.Layer]) -> None:

@@ -40,10 +40,8 @@ def is_eligible(node: ir.Node, target: Literal["torch", "tf"]) -> bool:
         return False
     if attribute(node, "clip") is not None or attribute(node, "input_forget", 0):
         return False
-    if target == "torch" and (
-        attribute(node, "direction", "forward") == "reverse"
-        or (node.op_type == "GRU" and not attribute(node, "linear_before_reset", 0))
-    ):
+    before_reset = node.op_type == "GRU" and not attribute(node, "linear_before_reset", 0)
+    if target == "torch" and before_reset:
         return False
     given = [state for index in STATES[node.op_type] if (state := input_of(node, index)) is not None]
     if len(given) not in (0, len(STATES[node.op_type])):

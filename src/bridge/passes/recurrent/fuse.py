@@ -126,6 +126,11 @@ class _Builder:
         shape = None if value.shape is None else [value.shape[axis] for axis in _SWAP]
         return self.add("Transpose", [value], shape, perm=_SWAP)
 
+    def reversed(self, value: ir.Value, axis: int) -> ir.Value:
+        """A value with the order of its elements reversed along an axis."""
+        bounds = [self.indices(each) for each in (-1, np.iinfo(np.int64).min, axis, -1)]
+        return self.add("Slice", [value, *bounds], value.shape)
+
     def replace_sequences(self, joined: ir.Value, *, batch_first: bool) -> None:
         """Let the readers of Y (steps, directions, batch, hidden) read all directions side by side."""
         y = self.node.outputs[0]
@@ -186,10 +191,12 @@ class _Builder:
 
 class _Torch(_Builder):
     def build(self) -> None:
-        """`nn.LSTM`, `nn.GRU` or `nn.RNN` of one layer."""
+        """`nn.LSTM`, `nn.GRU` or `nn.RNN` of one layer; the other way round on reversed sequences."""
         x = self.x
         batch_first = producer(x, "Transpose") is not None and permutation(x.producer()) == _SWAP  # type: ignore[arg-type]
-        inputs: list[ir.Value | None] = [self.swapped(x) if batch_first else x]
+        backwards = attribute(self.node, "direction", "forward") == "reverse"
+        x = self.swapped(x) if batch_first else x
+        inputs: list[ir.Value | None] = [self.reversed(x, int(batch_first)) if backwards else x]
         bias = not has_no_bias(self.node)
         for direction in range(self.directions):
             suffix = "_l0_reverse" if direction else "_l0"
@@ -206,7 +213,9 @@ class _Torch(_Builder):
         attributes = self.attributes(None) | {"batch_first": int(batch_first), "directions": self.directions}
         layer = self.layer(inputs, attributes, [[*start, self.directions * self.hidden], *[state] * count])
         if self.is_read(0):
-            self.replace_sequences(layer.outputs[0], batch_first=batch_first)
+            y = layer.outputs[0]
+            y = self.reversed(y, int(batch_first)) if backwards else y
+            self.replace_sequences(y, batch_first=batch_first)
         for index in range(1, count + 1):
             if self.is_read(index):
                 self._hand_over(self.node.outputs[index], layer.outputs[index])
@@ -223,7 +232,7 @@ class _Keras(_Builder):
             if self.is_read(0):
                 y = layer.outputs[0]
                 backwards = bool(attribute(layer, "go_backwards", 0))
-                sequences.append(self._reversed(y) if backwards else y)
+                sequences.append(self.reversed(y, 1) if backwards else y)
             states.append(layer.outputs[1:] or layer.outputs)
         if self.is_read(0):
             shape = [self.batch, self.steps, self.directions * self.hidden]
@@ -274,11 +283,6 @@ class _Keras(_Builder):
         if inner is not None and inner.inputs[0] is not None and integers(inner.inputs[1]) == (0,):
             return inner.inputs[0]
         return self.add("Squeeze", [value, self.indices(0)], vector)
-
-    def _reversed(self, value: ir.Value) -> ir.Value:
-        ends = np.iinfo(np.int64).min
-        bounds = [self.indices(each) for each in (-1, ends, 1, -1)]
-        return self.add("Slice", [value, *bounds], value.shape)
 
     def _replace_state(self, old: ir.Value, states: Sequence[ir.Value]) -> None:
         """Let the readers of a state (directions, batch, hidden) read those of the layers."""

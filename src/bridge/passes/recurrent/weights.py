@@ -10,7 +10,19 @@ import onnx_ir as ir
 
 from bridge.hub import metadata
 from bridge.hub.graph import free_name
-from bridge.hub.recipe import Recipe, Source, Step, from_json, only_moves, run, sources, step, to_json
+from bridge.hub.recipe import (
+    Array,
+    Literal,
+    Recipe,
+    Source,
+    Step,
+    from_json,
+    is_move,
+    run,
+    sources,
+    step,
+    to_json,
+)
 from bridge.passes.fold_trained import joint_info, substitute
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -55,7 +67,16 @@ class LayerWeights:
         value = node.inputs[3]
         assert value is not None
         halves = [self._half(node, value, direction, half) for half in (0, 1)]
+        original = {str(value.name): from_json(metadata.recipe_record(value))}
+        trained = [half for half in halves if shortest(substitute(half, original), self._shapes) is not None]
+        if len(trained) == 1 and self._is_zero(value, next(each for each in halves if each not in trained)):
+            return self._make(value, trained[0], name)
         return self._make(value, step("add", *halves), name)
+
+    @staticmethod
+    def _is_zero(value: ir.Value, recipe: Recipe) -> bool:
+        assert value.const_value is not None
+        return not np.any(run(recipe, {str(value.name): value.const_value.numpy()}))
 
     def both_biases(self, node: ir.Node, direction: int, name: str) -> ir.Value:
         """Both biases as the rows of a matrix."""
@@ -98,8 +119,9 @@ class LayerWeights:
         assert value.const_value is not None
         original = from_json(metadata.recipe_record(value))
         whole = substitute(recipe, {str(value.name): original})
-        record = to_json(_shortest(whole, self._shapes))
-        key = str(record)
+        found = shortest(whole, self._shapes)
+        record = None if found is None else to_json(found)
+        key = str(record) if record is not None else f"{value.name} {name}"
         if key in self._made:
             return self._made[key]
         shape = run(recipe, {str(value.name): np.empty(value.const_value.shape.numpy(), np.bool_)}).shape
@@ -115,8 +137,9 @@ class LayerWeights:
             type=ir.TensorType(value.const_value.dtype),
             shape=ir.Shape(shape),
         )
-        metadata.set_recipe_record(made, record)
-        metadata.set_weight_info(made, self._info(value, from_json(record)))
+        if found is not None:
+            metadata.set_recipe_record(made, record)
+            metadata.set_weight_info(made, self._info(value, found))
         self._graph.register_initializer(made)
         self._made[key] = made
         return made
@@ -136,28 +159,29 @@ def _size(value: ir.Value, axis: int) -> int:
     return value.const_value.shape.numpy()[axis]
 
 
-def _shortest(recipe: Recipe, shapes: Mapping[str, Sequence[int]]) -> Recipe:
-    """A chain of moves that in the end gives one source as it is, or a matrix transposed, as just that.
+def shortest(recipe: Recipe, shapes: Mapping[str, Sequence[int]]) -> Recipe | None:
+    """Moves that in the end give one source as it is, or a matrix transposed, as just that.
 
-    Reordering the gates for ONNX and again for the target often leaves nothing to do.
+    Reordering the gates for ONNX and again for the target often leaves nothing to do. None if no trained
+    tensor enters: what is left is a constant.
     """
-    if not only_moves(recipe):
-        if isinstance(recipe, Step):
-            return Step(
-                recipe.op, tuple(_shortest(each, shapes) for each in recipe.inputs), recipe.attributes
-            )
-        return recipe
     names = list(dict.fromkeys(sources(recipe)))
-    if not all(name in shapes for name in names):
+    if not _places_only(recipe) or not all(name in shapes for name in names):
+        if isinstance(recipe, Step):
+            inner = [shortest(each, shapes) or each for each in recipe.inputs]
+            return Step(recipe.op, tuple(inner), recipe.attributes)
         return recipe
-    start, numbered = 0, {}
+    numbered: dict[str, Array] = {}
+    start = 0
     for name in names:
         size = int(np.prod(shapes[name], dtype=np.int64))
         numbered[name] = np.arange(start, start + size).reshape(tuple(shapes[name]))
         start += size
-    result = run(recipe, numbered)
+    result = run(_blank(recipe), numbered)
+    if np.all(result < 0):
+        return None
     for name, numbers in numbered.items():
-        if result.size != numbers.size or result.size == 0:
+        if result.size != numbers.size:
             continue
         source: Recipe = Source(name)
         if np.array_equal(result.reshape(-1), numbers.reshape(-1)):
@@ -165,6 +189,24 @@ def _shortest(recipe: Recipe, shapes: Mapping[str, Sequence[int]]) -> Recipe:
         if numbers.ndim == 2 and np.array_equal(result, numbers.T):
             return step("transpose", source, perm=(1, 0))
     if isinstance(recipe, Step) and recipe.op == "concat":
-        inner = tuple(_shortest(each, shapes) for each in recipe.inputs)
-        return Step(recipe.op, inner, recipe.attributes)
+        parts = [shortest(each, shapes) or each for each in recipe.inputs]
+        return Step(recipe.op, tuple(parts), recipe.attributes)
     return recipe
+
+
+def _places_only(recipe: Recipe) -> bool:
+    """Whether elements of trained tensors arrive unchanged, possibly among constants."""
+    if not isinstance(recipe, Step):
+        return True
+    return (is_move(recipe.op) or next(sources(recipe), None) is None) and all(
+        map(_places_only, recipe.inputs)
+    )
+
+
+def _blank(recipe: Recipe) -> Recipe:
+    """The recipe with -1 in place of every constant."""
+    if isinstance(recipe, Step) and next(sources(recipe), None) is not None:
+        return Step(recipe.op, tuple(map(_blank, recipe.inputs)), recipe.attributes)
+    if isinstance(recipe, Source):
+        return recipe
+    return Literal(np.full(np.shape(run(recipe, {})), -1).tolist(), "int64")
