@@ -26,6 +26,9 @@ def gemm(
     product = product if alpha == 1.0 else alpha * product
     if c is None:
         return product
+    if c.ndim == 2 and c.shape[0] == 1:
+        # TensorFlow fuses the sum of a product and one row, and then wants the row to be a vector.
+        c = c[0]
     return product + (c if beta == 1.0 else beta * c)
 
 
