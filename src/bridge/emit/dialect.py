@@ -60,6 +60,9 @@ class Dialect(Protocol):
     reserved: Collection[str]
     """Attribute names that the module class uses itself."""
 
+    def __hash__(self) -> int:
+        """A dialect is one object, and what is computed from it may be kept."""
+
     def parameter_names(self, constructor: str) -> tuple[str, ...]:
         """The names of the constructor's parameters, in order."""
 

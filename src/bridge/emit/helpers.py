@@ -52,11 +52,6 @@ class _SpellOutAliases(ast.NodeTransformer):
         return node
 
 
-def used_names(nodes: Iterable[ast.AST]) -> set[str]:
-    """Every plain name that a piece of code reads."""
-    return {each.id for node in nodes for each in ast.walk(node) if isinstance(each, ast.Name)}
-
-
 def import_statements(imports: Mapping[str, str], used: Collection[str]) -> str:
     """The import statements for the names that are used, in isort's order: standard library, then others."""
     plain: set[str] = set()

@@ -75,6 +75,7 @@ class LoweringTable:
         self._lowerings: dict[tuple[str, str], list[Lowering]] = {}
         self._rules: dict[tuple[str, str], list[LayerRule]] = {}
         self._loaded = False
+        self._function_names: frozenset[str] | None = None
         self.broken_plugins: dict[str, str] = {}
         """Plug-ins of this target that could not be loaded, with the reason; `bridge doctor` reports them."""
 
@@ -106,6 +107,7 @@ class LoweringTable:
                 )
             for twin in twins:
                 versions.remove(twin)
+            self._function_names = None
             versions.append(Lowering(op_type, domain, since, function, const, static, layout, supports))
             versions.sort(key=lambda each: each.since)
             return function
@@ -138,13 +140,16 @@ class LoweringTable:
     def function_names(self) -> frozenset[str]:
         """The names of all functions that may be copied into the output; a variable must not hide them."""
         self._load()
+        if self._function_names is not None:
+            return self._function_names
         modules = {id(each.function.__globals__): each.function.__globals__ for each in self}
-        return frozenset(
+        self._function_names = frozenset(
             name
             for namespace in modules.values()
             for name, value in namespace.items()
             if isinstance(value, FunctionType)
         )
+        return self._function_names
 
     def __iter__(self) -> Iterator[Lowering]:
         self._load()

@@ -17,7 +17,7 @@ from functools import cache
 from typing import Any
 
 from bridge.emit.literals import literal
-from bridge.emit.syntax import clone
+from bridge.emit.syntax import clone, walk
 
 _SAFE = {
     each.__name__: each
@@ -69,13 +69,17 @@ def function_tree(function: Callable[..., Any]) -> ast.FunctionDef:
     return definition
 
 
-def helper_functions(function: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
-    """The functions of the converter packages that a function calls by name, in the order of their names."""
+@cache
+def helper_functions(function: Callable[..., Any]) -> Mapping[str, Callable[..., Any]]:
+    """The functions of the converter packages that a function calls by name, in the order of their names.
+
+    The mapping is shared: copy it.
+    """
     tree = function_tree(function)
     arguments = tree.args
     bound = {each.arg for each in (*arguments.args, *arguments.kwonlyargs, *arguments.posonlyargs)}
     bound |= {each.arg for each in (arguments.vararg, arguments.kwarg) if each is not None}
-    names = [each for each in ast.walk(tree) if isinstance(each, ast.Name)]
+    names = [each for each in walk(tree) if isinstance(each, ast.Name)]
     bound |= {each.id for each in names if isinstance(each.ctx, ast.Store)}
     return {
         name: value
@@ -102,8 +106,8 @@ def inline(function: Callable[..., Any], bindings: Mapping[str, Binding]) -> ast
     if expression is None:
         return None
     result = _substitute(expression, facts)
-    names = {each.id for each in ast.walk(result) if isinstance(each, ast.Name)}
-    computes = any(isinstance(each, ast.comprehension) for each in ast.walk(result))
+    names = {each.id for each in walk(result) if isinstance(each, ast.Name)}
+    computes = any(isinstance(each, ast.comprehension) for each in walk(result))
     if computes or names & set(environment):
         return None
     return result if len(ast.unparse(result)) <= _MAX_INLINE or _calls_helper(result, function) else None
@@ -194,7 +198,7 @@ class _FoldExpressions(ast.NodeTransformer):
             bound = {
                 name.id
                 for each in node.generators
-                for name in ast.walk(each.target)
+                for name in walk(each.target)
                 if isinstance(name, ast.Name)
             }
             self._hidden.append(bound)
@@ -208,7 +212,7 @@ class _FoldExpressions(ast.NodeTransformer):
                 if facts is not None and not facts.maybe_none and _is_none(other):
                     return ast.Constant(isinstance(node.ops[0], ast.IsNot))
             case ast.Call(func=ast.Name(id="isinstance"), args=[ast.Name(id=name), kinds]):
-                named = {each.id for each in ast.walk(kinds) if isinstance(each, ast.Name)}
+                named = {each.id for each in walk(kinds) if isinstance(each, ast.Name)}
                 if name in self._tensors and named <= _SAFE.keys():
                     return ast.Constant(False)
             case ast.Slice(lower=lower, upper=upper, step=step):
@@ -248,12 +252,12 @@ class _FoldExpressions(ast.NodeTransformer):
         replaced = _FactReader(self._tensors).visit(clone(node))
         bound = {
             name.id
-            for each in ast.walk(replaced)
+            for each in walk(replaced)
             if isinstance(each, ast.comprehension)
-            for name in ast.walk(each.target)
+            for name in walk(each.target)
             if isinstance(name, ast.Name)
         }
-        names = {each.id for each in ast.walk(replaced) if isinstance(each, ast.Name)} - bound
+        names = {each.id for each in walk(replaced) if isinstance(each, ast.Name)} - bound
         hidden = set().union(*self._hidden)
         if names & hidden or not names <= self._known.keys() | self._callable.keys():
             return False, None
@@ -399,7 +403,7 @@ def _single_expression(statements: list[ast.stmt]) -> ast.expr | None:
 
 def _replace_once(expression: ast.expr, values: dict[str, ast.expr]) -> ast.expr | None:
     """Put local values in place; None if one would be written twice (it would be computed twice)."""
-    reads = [each.id for each in ast.walk(expression) if isinstance(each, ast.Name)]
+    reads = [each.id for each in walk(expression) if isinstance(each, ast.Name)]
     if any(reads.count(name) > 1 and not isinstance(value, ast.Name) for name, value in values.items()):
         return None
     result: ast.expr = _ReplaceNames({k: v for k, v in values.items() if k in reads}).visit(expression)

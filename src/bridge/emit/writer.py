@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import onnx_ir as ir
 
@@ -17,6 +18,7 @@ from bridge.emit.formatting import Formatter
 from bridge.emit.layer import Tensor
 from bridge.emit.lowering import LoweringTable
 from bridge.emit.modules import Module, ModuleTree
+from bridge.emit.syntax import names, unparse
 from bridge.emit.types import kind_of
 from bridge.errors import BridgeError
 from bridge.hub import metadata, recipe
@@ -126,15 +128,23 @@ def _print(
     statements: list[ast.stmt] = [*definitions]
     for each in classes:
         statements.append(writer.definition(each, _class_docstring(each)))
-    statements.extend(dialect.loader(root))
+    loader, loader_names = _loader(dialect, root)
     docstring = ast.Expr(ast.Constant(dialect.module_docstring(root, inputs, outputs)))
-    imports = helpers.import_statements(dialect.imports, helpers.used_names(statements))
+    imports = helpers.import_statements(dialect.imports, names(*statements) | loader_names)
     parts = [
         ast.unparse(ast.Module([docstring], [])),
         imports,
-        ast.unparse(ast.fix_missing_locations(ast.Module(statements, []))),
+        unparse(statements),
+        loader,
     ]
     return "\n\n\n".join(parts) + "\n"
+
+
+@cache
+def _loader(dialect: Dialect, root: str) -> tuple[str, frozenset[str]]:
+    """The text of the functions that load the model, and the names in it."""
+    statements = dialect.loader(root)
+    return unparse(statements), frozenset(names(*statements))
 
 
 def _class_docstring(emitted: EmittedClass) -> str:
