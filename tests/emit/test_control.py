@@ -19,6 +19,7 @@ from bridge.emit import preflight, registry
 from bridge.emit.imported import load_emitted
 from bridge.emit.registry import TargetName
 from bridge.emit.writer import Emitted, emit
+from bridge.errors import UnsupportedOps
 from bridge.formats import onnx_reader
 from bridge.formats.request import ReadRequest
 from bridge.passes import pipeline
@@ -282,3 +283,55 @@ def test_nested_control_flow_gives_what_the_graph_gives(
     for seed in (0, 1):
         x = np.random.default_rng(seed).uniform(-1, 1, (SIZE, SIZE)).astype(np.float32)
         check(model, directory, [x], targets=(target,))
+
+
+_CONVOLUTIONS = """net (float[N,4,6,6] x, int64 n) => (float[N,4,6,6] y, float[k,N,4] means)
+<float[4,4,3,3] weight = {WEIGHTS}, float[4] bias = {0.5, 1, 2, 3}> {
+    zero = Constant<value_float=0.0>()
+    s = ReduceSum<keepdims=0>(x)
+    c = Less(s, zero)
+    a = Conv<pads=[1,1,1,1]>(x, weight, bias)
+    h, means = Loop(n, c, a) <body = b (int64 i, bool go, float[N,4,6,6] u)
+        => (bool on, float[N,4,6,6] u2, float[N,4] m) {
+            on = Identity(go)
+            v = Conv<pads=[1,1,1,1]>(u, weight, bias)
+            r = Relu(v)
+            u2 = Add(r, x)
+            axes = Constant<value_ints=[2,3]>()
+            m = ReduceMean<keepdims=0>(u2, axes)
+        }>
+    y = If(c) <
+        then_branch = t () => (float[N,4,6,6] p) { p = MaxPool<kernel_shape=[3,3], pads=[1,1,1,1]>(h) },
+        else_branch = e () => (float[N,4,6,6] q) { q = Neg(h) }
+    >
+}"""
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_bodies_call_layers_and_compute_in_the_targets_layout(sign: int, tmp_path: Path) -> None:
+    weights = np.random.default_rng(0).uniform(-0.1, 0.1, 144).round(3)
+    model = parsed(_CONVOLUTIONS.replace("WEIGHTS", ", ".join(map(str, weights))))
+    x = np.random.default_rng(1).uniform(0, 1, (2, 4, 6, 6)).astype(np.float32)
+    steps = np.array(2 if sign < 0 else 0)
+    if sign > 0:  # onnxruntime gives free axes of what no step has stacked the size 0
+        model.graph.output.pop()
+    for text in check(model, tmp_path, [sign * x, steps]):
+        assert text.count("self.conv(") == 2
+
+
+def test_what_cannot_be_expressed_in_a_body_is_listed(tmp_path: Path) -> None:
+    model = parsed("""net (float[3] x, bool c) => (float[3] y) {
+        y = If(c) <
+            then_branch = t () => (float[3] a) {
+                z = Loop(, , x) <body = b (int64 i, bool go, float[3] h) => (bool on, float[3] h2) {
+                    on = Identity(go)
+                    h2 = Neg(h)
+                }>
+                a = Neg(z)
+            },
+            else_branch = e () => (float[3] d) { d = Neg(x) }
+        >
+    }""")
+    with pytest.raises(UnsupportedOps, match="Loop") as caught:
+        convert(model, "torch", tmp_path)
+    assert "neither a trip count nor a condition" in str(caught.value)
