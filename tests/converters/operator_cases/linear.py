@@ -29,6 +29,7 @@ CASES = [
     case("Einsum", draw(2, 3), equation="ij->ji"),
     case("Einsum", draw(2, 3), equation="ij->i"),
     case("Einsum", draw(2, 3, 4), draw(5, 4), equation="...d,ed->...e"),
+    case("Einsum", draw(2, 3, 4, dtype=np.float16), draw(5, 4, dtype=np.float16), equation="...d,ed->...e"),
     case("Einsum", draw(3, 3), equation="ii->i"),
     case("Einsum", draw(2, 3, 3), equation="bii->bi", label="batch-diagonal"),
     case("Einsum", draw(3), draw(3), equation="i,i", label="implicit-scalar"),
