@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,6 +14,9 @@ from scripts.onnx_suite import engines, modes
 from scripts.onnx_suite.cases import SuiteCase, write_value
 from scripts.onnx_suite.compare import difference
 from scripts.onnx_suite.outcome import Outcome
+
+_GRAPH_ERROR = "Graph execution error"
+"""How TensorFlow begins where a graph fails; then come its stack and, in a last paragraph, the reason."""
 
 
 class Attempt:
@@ -71,5 +75,7 @@ def _judge(case: SuiteCase, run: engines.Run, store: str | None) -> Outcome:
 def told(error: BaseException) -> str:
     """An error in one line, without what differs from run to run."""
     message = error.message if isinstance(error, BridgeError) else str(error)
+    if message.startswith(_GRAPH_ERROR):
+        message = re.sub(r"\[\[.*", "", message.rsplit("\n\n", 1)[-1], flags=re.DOTALL)
     line = " ".join(message.split())[:300]
     return line if isinstance(error, BridgeError) else f"{type(error).__name__}: {line}"

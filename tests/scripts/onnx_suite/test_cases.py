@@ -39,6 +39,7 @@ def test_the_suite_is_whole(known: dict[str, cases.SuiteCase]) -> None:
         ("test_ai_onnx_ml_binarizer", "ai.onnx.ml.Binarizer"),
         ("test_expand_shape_model1", "Expand"),
         ("test_bvlc_alexnet", "light"),
+        ("test_squeezenet", "light"),
     ],
 )
 def test_operator(known: dict[str, cases.SuiteCase], name: str, operator: str) -> None:
