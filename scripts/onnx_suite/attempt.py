@@ -13,6 +13,7 @@ from bridge.errors import BridgeError, UnsupportedOps
 from scripts.onnx_suite import engines, modes
 from scripts.onnx_suite.cases import SuiteCase, write_value
 from scripts.onnx_suite.compare import difference
+from scripts.onnx_suite.exactness import is_rounding
 from scripts.onnx_suite.outcome import Outcome
 
 _GRAPH_ERROR = "Graph execution error"
@@ -65,7 +66,8 @@ def _judge(case: SuiteCase, run: engines.Run, store: str | None) -> Outcome:
             return Outcome(case.name, "failed", f"running: {told(error)}")
         found = difference(outputs, expected, rtol=case.rtol, atol=case.atol, values=not random)
         if found is not None:
-            return Outcome(case.name, "wrong", found)
+            rounding = not random and is_rounding(case.model, inputs, outputs, expected)
+            return Outcome(case.name, "rounding" if rounding else "wrong", found)
         if store is not None:
             for index, output in enumerate(outputs):
                 write_value(output, Path(store) / f"{case.name}-{number}-{index}.pb")

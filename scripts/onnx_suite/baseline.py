@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from scripts.onnx_suite.outcome import Outcome
@@ -21,19 +21,10 @@ def regressions(passed_before: frozenset[str], outcomes: Iterable[Outcome]) -> l
     return [each for each in outcomes if each.case in passed_before and not each.passes]
 
 
-def excused(folder: Path | None = None) -> dict[str, str]:
-    """Cases that may be wrong, by the rounding of their type alone, with the reason; for all targets."""
-    file = (folder or FOLDER) / "rounding.txt"
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    return dict(line.split(": ", 1) for line in lines if line and not line.startswith("#"))
-
-
-def faults(
-    passed_before: frozenset[str], outcomes: Iterable[Outcome], excuses: Container[str] = ()
-) -> list[Outcome]:
-    """What fails a check: cases that used to pass and do not, and wrong numbers without error or excuse."""
+def faults(passed_before: frozenset[str], outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """What fails a check: cases that used to pass and do not, and wrong numbers without an error."""
     known = list(outcomes)
-    wrong = [each for each in known if each.verdict == "wrong" and each.case not in excuses]
+    wrong = [each for each in known if each.verdict == "wrong"]
     return [*wrong, *(each for each in regressions(passed_before, known) if each not in wrong)]
 
 

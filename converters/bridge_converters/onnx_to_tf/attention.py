@@ -347,16 +347,21 @@ def causal_conv_with_state(
     *,
     activation: str = "none",
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """A convolution of each channel with what came before, and the last positions, to go on from."""
+    """A convolution of each channel with what came before, and the last positions, to go on from.
+
+    Sums in float32 at least.
+    """
     taps, length = weight.shape[-1], tf.shape(x)[2]
     if past_state is None:
         history = tf.pad(x, ((0, 0), (0, 0), (taps - 1, 0)))
     else:
         history = tf.concat((past_state, x), -1)
-    y = tf.add_n([history[..., i : i + length] * weight[:, :, i] for i in range(taps)])
-    y = y if bias is None else y + bias[:, None]
-    y = tf.ensure_shape(y if activation == "none" else tf.nn.silu(y), x.shape)
-    return y, history[..., length:]
+    wide = tf.float64 if x.dtype == tf.float64 else tf.float32
+    terms, factors = tf.cast(history, wide), tf.cast(weight, wide)
+    y = tf.add_n([terms[..., i : i + length] * factors[:, :, i] for i in range(taps)])
+    y = y if bias is None else y + tf.cast(bias, wide)[:, None]
+    y = tf.cast(y if activation == "none" else tf.nn.silu(y), x.dtype)
+    return tf.ensure_shape(y, x.shape), history[..., length:]
 
 
 @lowering("LinearAttention", since=27, supports=linear_attention_refusal)
