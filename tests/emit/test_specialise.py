@@ -156,3 +156,19 @@ def total(x: Any, y: Any) -> Any:
 )
 def test_a_dtype_among_several_is_decided_where_it_is_known(dtype: str | None, written: str | None) -> None:
     assert text(total, x=tensor("a", dtype=dtype), y=tensor("b")) == written
+
+
+def widest(*inputs: Any) -> Any:
+    if len(inputs) == 2:
+        return pairwise(inputs[0], inputs[1])  # noqa: F821
+    return largest(*inputs)  # noqa: F821
+
+
+def several(*names: str) -> Facts:
+    members = tuple(ast.Name(name, ast.Load()) for name in names)
+    return Facts(ast.Tuple(list(members), ast.Load()), elements=members)
+
+
+def test_the_number_of_variadic_inputs_is_known() -> None:
+    assert text(widest, inputs=several("x", "inputs")) == "pairwise(x, inputs)"
+    assert text(widest, inputs=several("x", "y", "z")) == "largest(x, y, z)"

@@ -80,10 +80,15 @@ def min_(*inputs: tf.Tensor) -> tf.Tensor:
     """The elementwise minimum of all inputs, broadcast."""
     if len(inputs) == 2:
         return tf.minimum(inputs[0], inputs[1])
-    smallest = inputs[0]
+    return smallest(*inputs)
+
+
+def smallest(*inputs: tf.Tensor) -> tf.Tensor:
+    """The elementwise minimum of any number of tensors."""
+    result = inputs[0]
     for each in inputs[1:]:
-        smallest = tf.minimum(smallest, each)
-    return smallest
+        result = tf.minimum(result, each)
+    return result
 
 
 @lowering("Max")
@@ -91,10 +96,15 @@ def max_(*inputs: tf.Tensor) -> tf.Tensor:
     """The elementwise maximum of all inputs, broadcast."""
     if len(inputs) == 2:
         return tf.maximum(inputs[0], inputs[1])
-    largest = inputs[0]
+    return largest(*inputs)
+
+
+def largest(*inputs: tf.Tensor) -> tf.Tensor:
+    """The elementwise maximum of any number of tensors."""
+    result = inputs[0]
     for each in inputs[1:]:
-        largest = tf.maximum(largest, each)
-    return largest
+        result = tf.maximum(result, each)
+    return result
 
 
 @lowering("Clip", const=("low", "high"))

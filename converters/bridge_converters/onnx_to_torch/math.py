@@ -74,9 +74,10 @@ def unsigned_remainder(x: Tensor, y: Tensor) -> Tensor:
 @lowering("Sum")
 def sum_(*inputs: Tensor) -> Tensor:
     """The sum of all inputs, broadcast."""
-    if len(inputs) == 1:
-        return inputs[0]
-    return inputs[0] + sum_(*inputs[1:])
+    total = inputs[0]
+    for each in inputs[1:]:
+        total = total + each
+    return total
 
 
 @lowering("Mean")
@@ -95,10 +96,15 @@ def min_(*inputs: Tensor, input_types: tuple[str, ...]) -> Tensor:
         return unsigned_min(*inputs)
     if len(inputs) == 2:
         return torch.minimum(inputs[0], inputs[1])
-    smallest = inputs[0]
+    return smallest(*inputs)
+
+
+def smallest(*inputs: Tensor) -> Tensor:
+    """The elementwise minimum of any number of tensors."""
+    result = inputs[0]
     for each in inputs[1:]:
-        smallest = torch.minimum(smallest, each)
-    return smallest
+        result = torch.minimum(result, each)
+    return result
 
 
 @lowering("Max")
@@ -108,10 +114,15 @@ def max_(*inputs: Tensor, input_types: tuple[str, ...]) -> Tensor:
         return unsigned_max(*inputs)
     if len(inputs) == 2:
         return torch.maximum(inputs[0], inputs[1])
-    largest = inputs[0]
+    return largest(*inputs)
+
+
+def largest(*inputs: Tensor) -> Tensor:
+    """The elementwise maximum of any number of tensors."""
+    result = inputs[0]
     for each in inputs[1:]:
-        largest = torch.maximum(largest, each)
-    return largest
+        result = torch.maximum(result, each)
+    return result
 
 
 def unsigned_min(*inputs: Tensor) -> Tensor:

@@ -275,8 +275,9 @@ class _Function:
 
     def _lowered(self, node: ir.Node, lowering: Lowering) -> ast.expr:
         bindings, variadic = self._bind(node, lowering)
-        grouped = ast.Tuple([each.expression for each in variadic], ast.Load())
-        groups = {name: Facts(grouped) for name in _variadic_names(lowering.function)}
+        members = tuple(each.expression for each in variadic)
+        grouped = Facts(ast.Tuple(list(members), ast.Load()), elements=members)
+        groups = dict.fromkeys(_variadic_names(lowering.function), grouped)
         expression = inline(lowering.function, {**bindings, **groups})
         if expression is not None:
             called = helper_functions(lowering.function)

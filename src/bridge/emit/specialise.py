@@ -53,6 +53,8 @@ class Facts:
     """The same constant as a tensor of its dtype, for places where a plain number will not do."""
     maybe_none: bool = False
     """Whether it is an optional, so that only running the model tells whether it is None."""
+    elements: tuple[ast.expr, ...] | None = None
+    """The tensors of a variadic parameter, which `expression` writes as a tuple."""
 
 
 Binding = Known | Facts
@@ -331,6 +333,10 @@ class _FactReader(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         match node:
+            case ast.Call(func=ast.Name(id="len"), args=[ast.Name() as name]):
+                facts = self._facts(name)
+                if facts is not None and facts.elements is not None:
+                    return ast.Constant(len(facts.elements))
             case ast.Call(func=ast.Attribute(value=ast.Name() as name, attr=attr), args=[], keywords=[]):
                 facts = self._facts(name)
                 if facts is not None and attr == "dim" and facts.rank is not None:
@@ -444,6 +450,19 @@ class _Substitution(ast.NodeTransformer):
         if plain is None:
             return self.generic_visit(node)
         return ast.Compare(self.visit(node.left), node.ops, [plain])
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        node.args = [inner for each in node.args for inner in _unpacked(each)]
+        return node
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        match node:
+            case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=int() as index)):
+                elements = self._tensors[name].elements if name in self._tensors else None
+                if elements is not None:
+                    return clone(elements[index])
+        return self.generic_visit(node)
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         facts = self._tensors.get(node.id)
