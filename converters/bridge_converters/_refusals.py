@@ -22,8 +22,11 @@ EVERYWHERE: Refusals = {
         "it gives a list of dictionaries, which are no tensors; "
         "export without it (skl2onnx: options={'zipmap': False})"
     ),
+    ("ai.onnx.preview.training", "Gradient"): (
+        "it differentiates the graph around it; convert the model without it and use the framework's own autograd"
+    ),
 }
-"""What no tensor framework can express."""
+"""What no tensor framework can express, or not as an operator."""
 
 TORCH: Refusals = {
     **EVERYWHERE,
