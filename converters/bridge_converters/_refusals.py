@@ -23,7 +23,8 @@ EVERYWHERE: Refusals = {
         "export without it (skl2onnx: options={'zipmap': False})"
     ),
     ("ai.onnx.preview.training", "Gradient"): (
-        "it differentiates the graph around it; convert the model without it and use the framework's own autograd"
+        "it differentiates the graph around it; "
+        "convert the model without it and use the framework's own differentiation"
     ),
 }
 """What no tensor framework can express, or not as an operator."""

@@ -18,8 +18,6 @@ REFUSALS = {"torch": _refusals.TORCH, "tf": _refusals.TF}
 REWRITTEN = {("", "Constant"), *EXPRESSED}
 """Operators that passes take out of the graph before anything is emitted."""
 
-TRAINING = "ai.onnx.preview.training"
-
 
 def versions() -> Iterator[tuple[str, str, int]]:
     """Domain, operator and version of everything that a hub may hold.
@@ -28,8 +26,6 @@ def versions() -> Iterator[tuple[str, str, int]]:
     has been replaced on the way.
     """
     for schema in onnx.defs.get_all_schemas_with_history():
-        if schema.domain == TRAINING:
-            continue
         oldest = HUB_OPSET if schema.domain == "" else 1
         version = max(schema.since_version, oldest)
         if not onnx.defs.get_schema(schema.name, version, schema.domain).deprecated:
