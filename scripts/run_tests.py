@@ -20,8 +20,12 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[1]
-TORCH = re.compile(r"^(torch|timm|safetensors\.torch|bridge_converters\.(onnx_to_torch|torch_to_onnx))\b")
-TF = re.compile(r"^(tensorflow|keras|tf2onnx|bridge_converters\.(onnx_to_tf|tf_to_onnx))\b")
+EITHER = r"scripts\.onnx_suite\.engines"
+"""What runs models in whichever framework it is asked for."""
+TORCH = re.compile(
+    rf"^(torch|timm|safetensors\.torch|bridge_converters\.(onnx_to_torch|torch_to_onnx)|{EITHER})\b"
+)
+TF = re.compile(rf"^(tensorflow|keras|tf2onnx|bridge_converters\.(onnx_to_tf|tf_to_onnx)|{EITHER})\b")
 NO_TESTS = 5
 
 
