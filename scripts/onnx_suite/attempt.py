@@ -25,6 +25,7 @@ class Attempt:
 
     def __init__(self, engine: str, mode: str) -> None:
         self._engine = engine
+        self._name = mode
         self._mode = modes.start(engine, mode)
 
     def __call__(self, case: SuiteCase, directory: Path, request: Mapping[str, Any]) -> Outcome:
@@ -46,7 +47,7 @@ class Attempt:
             return outcome
         if not outcome.passes:
             return modes.not_reached(outcome)
-        return modes.judge(self._mode, modes.Converted(case, directory, emitted, run), outcome)
+        return modes.judge(self._name, self._mode, modes.Converted(case, directory, emitted, run), outcome)
 
     def _not_converted(self, case: SuiteCase, error: Exception) -> Outcome:
         if isinstance(error, UnsupportedOps):

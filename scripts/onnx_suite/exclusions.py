@@ -10,6 +10,7 @@ from onnx import shape_inference
 from scripts.onnx_suite.cases import SuiteCase
 
 VALUES_DECIDE = "values decide the shape of an output"
+AXIS_DECIDES = "values decide along which axis"
 
 
 def not_deterministic_tensors(case: SuiteCase) -> str:
@@ -21,7 +22,12 @@ def not_deterministic_tensors(case: SuiteCase) -> str:
 
 def not_static(case: SuiteCase) -> str:
     """Why a case is not deterministic, on tensors, with output shapes that its input shapes decide."""
-    return not_deterministic_tensors(case) or ("" if shapes_decide(case.model) else VALUES_DECIDE)
+    excluded = not_deterministic_tensors(case)
+    if excluded:
+        return excluded
+    if not shapes_decide(case.model):
+        return VALUES_DECIDE
+    return AXIS_DECIDES if values_decide_axis(case.model) else ""
 
 
 def not_single_static(case: SuiteCase) -> str:
@@ -49,6 +55,20 @@ def shapes_decide(model: onnx.ModelProto) -> bool:
         and all(size.HasField("dim_value") for size in output.type.tensor_type.shape.dim)
         for output in inferred.graph.output
     )
+
+
+def values_decide_axis(model: onnx.ModelProto) -> bool:
+    """Whether an operator takes the axis that it works along from an input of the model."""
+    fed = {each.name for each in model.graph.input}
+    for node in model.graph.node:
+        try:
+            schema = onnx.defs.get_schema(node.op_type, node.domain)
+        except onnx.defs.SchemaError:
+            continue
+        formal = [each.name for each in schema.inputs]
+        if any(name == "axis" and given in fed for name, given in zip(formal, node.input, strict=False)):
+            return True
+    return False
 
 
 @cache

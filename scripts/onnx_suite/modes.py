@@ -39,9 +39,6 @@ class Departure(Exception):
 class Mode(Protocol):
     """What a mode asks."""
 
-    def excluded(self, case: SuiteCase) -> str:
-        """Why the bar does not count a case; empty if it does."""
-
     def __call__(self, converted: Converted) -> str:
         """What to note about a case that passes.
 
@@ -54,9 +51,9 @@ def not_reached(outcome: Outcome) -> Outcome:
     return replace(outcome, excluded=f"the case itself is {outcome.verdict}")
 
 
-def judge(mode: Mode, converted: Converted, outcome: Outcome) -> Outcome:
+def judge(name: str, mode: Mode, converted: Converted, outcome: Outcome) -> Outcome:
     """The outcome in a mode of a case that passes without one."""
-    outcome = replace(outcome, excluded=mode.excluded(converted.case))
+    outcome = replace(outcome, excluded=BARS[name].excluded(converted.case))
     try:
         return replace(outcome, reason=mode(converted))
     except Departure as error:
@@ -70,9 +67,6 @@ def judge(mode: Mode, converted: Converted, outcome: Outcome) -> Outcome:
 
 class SavedProgram:
     """`.pt2`: written by bridge's saver and loaded, it gives what the module gives, to the bit."""
-
-    def excluded(self, case: SuiteCase) -> str:
-        return exclusions.not_static(case)
 
     def __call__(self, converted: Converted) -> str:
         import torch
@@ -96,9 +90,6 @@ class Compiled:
     def __init__(self, backend: str) -> None:
         self._backend = backend
 
-    def excluded(self, case: SuiteCase) -> str:
-        return exclusions.not_single_static(case)
-
     def __call__(self, converted: Converted) -> str:
         import torch
 
@@ -119,9 +110,6 @@ class Compiled:
 
 class JitCompiled:
     """`tf.function(jit_compile=True)` gives what the case says."""
-
-    def excluded(self, case: SuiteCase) -> str:
-        return exclusions.not_single_static(case)
 
     def __call__(self, converted: Converted) -> str:
         import tensorflow as tf
@@ -181,18 +169,24 @@ def start(engine: str, mode: str) -> Mode | None:
 
 @dataclass(frozen=True)
 class Bar:
-    """What share of which cases is to pass in a mode of an engine."""
+    """What share of which cases is to pass in a mode of an engine.
+
+    `excluded` says why a case does not count; empty if it does.
+    """
 
     engine: str
     share: float
     counted: str
+    excluded: Callable[[SuiteCase], str]
 
 
 _SINGLE = "deterministic single-node cases whose input shapes decide the output shapes"
 BARS: Mapping[str, Bar] = {
-    "pt2": Bar("torch", 1.0, "cases on tensors whose input shapes decide the output shapes"),
-    "inductor": Bar("torch", 0.98, _SINGLE),
-    "aot_eager": Bar("torch", 0.98, _SINGLE),
-    "xla": Bar("tf", 0.95, _SINGLE),
-    "saved": Bar("tf", 1.0, "cases on tensors"),
+    "pt2": Bar(
+        "torch", 1.0, "cases on tensors whose input shapes decide the output shapes", exclusions.not_static
+    ),
+    "inductor": Bar("torch", 0.98, _SINGLE, exclusions.not_single_static),
+    "aot_eager": Bar("torch", 0.98, _SINGLE, exclusions.not_single_static),
+    "xla": Bar("tf", 0.95, _SINGLE, exclusions.not_single_static),
+    "saved": Bar("tf", 1.0, "cases on tensors", exclusions.not_deterministic_tensors),
 }

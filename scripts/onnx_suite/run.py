@@ -9,7 +9,7 @@ import statistics
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from scripts.onnx_suite import baseline, cases, coverage, timing
+from scripts.onnx_suite import cases, coverage, known_passes, timing
 from scripts.onnx_suite.agreement import agreement
 from scripts.onnx_suite.modes import BARS
 from scripts.onnx_suite.outcome import VERDICTS, Outcome
@@ -114,7 +114,7 @@ def print_mode(console: Console, mode: str, outcomes: Sequence[Outcome]) -> bool
 
 def check_baseline(console: Console, target: str, outcomes: Sequence[Outcome]) -> bool:
     """Whether everything that used to pass does, and nothing is wrong; says what is not."""
-    faults = baseline.faults(baseline.read(target), outcomes)
+    faults = known_passes.faults(known_passes.read(target), outcomes)
     for each in faults:
         console.print(f"{each.verdict}: {each.case}: {each.reason}", markup=False, soft_wrap=True)
     found = (
@@ -126,13 +126,13 @@ def check_baseline(console: Console, target: str, outcomes: Sequence[Outcome]) -
 
 def renew_baseline(console: Console, target: str, outcomes: Sequence[Outcome], *, allowed: bool) -> bool:
     """Write what passes; refuses to drop a case that used to pass, unless that is allowed."""
-    dropped = baseline.regressions(baseline.read(target), outcomes)
+    dropped = known_passes.regressions(known_passes.read(target), outcomes)
     if dropped and not allowed:
         for each in dropped:
             console.print(f"{each.verdict}: {each.case}: {each.reason}", markup=False, soft_wrap=True)
         console.print(f"{len(dropped)} cases used to pass; drop them with --allow-regressions")
         return False
-    console.print(f"wrote {baseline.write(target, outcomes)}")
+    console.print(f"wrote {known_passes.write(target, outcomes)}")
     return True
 
 
@@ -209,7 +209,7 @@ def main(
         print_counts(console, known, outcomes)
     else:
         name = _backend(backend) if mode == "compile" else mode
-        outcomes = suite.run(chosen, name)
+        outcomes = [_counted(known[each.case], each, name) for each in suite.run(chosen, name)]
         good = print_mode(console, name, outcomes)
     if verbose:
         for each in outcomes:
@@ -237,6 +237,12 @@ def _chosen_engine(target: str | None, engine: str | None, mode: str) -> str:
     if mode not in fits.get(chosen, ("run",)):
         raise click.UsageError(f"--mode {mode} is not for {chosen}")
     return chosen
+
+
+def _counted(case: cases.SuiteCase, outcome: Outcome, mode: str) -> Outcome:
+    """An outcome with what excludes its case, which a worker that died could not say."""
+    died = outcome.verdict in ("timed out", "crashed")
+    return replace(outcome, excluded=BARS[mode].excluded(case)) if died else outcome
 
 
 def _backend(asked: str | None) -> str:

@@ -12,10 +12,9 @@ import tensorflow as tf
 from bridge_converters.onnx_to_tf import _saver
 
 from bridge.worker.process import WorkerProcess
-from scripts.onnx_suite import engines, exclusions
+from scripts.onnx_suite import engines
 from scripts.onnx_suite.batches import batched
 from scripts.onnx_suite.boundary import Value, taken
-from scripts.onnx_suite.cases import SuiteCase
 from scripts.onnx_suite.modes import Converted, Departure, expect
 
 _SECONDS = 120.0
@@ -31,9 +30,6 @@ class SavedModel:
 
     def __init__(self) -> None:
         self._checker: WorkerProcess | None = None
-
-    def excluded(self, case: SuiteCase) -> str:
-        return exclusions.not_deterministic_tensors(case)
 
     def __call__(self, converted: Converted) -> str:
         case = converted.case

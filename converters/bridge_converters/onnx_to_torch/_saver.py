@@ -15,6 +15,8 @@ from bridge.errors import BridgeError
 
 ARTIFACT = "model.pt2"
 _TRIED_SIZES = (32, 64, 128, 224)
+_TRIED_INTEGERS = ((0, 2), (1, 2), (0, 1))
+"""Bounds of the integers to try: indices may be 0, divisors may not, of one element there is no second."""
 
 
 def save(directory: Path, inputs: Signature, outputs: Signature) -> list[str]:
@@ -33,9 +35,9 @@ def save_module(module: nn.Module, directory: Path, inputs: Signature) -> list[s
             hint="model.py and its weights are complete without model.pt2; choose a directory as output",
         )
     failure: Exception | None = None
-    for size, lowest in itertools.product(_TRIED_SIZES, (0, 1)):
+    for size, integers in itertools.product(_TRIED_SIZES, _TRIED_INTEGERS):
         examples = tuple(
-            _example(shape, dtype, size, lowest)
+            _example(shape, dtype, size, integers)
             for shape, dtype in zip(inputs.shapes, inputs.carriers, strict=True)
         )
         try:
@@ -43,7 +45,7 @@ def save_module(module: nn.Module, directory: Path, inputs: Signature) -> list[s
                 module(*examples)
         except (RuntimeError, IndexError, ValueError) as error:
             failure = error
-            if lowest and not _has_free_sizes(inputs):
+            if integers == _TRIED_INTEGERS[-1] and not _has_free_sizes(inputs):
                 break
             continue
         return _export(module, examples, inputs, directory)
@@ -94,11 +96,10 @@ def _has_free_sizes(inputs: Signature) -> bool:
     return any(isinstance(size, str) for shape in inputs.shapes for size in (shape or ())[1:])
 
 
-def _example(shape: tuple[int | str, ...] | None, dtype: str, size: int, lowest: int) -> torch.Tensor:
-    """A batch of 2 (1 would be taken for a constant), other dynamic axes of the size to try.
-
-    Integers are `lowest` or 1: indices may be zero, divisors may not.
-    """
+def _example(
+    shape: tuple[int | str, ...] | None, dtype: str, size: int, integers: tuple[int, int]
+) -> torch.Tensor:
+    """A batch of 2 (1 would be taken for a constant), other dynamic axes of the size to try."""
     if shape is None:
         raise BridgeError("an input of unknown rank has no example", hint="convert with --input NAME=SHAPE")
     sizes = [each if isinstance(each, int) else 2 if axis == 0 else size for axis, each in enumerate(shape)]
@@ -106,7 +107,7 @@ def _example(shape: tuple[int | str, ...] | None, dtype: str, size: int, lowest:
     generator = torch.Generator().manual_seed(0)
     if kind.is_floating_point:
         return torch.rand(sizes, generator=generator).to(kind)
-    return torch.randint(lowest, 2, sizes, generator=generator).to(kind)
+    return torch.randint(*integers, sizes, generator=generator).to(kind)
 
 
 def _first_line(error: Exception | None) -> str:

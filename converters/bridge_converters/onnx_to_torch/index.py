@@ -112,7 +112,11 @@ def scatter_elements(
 @lowering("Trilu", const=("k",))
 def trilu(x: Tensor, k: int | Tensor | None = None, *, upper: int = 1) -> Tensor:
     """The upper or lower triangle of the last two axes, from the k-th diagonal."""
-    diagonal = 0 if k is None else k if isinstance(k, int) else int(k.item())
+    if isinstance(k, Tensor):
+        rows = torch.arange(x.shape[-2], device=x.device).unsqueeze(1) + k
+        columns = torch.arange(x.shape[-1], device=x.device)
+        return torch.where(columns >= rows if upper else columns <= rows, x, x.new_zeros(()))
+    diagonal = 0 if k is None else k
     if upper:
         return torch.triu(x, diagonal)
     return torch.tril(x, diagonal)

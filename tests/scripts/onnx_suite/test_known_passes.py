@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from scripts.onnx_suite import baseline
+from scripts.onnx_suite import known_passes
 from scripts.onnx_suite.outcome import Outcome
 from scripts.onnx_suite.run import renew_baseline
 
@@ -15,39 +15,39 @@ from scripts.onnx_suite.run import renew_baseline
 def test_a_case_that_used_to_pass_is_a_fault() -> None:
     before = frozenset({"a", "b", "c"})
     outcomes = [Outcome("a", "passed"), Outcome("b", "refused", "no"), Outcome("d", "failed")]
-    assert [each.case for each in baseline.faults(before, outcomes)] == ["b"]
+    assert [each.case for each in known_passes.faults(before, outcomes)] == ["b"]
 
 
 def test_wrong_numbers_are_a_fault_whether_or_not_they_were_right_before() -> None:
     outcomes = [Outcome("new", "wrong"), Outcome("known", "wrong"), Outcome("drawn", "random")]
-    found = baseline.faults(frozenset({"known", "drawn"}), outcomes)
+    found = known_passes.faults(frozenset({"known", "drawn"}), outcomes)
     assert [each.case for each in found] == ["new", "known"]
 
 
 def test_a_case_that_was_not_run_is_none() -> None:
-    assert baseline.faults(frozenset({"a", "b"}), [Outcome("a", "passed")]) == []
+    assert known_passes.faults(frozenset({"a", "b"}), [Outcome("a", "passed")]) == []
 
 
 def test_the_file_is_sorted_and_comes_back(tmp_path: Path) -> None:
     outcomes = [Outcome("z", "passed"), Outcome("a", "random"), Outcome("m", "refused")]
-    assert baseline.write("torch", outcomes, tmp_path).read_text() == "a\nz\n"
-    assert baseline.read("torch", tmp_path) == {"a", "z"}
-    assert baseline.read("tf", tmp_path) == frozenset()
+    assert known_passes.write("torch", outcomes, tmp_path).read_text() == "a\nz\n"
+    assert known_passes.read("torch", tmp_path) == {"a", "z"}
+    assert known_passes.read("tf", tmp_path) == frozenset()
 
 
 def test_a_new_baseline_drops_cases_only_where_that_is_allowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(baseline, "FOLDER", tmp_path)
+    monkeypatch.setattr(known_passes, "FOLDER", tmp_path)
     console = Console(quiet=True)
     assert renew_baseline(console, "tf", [Outcome("a", "passed")], allowed=False)
     fewer = [Outcome("a", "failed"), Outcome("b", "passed")]
     assert not renew_baseline(console, "tf", fewer, allowed=False)
-    assert baseline.read("tf") == {"a"}
+    assert known_passes.read("tf") == {"a"}
     assert renew_baseline(console, "tf", fewer, allowed=True)
-    assert baseline.read("tf") == {"b"}
+    assert known_passes.read("tf") == {"b"}
 
 
 def test_rounding_is_no_fault_of_a_case_that_never_passed() -> None:
-    assert baseline.faults(frozenset(), [Outcome("half", "rounding")]) == []
-    assert baseline.faults(frozenset({"half"}), [Outcome("half", "rounding")]) != []
+    assert known_passes.faults(frozenset(), [Outcome("half", "rounding")]) == []
+    assert known_passes.faults(frozenset({"half"}), [Outcome("half", "rounding")]) != []
