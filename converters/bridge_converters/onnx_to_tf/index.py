@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from bridge.emit.layer import Layer, NodeView
 from bridge.emit.layer import Tensor as LayerTensor
+from bridge_converters._slice import reverses
 from bridge_converters.onnx_to_tf._spatial import sizes_of
 from bridge_converters.onnx_to_tf._table import layer_rule, lowering
 
@@ -34,6 +35,8 @@ def slice_(
             return x[:, :, :, starts[0] : ends[0] if ends[0] < 2147483647 else None]
         if axes == (-1,):
             return x[..., starts[0] : ends[0] if ends[0] < 2147483647 else None]
+    if reverses(starts, ends, axes, steps):
+        return tf.reverse(x, axes)
     x = tf.convert_to_tensor(x)
     count = len(starts) if isinstance(starts, tuple) else starts.shape[0]
     places = range(count) if axes is None else axes

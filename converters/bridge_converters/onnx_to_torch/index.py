@@ -7,6 +7,7 @@ from torch import Tensor
 
 from bridge.emit.layer import Layer, NodeView
 from bridge.emit.layer import Tensor as LayerTensor
+from bridge_converters._slice import reverses
 from bridge_converters.onnx_to_torch._table import layer_rule, lowering
 
 Ints = tuple[int, ...]
@@ -32,6 +33,8 @@ def slice_(
             return x[:, :, :, starts[0] : ends[0] if ends[0] < 2147483647 else None]
         if axes == (-1,):
             return x[..., starts[0] : ends[0] if ends[0] < 2147483647 else None]
+    if reverses(starts, ends, axes, steps):
+        return x.flip(axes)  # type: ignore[arg-type]
     firsts = starts if isinstance(starts, tuple) else starts.tolist()
     lasts = ends if isinstance(ends, tuple) else ends.tolist()
     places = range(len(firsts)) if axes is None else axes if isinstance(axes, tuple) else axes.tolist()

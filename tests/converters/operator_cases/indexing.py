@@ -55,6 +55,8 @@ for _computed in (False, True):
     ]
 CASES += [
     case("Slice", draw(4, 10), ints(_END), ints(_BEGIN), ints(1), ints(-1), label="reversed"),
+    case("Slice", draw(3, 4, 5), ints(-1), ints(_BEGIN), ints(-2), ints(-1), label="reversed-from-last"),
+    case("Slice", draw(0, 4), ints(-1), ints(_BEGIN), ints(0), ints(-1), label="reversed-empty"),
     case(
         "Slice", draw(4, 6, 5), ints(3, -1), ints(_BEGIN, 0), ints(0, 2), ints(-1, -2), label="two-backwards"
     ),
