@@ -24,8 +24,13 @@ def if_(cond: Tensor, *, then_branch: Body, else_branch: Body, outputs: int) -> 
 def choose(condition: Tensor, then_branch: Callable[..., Any], else_branch: Callable[..., Any]) -> Any:
     """What one of two functions gives; while PyTorch traces, both become part of the graph."""
     if torch.compiler.is_compiling():
-        return torch.cond(condition.reshape(()), then_branch, else_branch)
+        return torch.cond(condition.reshape(()), lambda: copied(then_branch()), lambda: copied(else_branch()))
     return then_branch() if condition else else_branch()
+
+
+def copied(results: Any) -> Any:
+    """Results of which none is a tensor from outside, as PyTorch wants them of a branch that it traces."""
+    return tuple(each.clone() for each in results) if isinstance(results, tuple) else results.clone()
 
 
 @lowering("Loop", const=("M", "cond"), supports=loop_refusal)
