@@ -88,7 +88,8 @@ def test_intermediates_are_what_the_hub_calls_them(
     unknown = {each for each in sources if each not in found}
     markers = ("BatchNormalization", "LayerNormalization", "Gelu", "Dropout")
     assert len(sources) > 20
-    assert all(any(marker in each for marker in markers) or "norm" in each for each in unknown)
+    wholes = (*markers, "norm", "gru")  # what the reader keeps whole has no steps of its own in the hub
+    assert all(any(each in value for each in wholes) for value in unknown)
     for record, value, gradient in found.values():
         assert record["operator"]
         assert value.dtype.name not in ("float32", "float16")
