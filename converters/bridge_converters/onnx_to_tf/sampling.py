@@ -272,10 +272,10 @@ def deform_conv(
     parts = zip(tf.split(stacked, group, -1), tf.split(w, group, 0), strict=True)
     y = tf.concat(
         [
-            tf.einsum("npkc,mck->npm", part, tf.reshape(weights, (*weights.shape[:2], elements)))
+            tf.einsum("npkc,mck->npm", part, tf.reshape(weights, (*sizes_of(weights)[:2], elements)))
             for part, weights in parts
         ],
         -1,
     )
-    y = tf.reshape(y, (batch, *places, w.shape[0]))
+    y = tf.reshape(y, (batch, *places, sizes_of(w)[0]))
     return y if b is None else y + b
