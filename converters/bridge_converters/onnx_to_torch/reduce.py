@@ -194,7 +194,10 @@ def cum_sum(
     x: Tensor, axis: int | tuple[int, ...] | Tensor, *, exclusive: int = 0, reverse: int = 0
 ) -> Tensor:
     """The sum of all elements up to each along an axis, without its own if `exclusive`."""
-    place = axis if isinstance(axis, int) else axis[0] if isinstance(axis, tuple) else int(axis.item())
+    if not isinstance(axis, (int, tuple)):  # of all axes, as PyTorch takes none that is computed
+        every = [cum_sum(x, i, exclusive=exclusive, reverse=reverse) for i in range(x.ndim)]
+        return torch.stack(every).index_select(0, axis.reshape(1) % x.ndim)[0]
+    place = axis if isinstance(axis, int) else axis[0]
     x = torch.flip(x, (place,)) if reverse else x
     if exclusive:
         x = torch.cat(
@@ -207,9 +210,11 @@ def cum_sum(
 @lowering("CumProd", const=("axis",), since=26)
 def cum_prod(x: Tensor, axis: int | Tensor, *, exclusive: int = 0, reverse: int = 0) -> Tensor:
     """The product of all elements up to each along an axis, without its own if `exclusive`."""
-    place = axis if isinstance(axis, int) else int(axis.item())
-    x = torch.flip(x, (place,)) if reverse else x
+    if not isinstance(axis, int):  # of all axes, as PyTorch takes none that is computed
+        every = [cum_prod(x, i, exclusive=exclusive, reverse=reverse) for i in range(x.ndim)]
+        return torch.stack(every).index_select(0, axis.reshape(1) % x.ndim)[0]
+    x = torch.flip(x, (axis,)) if reverse else x
     if exclusive:
-        x = torch.cat((torch.ones_like(x.narrow(place, 0, 1)), x.narrow(place, 0, x.shape[place] - 1)), place)
-    product = torch.cumprod(x, place, dtype=x.dtype)
-    return torch.flip(product, (place,)) if reverse else product
+        x = torch.cat((torch.ones_like(x.narrow(axis, 0, 1)), x.narrow(axis, 0, x.shape[axis] - 1)), axis)
+    product = torch.cumprod(x, axis, dtype=x.dtype)
+    return torch.flip(product, (axis,)) if reverse else product
