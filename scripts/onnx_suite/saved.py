@@ -25,7 +25,7 @@ class SavedModel:
     """Written by bridge's saver and loaded in a process without bridge, it gives what the case says.
 
     Where a batch has a meaning (see `batches`), the model is converted with a dynamic one, and must also give
-    what the reference evaluator gives in another size.
+    what the oracle gives in another size.
     """
 
     def __init__(self) -> None:
