@@ -15,12 +15,19 @@ from bridge.errors import UnsupportedOp, UnsupportedOps
 from bridge.hub import metadata
 from bridge.hub.opset import operator_version
 
+_NO_TEXT = "PyTorch has no tensors of text"
+
 
 def check(model: ir.Model, table: LoweringTable) -> None:
     """Raises UnsupportedOps with every kind of node that has neither a layer nor a lowering."""
     unsupported = find_unsupported(model.graph, table)
     if unsupported:
         hint = "a package of yours can add lowerings; docs/lowerings.md says how"
+        if all(each.reason == _NO_TEXT for each in unsupported):
+            hint = (
+                "convert to tf, or cut the model after its preprocessing, "
+                "for example with onnx.utils.extract_model"
+            )
         if table.broken_plugins:
             hint = f"the plug-in {', '.join(table.broken_plugins)} could not be loaded; run bridge doctor"
         raise UnsupportedOps(unsupported, target=table.target, hint=hint)
@@ -47,7 +54,7 @@ def reason_against(node: ir.Node, table: LoweringTable, imports: Mapping[str, in
     if refusal is not None and table.find(node.op_type, node.domain, version=version) is None:
         return refusal
     if table.target == "torch" and _has_text(node):
-        return "PyTorch has no tensors of text"
+        return _NO_TEXT
     view = node_view(node, imports)
     for rule in table.rules(node.op_type, node.domain):
         layer = rule(view)
