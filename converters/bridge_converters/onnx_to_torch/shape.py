@@ -149,10 +149,10 @@ def eye_like(x: Tensor, *, dtype: int | None = None, k: int = 0) -> Tensor:
 @lowering("Range")
 def range_(start: Tensor, limit: Tensor, delta: Tensor, *, stash_type: int = 1) -> Tensor:
     """start, start + delta, ... below (or above, for a negative delta) the limit."""
-    if start.is_floating_point():
-        count = max(math.ceil((limit.item() - start.item()) / delta.item()), 0)
+    if not start.is_floating_point():
+        count = max(-((start.item() - limit.item()) // delta.item()), 0)
     else:
-        count = max(-int((start.item() - limit.item()) // delta.item()), 0)  # type: ignore[assignment]
+        count = max(math.ceil((limit.item() - start.item()) / delta.item()), 0)
     if stash_type == 1 and (start.dtype == torch.float16 or start.dtype == torch.bfloat16):
         steps = torch.arange(count, dtype=torch.float32, device=start.device)
         return (start.float() + delta.float() * steps).to(start.dtype)
