@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import onnx
@@ -19,27 +20,65 @@ def light_proto(model: ir.Model) -> onnx.ModelProto:
 
     What ONNX's own C++ tools need to know about weights is their type and shape; without the bytes
     they work on models over 2 GB and copy nothing. Small initializers keep their values (targets of
-    Reshape and the like). External data is not read unless it is small. The node at position i of
-    `all_nodes` is named `node_name(i)`, so that a complaint of such a tool can be traced.
+    Reshape and the like). External data is not read unless it is small. bridge's own metadata stays out.
+    The node at position i of `all_nodes` is named `node_name(i)`, so that a complaint of such a tool can
+    be traced.
     """
-    light = model.clone()
-    for position, node in enumerate(all_nodes(light)):
-        node.name = node_name(position)
-    graph = light.graph
+    light = onnx.ModelProto(ir_version=model.ir_version)
+    for domain, version in model.opset_imports.items():
+        light.opset_import.add(domain=domain, version=version)
+    for function in model.functions.values():
+        ir.serde.serialize_function_into(light.functions.add(), function)
+    _write_graph(light.graph, model.graph, itertools.count())
+    return light
+
+
+def _write_graph(proto: onnx.GraphProto, graph: ir.Graph, numbers: Iterator[int]) -> None:
+    """Write a graph and the bodies in it; `numbers` are the positions of its nodes."""
+    proto.name = graph.name or "graph"
     inputs = set(graph.inputs)
-    for value in list(graph.initializers.values()):
+    outputs = set(graph.outputs)
+    for value in graph.inputs:
+        _write_value(proto.input.add(), value)
+    for value in graph.initializers.values():
         tensor = value.const_value
         assert tensor is not None
-        value.type = value.type or ir.TensorType(tensor.dtype)
-        value.shape = value.shape if value.shape is not None else ir.Shape(tensor.shape.numpy())
-        if tensor.nbytes > _LIGHT:
-            graph.initializers.pop(str(value.name))
-            value.const_value = None
-            if value not in inputs:
-                graph.inputs.append(value)
-        elif isinstance(tensor, ir.ExternalTensor):
-            value.const_value = ir.tensor(tensor.numpy(), name=value.name)
-    return ir.to_proto(light)
+        if tensor.nbytes <= _LIGHT:
+            ir.serde.serialize_tensor_into(
+                proto.initializer.add(),
+                ir.tensor(tensor.numpy()) if isinstance(tensor, ir.ExternalTensor) else tensor,
+            )
+            proto.initializer[-1].name = str(value.name)
+        elif value not in inputs:
+            described = proto.input.add(name=str(value.name))
+            ir.serde.serialize_type_into(described.type, value.type or ir.TensorType(tensor.dtype))
+            ir.serde.serialize_shape_into(described.type, ir.Shape(tensor.shape.numpy()))
+    for node in graph:
+        written = proto.node.add(name=node_name(next(numbers)), op_type=node.op_type, domain=node.domain)
+        written.overload = node.overload
+        written.input.extend("" if value is None else str(value.name) for value in node.inputs)
+        written.output.extend(value.name or "" for value in node.outputs)
+        while written.output and not written.output[-1]:
+            written.output.pop()
+        for attribute_ in node.attributes.values():
+            if attribute_.type == ir.AttributeType.GRAPH:
+                body = written.attribute.add(name=attribute_.name, type=onnx.AttributeProto.GRAPH)
+                _write_graph(body.g, attribute_.as_graph(), numbers)
+            else:
+                ir.serde.serialize_attribute_into(written.attribute.add(), attribute_)
+        for value in node.outputs:
+            if value not in outputs and value.name and value.type is not None:
+                _write_value(proto.value_info.add(), value)
+    for value in graph.outputs:
+        _write_value(proto.output.add(), value)
+
+
+def _write_value(proto: onnx.ValueInfoProto, value: ir.Value) -> None:
+    proto.name = str(value.name)
+    if value.type is not None:
+        ir.serde.serialize_type_into(proto.type, value.type)
+        if value.shape is not None:
+            ir.serde.serialize_shape_into(proto.type, value.shape)
 
 
 def node_name(position: int) -> str:
