@@ -6,19 +6,29 @@ import ast
 import sys
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from bridge.emit.specialise import function_tree, helper_functions
-from bridge.emit.syntax import clone
+from bridge.emit.syntax import clone, names, unparse
 
 
-def definitions(functions: Iterable[Callable[..., Any]]) -> list[ast.FunctionDef]:
+@dataclass(frozen=True)
+class Definition:
+    """A helper function as it is printed, and the names that its text mentions."""
+
+    text: str
+    names: frozenset[str]
+
+
+def definitions(functions: Iterable[Callable[..., Any]]) -> list[Definition]:
     """The definitions of functions and of all helpers they call, callees first, each once.
 
     Raises ValueError if two different functions have the same name.
     """
     found: dict[str, Callable[..., Any]] = {}
-    ordered: list[ast.FunctionDef] = []
+    ordered: list[Definition] = []
 
     def visit(function: Callable[..., Any]) -> None:
         known = found.get(function.__name__)
@@ -29,14 +39,17 @@ def definitions(functions: Iterable[Callable[..., Any]]) -> list[ast.FunctionDef
         found[function.__name__] = function
         for callee in helper_functions(function).values():
             visit(callee)
-        definition: ast.FunctionDef = _SpellOutAliases(function.__globals__).visit(
-            clone(function_tree(function))
-        )
-        ordered.append(definition)
+        ordered.append(_definition(function))
 
     for function in sorted(functions, key=lambda each: each.__name__):
         visit(function)
     return ordered
+
+
+@cache
+def _definition(function: Callable[..., Any]) -> Definition:
+    spelled: ast.FunctionDef = _SpellOutAliases(function.__globals__).visit(clone(function_tree(function)))
+    return Definition(unparse([spelled]), frozenset(names(spelled)))
 
 
 class _SpellOutAliases(ast.NodeTransformer):

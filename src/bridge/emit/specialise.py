@@ -13,11 +13,11 @@ import textwrap
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from bridge.emit.literals import literal
-from bridge.emit.syntax import clone, walk
+from bridge.emit.syntax import clone, names, walk
 
 _SAFE = {
     each.__name__: each
@@ -29,6 +29,7 @@ _SAFE = {
 """What a constant expression in a lowering may call, besides helper functions of its own package."""
 
 _MAX_INLINE = 100
+_SOMETHING = ast.Constant(None)
 _PACKAGE = "bridge_converters."
 
 
@@ -56,6 +57,11 @@ class Facts:
     elements: tuple[ast.expr, ...] | None = None
     """The tensors of a variadic parameter, which `expression` writes as a tuple."""
 
+    def anywhere(self) -> Facts:
+        """What decides how a body is folded: all but how the tensor is written in one place."""
+        elements = None if self.elements is None else (_SOMETHING,) * len(self.elements)
+        return Facts(_SOMETHING, self.rank, self.dtype, maybe_none=self.maybe_none, elements=elements)
+
 
 Binding = Known | Facts
 
@@ -81,11 +87,11 @@ def helper_functions(function: Callable[..., Any]) -> Mapping[str, Callable[...,
     arguments = tree.args
     bound = {each.arg for each in (*arguments.args, *arguments.kwonlyargs, *arguments.posonlyargs)}
     bound |= {each.arg for each in (arguments.vararg, arguments.kwarg) if each is not None}
-    names = [each for each in walk(tree) if isinstance(each, ast.Name)]
-    bound |= {each.id for each in names if isinstance(each.ctx, ast.Store)}
+    mentioned = [each for each in walk(tree) if isinstance(each, ast.Name)]
+    bound |= {each.id for each in mentioned if isinstance(each.ctx, ast.Store)}
     return {
         name: value
-        for name in sorted({each.id for each in names} - bound)
+        for name in sorted({each.id for each in mentioned} - bound)
         if isinstance(value := function.__globals__.get(name), types.FunctionType)
         and value.__module__.startswith(_PACKAGE)
         and value is not function
@@ -97,22 +103,46 @@ def inline(function: Callable[..., Any], bindings: Mapping[str, Binding]) -> ast
 
     An expression that still iterates is not one that a reader wants in the middle of a forward method.
     """
-    definition = clone(function_tree(function))
-    body = definition.body[1:] if ast.get_docstring(definition) is not None else definition.body
-    environment = {name: each.value for name, each in bindings.items() if isinstance(each, Known)}
     facts = {name: each for name, each in bindings.items() if isinstance(each, Facts)}
-    folded = _Folder(environment, facts, helper_functions(function)).block(body)
-    if folded is None:
+    reduced = _reduced(
+        function,
+        tuple(
+            (name, _Exactly(repr(each.value), each.value))
+            for name, each in bindings.items()
+            if isinstance(each, Known)
+        ),
+        tuple((name, each.anywhere()) for name, each in facts.items()),
+    )
+    if reduced is None:
         return None
-    expression = _single_expression(folded)
+    result = _substitute(reduced, facts)
+    return result if _calls_helper(result, function) or len(ast.unparse(result)) <= _MAX_INLINE else None
+
+
+@dataclass(frozen=True)
+class _Exactly:
+    """A known value that equals another only if it is written alike: 1, 1.0 and True are three values."""
+
+    text: str
+    value: Any = field(compare=False)
+
+
+@lru_cache(maxsize=4096)
+def _reduced(
+    function: Callable[..., Any],
+    known: tuple[tuple[str, _Exactly], ...],
+    tensors: tuple[tuple[str, Facts], ...],
+) -> ast.expr | None:
+    """The body as one expression over the parameters that are tensors. The tree is shared: copy it."""
+    definition = function_tree(function)
+    body = definition.body[1:] if ast.get_docstring(definition) is not None else definition.body
+    environment = {name: each.value for name, each in known}
+    folded = _Folder(environment, dict(tensors), helper_functions(function)).block(body)
+    expression = None if folded is None else _single_expression(folded)
     if expression is None:
         return None
-    result = _substitute(expression, facts)
-    names = {each.id for each in walk(result) if isinstance(each, ast.Name)}
-    computes = any(isinstance(each, ast.comprehension) for each in walk(result))
-    if computes or names & set(environment):
-        return None
-    return result if len(ast.unparse(result)) <= _MAX_INLINE or _calls_helper(result, function) else None
+    computes = any(isinstance(each, ast.comprehension) for each in walk(expression))
+    return None if computes or names(expression) & environment.keys() else expression
 
 
 def _calls_helper(expression: ast.expr, function: Callable[..., Any]) -> bool:
@@ -169,9 +199,8 @@ class _Folder:
         return None
 
     def fold(self, expression: ast.expr) -> ast.expr:
-        folded: ast.expr = _FoldExpressions(self._known, self._tensors, self._callable).visit(
-            clone(expression)
-        )
+        read: ast.expr = _FactReader(self._tensors).visit(clone(expression))
+        folded: ast.expr = _FoldExpressions(self._known, self._tensors, self._callable).visit(read)
         return folded
 
 
@@ -187,6 +216,8 @@ class _FoldExpressions(ast.NodeTransformer):
         self._hidden: list[set[str]] = []
 
     def visit(self, node: ast.AST) -> Any:
+        if isinstance(node, ast.Constant):
+            return node
         if not isinstance(node, ast.expr) or isinstance(node, ast.Starred):
             return self.generic_visit(node)
         if isinstance(node, ast.IfExp):
@@ -197,13 +228,7 @@ class _FoldExpressions(ast.NodeTransformer):
         if known:
             return literal(value)
         if isinstance(node, ast.ListComp | ast.GeneratorExp | ast.SetComp | ast.DictComp):
-            bound = {
-                name.id
-                for each in node.generators
-                for name in walk(each.target)
-                if isinstance(name, ast.Name)
-            }
-            self._hidden.append(bound)
+            self._hidden.append(names(*(each.target for each in node.generators)))
             result = self.generic_visit(node)
             self._hidden.pop()
             return result
@@ -214,8 +239,7 @@ class _FoldExpressions(ast.NodeTransformer):
                 if facts is not None and not facts.maybe_none and _is_none(other):
                     return ast.Constant(isinstance(node.ops[0], ast.IsNot))
             case ast.Call(func=ast.Name(id="isinstance"), args=[ast.Name(id=name), kinds]):
-                named = {each.id for each in walk(kinds) if isinstance(each, ast.Name)}
-                if name in self._tensors and named <= _SAFE.keys():
+                if name in self._tensors and names(kinds) <= _SAFE.keys():
                     return ast.Constant(False)
             case ast.Slice(lower=lower, upper=upper, step=step):
                 return ast.Slice(*(None if _is_none(bound) else bound for bound in (lower, upper, step)))
@@ -251,25 +275,16 @@ class _FoldExpressions(ast.NodeTransformer):
         return kept[0] if len(kept) == 1 else ast.BoolOp(node.op, kept)
 
     def _evaluate(self, node: ast.expr) -> tuple[bool, Any]:
-        replaced = _FactReader(self._tensors).visit(clone(node))
-        bound = {
-            name.id
-            for each in walk(replaced)
-            if isinstance(each, ast.comprehension)
-            for name in walk(each.target)
-            if isinstance(name, ast.Name)
-        }
-        names = {each.id for each in walk(replaced) if isinstance(each, ast.Name)} - bound
-        hidden = set().union(*self._hidden)
-        if names & hidden or not names <= self._known.keys() | self._callable.keys():
-            return False, None
-        if (
-            isinstance(replaced, ast.Name)
-            and replaced.id in self._callable
-            and replaced.id not in self._known
+        inside = list(walk(node))
+        bound = names(*(each.target for each in inside if isinstance(each, ast.comprehension)))
+        read = {each.id for each in inside if isinstance(each, ast.Name)} - bound
+        if not read <= self._known.keys() | self._callable.keys() or any(
+            read & each for each in self._hidden
         ):
             return False, None
-        code = compile(ast.fix_missing_locations(ast.Expression(replaced)), "<lowering>", "eval")
+        if isinstance(node, ast.Name) and node.id not in self._known:
+            return False, None
+        code = compile(ast.fix_missing_locations(ast.Expression(node)), "<lowering>", "eval")
         namespace = {**self._callable, **self._known, "__builtins__": {}}
         value = eval(code, namespace)  # the code is a lowering's own, over the values of its attributes
         try:

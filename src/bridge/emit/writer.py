@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -125,16 +126,15 @@ def _print(
     }
     definitions = helpers.definitions(functions.values())
     root = classes[-1].name
-    statements: list[ast.stmt] = [*definitions]
-    for each in classes:
-        statements.append(writer.definition(each, _class_docstring(each)))
+    statements = [writer.definition(each, _class_docstring(each)) for each in classes]
     loader, loader_names = _loader(dialect, root)
     docstring = ast.Expr(ast.Constant(dialect.module_docstring(root, inputs, outputs)))
-    imports = helpers.import_statements(dialect.imports, names(*statements) | loader_names)
+    used = names(*statements).union(loader_names, *(each.names for each in definitions))
     parts = [
         ast.unparse(ast.Module([docstring], [])),
-        imports,
-        unparse(statements),
+        helpers.import_statements(dialect.imports, used),
+        *(each.text for each in definitions),
+        *(unparse([each]) for each in statements),
         loader,
     ]
     return "\n\n\n".join(parts) + "\n"
@@ -226,7 +226,7 @@ def _anchors(
     dialect: Dialect,
     planner: plan.Planner,
 ) -> Anchors:
-    lines = _statement_lines(text, dialect.forward)
+    lines = _statement_lines(text, classes, dialect.forward)
     order = planner.order()
     anchored: dict[ir.Value, tuple[int, Anchor]] = {}
 
@@ -292,12 +292,22 @@ def _anchor(
     )
 
 
-def _statement_lines(text: str, forward: str) -> dict[str, list[int]]:
-    """The line numbers of the statements of each class's forward method in the formatted text."""
+def _statement_lines(text: str, classes: Sequence[EmittedClass], forward: str) -> dict[str, list[int]]:
+    """The line numbers of the statements of each class's forward method in the formatted text.
+
+    Only the classes are parsed: helper functions can be the larger part of a small model.
+    """
+    lines = text.split("\n")
+    tops = [number for number, line in enumerate(lines) if line[:1] not in ("", " ", "#", ")", "]", "}")]
+    blocks = {
+        lines[start].partition("(")[0]: (start, end) for start, end in itertools.pairwise([*tops, len(lines)])
+    }
     result: dict[str, list[int]] = {}
-    for node in ast.parse(text).body:
-        if isinstance(node, ast.ClassDef):
-            for method in node.body:
-                if isinstance(method, ast.FunctionDef) and method.name == forward:
-                    result[node.name] = [each.lineno for each in method.body]
+    for each in classes:
+        start, end = blocks[f"class {each.name}"]
+        (definition,) = ast.parse("\n".join(lines[start:end])).body
+        assert isinstance(definition, ast.ClassDef)
+        for method in definition.body:
+            if isinstance(method, ast.FunctionDef) and method.name == forward:
+                result[each.name] = [start + statement.lineno for statement in method.body]
     return result
