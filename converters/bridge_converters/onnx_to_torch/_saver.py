@@ -12,6 +12,7 @@ from torch import nn
 from bridge.emit.dialect import Signature
 from bridge.emit.imported import load_emitted
 from bridge.errors import BridgeError
+from bridge_converters._whole_recurrences import whole_recurrences
 
 ARTIFACT = "model.pt2"
 _TRIED_SIZES = (32, 64, 128, 224)
@@ -68,11 +69,13 @@ def _export(
         )
     notes: list[str] = []
     try:
-        program = torch.export.export(module, examples, dynamic_shapes=tuple(shapes), strict=False)
+        with whole_recurrences():
+            program = torch.export.export(module, examples, dynamic_shapes=tuple(shapes), strict=False)
     except Exception as error:  # torch.export fails with many types, and each is reported
         automatic = tuple(dict.fromkeys(each, torch.export.Dim.AUTO) for each in shapes)
         try:
-            program = torch.export.export(module, examples, dynamic_shapes=automatic, strict=False)
+            with whole_recurrences():
+                program = torch.export.export(module, examples, dynamic_shapes=automatic, strict=False)
         except Exception as second:
             raise BridgeError(
                 f"torch.export cannot export the emitted module: {_first_line(second)}",
