@@ -22,6 +22,7 @@ from torch.onnx.errors import OnnxExporterError
 from bridge_converters.torch_to_onnx.failures import translation_failure
 from bridge_converters.torch_to_onnx.program import dropout_marker
 from bridge_converters.torch_to_onnx.quiet import quiet
+from bridge_converters.torch_to_onnx.recurrent import translations as recurrent_translations
 
 OPSET = 23
 
@@ -77,6 +78,7 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         aten.conv3d.default: _convolution,
         aten.div.Tensor_mode: _divide,
         aten.div.Scalar_mode: _divide,
+        **recurrent_translations(),
     }
 
 
