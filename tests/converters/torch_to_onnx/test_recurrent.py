@@ -50,7 +50,7 @@ def read(module: nn.Module, inputs: tuple[Tensor, ...], directory: Path) -> ir.M
     """What the reader makes of a module; the batch is dynamic."""
     path = directory / "model.pt2"
     shapes: list[Any] = [{0: Dim.AUTO, 1: Dim.AUTO}, *({1: Dim.AUTO} for _ in inputs[1:])]
-    arguments = (shapes[0], tuple(shapes[1:])) if isinstance(module, Sequences) else (shapes[0],)
+    arguments = (shapes[0], tuple(shapes[1:])) if inputs[1:] else (shapes[0],)
     torch.export.save(torch.export.export(module.eval(), inputs, dynamic_shapes=arguments), path)
     return reader.read(ReadRequest(str(path), "pt2"))
 
