@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +13,7 @@ import onnx_ir as ir
 from bridge.emit import names, tree
 from bridge.emit.dialect import Dialect
 from bridge.emit.literals import MAX_LITERAL_ELEMENTS, assign, dotted, literal, nested
-from bridge.emit.lowering import Lowering, LoweringTable
+from bridge.emit.lowering import Lowering, LoweringTable, parameters_of
 from bridge.emit.modules import ModuleTree, values_made, values_read
 from bridge.emit.plan import LayerSpec, ParameterSpec, Path, Plan, node_view
 from bridge.emit.specialise import Binding, Facts, Known, helper_functions, inline
@@ -291,11 +290,10 @@ class _Function:
     def _bind(self, node: ir.Node, lowering: Lowering) -> tuple[dict[str, Binding], list[Facts]]:
         """The arguments of a lowering by parameter name, and those of its variadic parameter."""
         view = node_view(node, self._writer.imports)
-        signature = inspect.signature(lowering.function)
         bindings: dict[str, Binding] = {}
         variadic: list[Facts] = []
         position = 0
-        for name, parameter in signature.parameters.items():
+        for name, parameter in parameters_of(lowering.function).items():
             if parameter.kind is parameter.VAR_POSITIONAL:
                 variadic = [self._facts(value) for value in node.inputs[position:] if value is not None]
             elif parameter.kind is parameter.KEYWORD_ONLY:
@@ -474,7 +472,7 @@ def _helper_call(
     args: list[ast.expr] = []
     keywords: list[ast.keyword] = []
     skipped = False
-    for parameter in inspect.signature(function).parameters.values():
+    for parameter in parameters_of(function).values():
         if parameter.kind is parameter.VAR_POSITIONAL:
             args.extend(clone(each.expression) for each in variadic)
             continue
@@ -494,8 +492,7 @@ def _helper_call(
 
 
 def _variadic_names(function: Callable[..., Any]) -> list[str]:
-    parameters = inspect.signature(function).parameters.values()
-    return [each.name for each in parameters if each.kind is each.VAR_POSITIONAL]
+    return [each.name for each in parameters_of(function).values() if each.kind is each.VAR_POSITIONAL]
 
 
 def _tuples(value: Any) -> Any:

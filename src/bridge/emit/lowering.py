@@ -24,9 +24,11 @@ and `float` as what a Python value can be. A body is right without any of it bei
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import entry_points
 from types import FunctionType
 from typing import Any, TypeVar
@@ -60,6 +62,12 @@ class Lowering:
     static: tuple[str, ...] = ()
     layout: Layout | None = None
     supports: Supports | None = None
+
+
+@cache
+def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a lowering by name."""
+    return inspect.signature(function).parameters
 
 
 class LoweringTable:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 
 import onnx_ir as ir
 
 from bridge.emit import tree
 from bridge.emit.layer import NodeView
-from bridge.emit.lowering import Lowering, LoweringTable
+from bridge.emit.lowering import Lowering, LoweringTable, parameters_of
 from bridge.emit.plan import node_view
 from bridge.errors import UnsupportedOp, UnsupportedOps
 from bridge.hub import metadata
@@ -74,7 +73,7 @@ def reason_against(node: ir.Node, table: LoweringTable, imports: Mapping[str, in
 
 
 def _unknown_static(view: NodeView, lowering: Lowering) -> str | None:
-    for index, name in enumerate(inspect.signature(lowering.function).parameters):
+    for index, name in enumerate(parameters_of(lowering.function)):
         if name in lowering.static and view.input(index) is not None and view.constant(index) is None:
             return name
     return None

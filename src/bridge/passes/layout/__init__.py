@@ -20,6 +20,7 @@ from bridge.hub.metadata import Layout
 from bridge.passes.layout.choose import choose
 from bridge.passes.layout.graph import IoLayout, build
 from bridge.passes.layout.names import ValueNames
+from bridge.passes.layout.operators import is_sensitive
 from bridge.passes.layout.rewrite import rewrite
 
 __all__ = ["assign_layout"]
@@ -56,6 +57,8 @@ def _lay_out(
     sensitive: Callable[[ir.Node], bool] | None,
     io_layout: IoLayout,
 ) -> None:
+    if not any(map(sensitive or is_sensitive, graph)):
+        return
     sites = build(graph, layout=layout, sensitive=sensitive, io_layout=io_layout)
     if sites.has_sensitive_nodes:
         choose(sites)

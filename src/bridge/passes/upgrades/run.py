@@ -38,17 +38,20 @@ def upgrade_nodes(model: ir.Model, version: int) -> None:
             site.infer()
             EXPERIMENTAL[node.op_type](node, site)
     lowest = min((node.version or version for node in all_nodes(model)), default=version)
+    present = {node.op_type for node in all_nodes(model)}
     for step in range(lowest + 1, HUB_OPSET + 1):
-        operators = _STEPS[step]
+        operators = _STEPS[step] & present
         waiting = [
             node
-            for node in all_nodes(model)
+            for node in (all_nodes(model) if operators else ())
             if node.op_type in operators and node.domain == "" and (node.version or version) < step
         ]
         if any(_is_unknown(value) for node in waiting for value in node.inputs):
             site.infer()
         for node in waiting:
             UPGRADES[node.op_type, step](node, site)
+        if waiting:
+            present = {node.op_type for node in all_nodes(model)}
         if step > version:
             model.graph.opset_imports[""] = step
 
