@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _SCOPE = "bridge.scope"
 _LOCATION = "bridge.location"
 _LAYOUT = "bridge.layout"
+_ATTENTION_DROPOUT = "bridge.attention_dropout"
 _WEIGHT = "bridge.weight"
 _SOURCE_VALUE = "bridge.source_value"
 _SOURCE_PERMUTATION = "bridge.source_permutation"
@@ -137,6 +138,15 @@ def layout_of(node: ir.Node) -> Layout:
 
 def set_layout(node: ir.Node, layout: Layout) -> None:
     _store(node.metadata_props, _LAYOUT, layout)
+
+
+def attention_dropout(node: ir.Node) -> float:
+    """The part of the weights that an Attention drops in training; inference uses them all."""
+    return float(_load(node.metadata_props, _ATTENTION_DROPOUT) or 0.0)
+
+
+def set_attention_dropout(node: ir.Node, ratio: float) -> None:
+    _store(node.metadata_props, _ATTENTION_DROPOUT, ratio or None)
 
 
 def weight_info(value: ir.Value) -> WeightInfo | None:

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from bridge.hub.check import check_model
 from bridge.hub.metadata import Layout
+from bridge.passes.attention import recognise_attention
 from bridge.passes.batch_norm import recognise_batch_norm
 from bridge.passes.branches import capture_invariants, simplify_loops
 from bridge.passes.classical import express_classical
@@ -88,6 +89,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("recognise GELU", recognise_gelu),
     Pass("recognise bounds", recognise_clip),
     Pass("recognise hard activations", recognise_hard_activations),
+    Pass("recognise attention", recognise_attention),
     Pass("resolve automatic padding", resolve_auto_pad),
     Pass("crop transposed convolutions by padding", fuse_crop),
     Pass("lower the rank of windows", lower_rank_of_windows),

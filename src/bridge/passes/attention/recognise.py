@@ -1,0 +1,187 @@
+"""Scaled dot-product attention that was written out as products and softmax."""
+
+from __future__ import annotations
+
+import math
+
+import onnx_ir as ir
+
+from bridge.hub import metadata
+from bridge.hub.graph import common_scope, fuse, producer
+from bridge.passes.attention.masks import MaskBuilder
+from bridge.passes.attention.scores import Added, Mask, Weights, weights_of
+from bridge.passes.attention.views import Product, View, product
+from bridge.passes.dims import dim_of
+from bridge.passes.match import close
+from bridge.passes.moves import permutation
+
+_TYPES = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+
+def recognise_attention(model: ir.Model) -> ir.Model:
+    """`softmax(q @ k.T * scale + mask) @ v` as Attention, exact in every row of the mask.
+
+    Scaling may stand at the queries, the keys or the scores; heads of keys and values that were repeated for
+    the queries are repeated by the operator. Weights that are read elsewhere stay. An inactive Dropout of
+    the weights becomes a record of the node. Needs inferred shapes.
+    """
+    masks = MaskBuilder(model.graph)
+    for node in list(model.graph):
+        if node.graph is model.graph and node.op_type in ("MatMul", "Einsum"):
+            _recognise(node, masks)
+    return model
+
+
+def _recognise(node: ir.Node, masks: MaskBuilder) -> None:
+    outer = product(node, scaled=False)
+    weights = None if outer is None else weights_of(outer.left.value)
+    if outer is None or weights is None or outer.left.perm != tuple(range(len(outer.left.perm))):
+        return
+    inner = weights.products
+    count = len(inner.output)
+    if count != len(outer.output) or inner.output != tuple(range(count)) or not _is_transposed(inner):
+        return
+    rows = outer.right.turned((*range(count - 2), count - 1, count - 2))
+    q, k, v = inner.left, inner.right, rows
+    dtype = q.value.dtype
+    if dtype not in _TYPES or any(each.value.dtype != dtype for each in (k, v)):
+        return
+    if count == 4:
+        _fuse(node, outer, weights, (q, k, v), masks)
+
+
+def _is_transposed(found: Product) -> bool:
+    """Whether the keys of a MatMul are (batch axes, keys, size) somewhere, and are transposed for it."""
+    return found.node.op_type == "Einsum" or any(node.op_type == "Transpose" for node in found.right.nodes)
+
+
+def _fuse(
+    node: ir.Node,
+    outer: Product,
+    weights: Weights,
+    operands: tuple[View, View, View],
+    masks: MaskBuilder,
+) -> None:
+    q, k, v = operands
+    k, v = _ungrouped(k, v)
+    if not _fits(q, k, v) or not all(_covers(mask, q, k) for mask in weights.masks):
+        return
+    dtype = q.value.dtype
+    assert dtype is not None
+    mask = masks.combined(weights.masks, dtype) if weights.masks else None
+    if weights.masks and mask is None:
+        return
+    graph = node.graph
+    assert isinstance(graph, ir.Graph)
+    inputs: list[ir.Value | None] = [_placed(each, node) for each in (q, k, v)]
+    if mask is not None:
+        inputs.append(mask)
+    attributes = _attributes(weights, q)
+    nodes = [*weights.nodes, node]
+    identity = tuple(range(len(outer.output)))
+    if outer.output == identity:
+        made = fuse(nodes, "Attention", inputs, attributes)
+    else:
+        made = ir.node("Attention", inputs, attributes)  # type: ignore[arg-type]
+        graph.insert_before(node, made)
+        made.outputs[0].type = node.outputs[0].type
+        shape = node.outputs[0].shape
+        if shape is not None:
+            made.outputs[0].shape = ir.Shape([shape[outer.output.index(axis)] for axis in identity])
+        metadata.set_scope(made, common_scope(nodes))
+        metadata.set_location(made, metadata.location_of(node))
+        fuse(nodes, "Transpose", [made.outputs[0]], {"perm": outer.output})
+    if weights.dropout:
+        metadata.set_attention_dropout(made, weights.dropout)
+
+
+def _attributes(weights: Weights, q: View) -> dict[str, object]:
+    attributes: dict[str, object] = {}
+    size = q.shape[-1]
+    default = size**-0.5 if isinstance(size, int) and size > 0 else math.nan
+    if not close(weights.scale, default, q.value.dtype):
+        attributes["scale"] = weights.scale
+    if weights.softcap:
+        attributes["softcap"] = weights.softcap
+    if weights.precision is not None:
+        attributes["softmax_precision"] = int(weights.precision)
+    return attributes
+
+
+def _placed(view: View, before: ir.Node) -> ir.Value:
+    """The value of a view: transposed in front of a node if it is not what the graph has."""
+    if view.perm == tuple(range(len(view.perm))):
+        return view.value
+    assert isinstance(before.graph, ir.Graph)
+    for node in view.nodes:
+        if node.op_type == "Transpose" and node.inputs[0] is view.value and permutation(node) == view.perm:
+            return node.outputs[0]
+    node = ir.node("Transpose", [view.value], {"perm": view.perm})
+    node.outputs[0].type = view.value.type
+    node.outputs[0].shape = ir.Shape(view.shape)
+    metadata.set_scope(node, common_scope([*view.nodes, before]))
+    before.graph.insert_before(before, node)
+    return node.outputs[0]
+
+
+def _fits(q: View, k: View, v: View) -> bool:
+    """Whether the operands have the same batch, a head of keys for one or several of queries, and sizes."""
+    heads, groups = dim_of(q.shape[1]), dim_of(k.shape[1])
+    if isinstance(heads, int) and isinstance(groups, int):
+        if groups == 0 or heads % groups:
+            return False
+    elif not _same(q.shape[1], k.shape[1]):
+        return False
+    return (
+        _same(q.shape[0], k.shape[0])
+        and _same(k.shape[0], v.shape[0])
+        and _same(k.shape[1], v.shape[1])
+        and _same(k.shape[2], v.shape[2])
+    )
+
+
+def _same(left: int | ir.SymbolicDim, right: int | ir.SymbolicDim) -> bool:
+    """Whether two axes are known to be equal."""
+    return dim_of(left) is not None and dim_of(left) == dim_of(right)
+
+
+def _covers(mask: Mask, q: View, k: View) -> bool:
+    """Whether a mask has an element for each key and makes the scores no larger than they are."""
+    value = mask.bias if isinstance(mask, Added) else mask.condition
+    if value.shape is None or not 2 <= len(value.shape) <= 4:
+        return False
+    scores = (q.shape[0], q.shape[1], q.shape[2], k.shape[2])[-len(value.shape) :]
+    pairs = list(zip(value.shape, scores, strict=True))
+    return _same(*pairs[-1]) and all(axis == 1 or _same(axis, size) for axis, size in pairs)
+
+
+def _ungrouped(k: View, v: View) -> tuple[View, View]:
+    """Keys and values before each head was repeated for several of queries, where both were alike."""
+    keys, values = _unrepeated(k), _unrepeated(v)
+    if keys is None or values is None or keys[1] != values[1]:
+        return k, v
+    return keys[0], values[0]
+
+
+def _unrepeated(view: View) -> tuple[View, int] | None:
+    """A view before its heads were repeated one by one (`Unsqueeze`, `Expand` or `Tile`, `Reshape`)."""
+    merge = producer(view.value, "Reshape")
+    spread = producer(None if merge is None else merge.inputs[0], "Expand", "Tile")
+    split = producer(None if spread is None else spread.inputs[0], "Unsqueeze", "Reshape")
+    if merge is None or spread is None or split is None or split.inputs[0] is None:
+        return None
+    source, heads = split.inputs[0], view.perm[1]
+    shapes = [value.shape for value in (source, split.outputs[0], spread.outputs[0], view.value)]
+    if any(shape is None for shape in shapes):
+        return None
+    before, single, repeated, merged = ([dim_of(axis) for axis in shape or ()] for shape in shapes)
+    times = repeated[heads + 1] if heads + 1 < len(repeated) else None
+    count = before[heads] if heads < len(before) else None
+    if not isinstance(times, int) or not isinstance(count, int) or len(before) != 4 or None in before:
+        return None
+    expected = [*before[: heads + 1], 1, *before[heads + 1 :]]
+    if single != expected or repeated != [*before[: heads + 1], times, *before[heads + 1 :]]:
+        return None
+    if merged != [*before[:heads], count * times, *before[heads + 1 :]]:
+        return None
+    return View(source, view.perm, view.number, (*view.nodes, merge, spread, split)), times

@@ -1,0 +1,178 @@
+"""Scores of attention: what stands between the product of queries and keys and the weights of values."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from bridge.hub.graph import only_use, producer, rank, scalar
+from bridge.passes.attention.views import Product, product
+from bridge.passes.match import with_scalar
+
+_HIDDEN = -1e4
+"""A score from here on down has no weight beside any other."""
+
+
+@dataclass(frozen=True)
+class Added:
+    """Numbers that are added to scores."""
+
+    bias: ir.Value
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """A number that takes the place of the scores where `condition` is `when`."""
+
+    condition: ir.Value
+    when: bool
+    number: float
+
+
+Mask = Added | Hidden
+
+
+@dataclass(frozen=True)
+class Weights:
+    """`dropout(softmax(softcap(scale * products) + masks))`; masks are in the order of their application."""
+
+    products: Product
+    scale: float
+    softcap: float
+    masks: tuple[Mask, ...]
+    precision: ir.DataType | None
+    """The type in which softmax is computed, where it is not that of its operands."""
+    dropout: float
+    nodes: tuple[ir.Node, ...] = field(repr=False)
+    """What computes the weights, in order; nothing else reads what they make."""
+
+
+def weights_of(value: ir.Value | None) -> Weights | None:
+    """A value as weights of attention, if it is that throughout and read once."""
+    taken: list[ir.Node] = []
+    value, ratio = _without_dropout(value, taken)
+    outer = _taken(value, taken, "Cast")
+    if outer is not None:
+        value = outer.inputs[0]
+    softmax = _taken(value, taken, "Softmax")
+    if softmax is None or not _is_last_axis(softmax):
+        return None
+    value = softmax.inputs[0]
+    precision = None
+    if outer is not None:
+        inner = _taken(value, taken, "Cast")
+        if inner is None or inner.inputs[0] is None or inner.inputs[0].dtype != outer.outputs[0].dtype:
+            return None
+        value, precision = inner.inputs[0], softmax.outputs[0].dtype
+        if precision is None or not _is_wider(precision, value.dtype):
+            return None
+    masks: list[Mask] = []
+    while (found := _mask(value, taken)) is not None:
+        masks.append(found[0])
+        value = found[1]
+    value, number = _scaled(value, taken)
+    softcap = 0.0
+    tanh = _taken(value, taken, "Tanh")
+    if tanh is not None:
+        softcap = number
+        value, inside = _scaled(tanh.inputs[0], taken)
+        number *= inside
+        if softcap <= 0:
+            return None
+    products = product(None if value is None else value.producer(), scaled=True)
+    if products is None or value is None or only_use(value) is None:
+        return None
+    taken.append(products.node)
+    scale = number * products.left.number * products.right.number
+    if not math.isfinite(scale) or scale < 0:
+        return None
+    return Weights(products, scale, softcap, tuple(reversed(masks)), precision, ratio, tuple(reversed(taken)))
+
+
+def _taken(value: ir.Value | None, taken: list[ir.Node], *op_types: str) -> ir.Node | None:
+    """The node of one of these operators that makes a value for one reader; it is noted as taken."""
+    node = producer(value, *op_types)
+    if node is None or value is None or only_use(value) is None:
+        return None
+    taken.append(node)
+    return node
+
+
+def _without_dropout(value: ir.Value | None, taken: list[ir.Node]) -> tuple[ir.Value | None, float]:
+    """What an inactive Dropout reads, and its ratio."""
+    node = producer(value, "Dropout")
+    if node is None or value is None or only_use(value) is None:
+        return value, 0.0
+    ratio = scalar(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] is not None else 0.5
+    active = len(node.inputs) > 2 and node.inputs[2] is not None
+    mask_is_read = len(node.outputs) > 1 and bool(node.outputs[1].uses())
+    if ratio is None or active or mask_is_read:
+        return value, 0.0
+    taken.append(node)
+    return node.inputs[0], ratio
+
+
+def _is_last_axis(softmax: ir.Node) -> bool:
+    axis, count = softmax.attributes.get_int("axis", -1), rank(softmax.inputs[0])
+    return axis == -1 or (count is not None and axis == count - 1)
+
+
+def _is_wider(precision: ir.DataType, own: ir.DataType | None) -> bool:
+    return own is not None and precision.is_floating_point() and precision.itemsize > own.itemsize
+
+
+def _mask(value: ir.Value | None, taken: list[ir.Node]) -> tuple[Mask, ir.Value | None] | None:
+    """The mask that is applied last, and the scores before it."""
+    node = producer(value, "Add", "Sub", "Where")
+    if node is None or value is None or only_use(value) is None:
+        return None
+    if node.op_type == "Where":
+        condition, kept, other = node.inputs
+        for scores, filler, when in ((kept, other, False), (other, kept, True)):
+            number = scalar(filler)
+            if (
+                condition is not None
+                and number is not None
+                and number <= _HIDDEN
+                and _leads_to_scores(scores)
+            ):
+                taken.append(node)
+                return Hidden(condition, when, number), scores
+        return None
+    left, right = node.inputs
+    if node.op_type == "Sub" or left is None or right is None:
+        return None
+    sides = [(left, right), (right, left)]
+    leading = [each for each in sides if _leads_to_scores(each[0]) and each[1].dtype == value.dtype]
+    if not leading:
+        return None
+    taken.append(node)
+    return Added(leading[0][1]), leading[0][0]
+
+
+def _leads_to_scores(value: ir.Value | None, depth: int = 12) -> bool:
+    """Whether a product stands at the end of what masks, scales and caps a value."""
+    node = producer(value, "MatMul", "Einsum", "Add", "Where", "Mul", "Div", "Tanh")
+    if node is None or value is None or only_use(value) is None or depth == 0:
+        return False
+    if node.op_type in ("MatMul", "Einsum"):
+        return True
+    operands = node.inputs[1:] if node.op_type == "Where" else node.inputs
+    return any(_leads_to_scores(each, depth - 1) for each in operands)
+
+
+def _scaled(value: ir.Value | None, taken: list[ir.Node]) -> tuple[ir.Value | None, float]:
+    """What is scaled by numbers, and their product."""
+    number = 1.0
+    while True:
+        node = producer(value, "Mul", "Div")
+        found = with_scalar(node)
+        if node is None or found is None or value is None or only_use(value) is None:
+            return value, number
+        if node.op_type == "Div" and (found[0] is not node.inputs[0] or found[1] == 0):
+            return value, number
+        number = number / found[1] if node.op_type == "Div" else number * found[1]
+        taken.append(node)
+        value = found[0]
