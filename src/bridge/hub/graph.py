@@ -88,7 +88,15 @@ def node_name(position: int) -> str:
 
 def all_nodes(model: ir.Model) -> Iterator[ir.Node]:
     """Every node of the model in graph order, the bodies of If, Loop and Scan included."""
-    return iter(ir.traversal.RecursiveGraphIterator(model.graph))
+    return _nodes_of(model.graph)
+
+
+def _nodes_of(graph: ir.Graph) -> Iterator[ir.Node]:
+    for node in graph:
+        yield node
+        if len(node.attributes):
+            for body in bodies(node):
+                yield from _nodes_of(body)
 
 
 def describe_node(node: ir.Node) -> str:
