@@ -12,7 +12,7 @@ import keras
 
 from bridge.emit.dialect import Signature
 from bridge.emit.docstrings import file_docstring
-from bridge.emit.layer import Layer
+from bridge.emit.layer import Inner, Layer
 from bridge.emit.literals import assign, call, dotted, literal, nested
 from bridge.emit.names import snake_case
 from bridge.hub.carriers import carrier
@@ -138,10 +138,13 @@ class TensorFlowDialect:
 
     def tensor_path(self, layer: Layer, slot: str) -> str:
         """The name of the variable; a recurrent layer holds its variables in a cell of its own name."""
-        inner, _, leaf = slot.rpartition(".")
+        *inner, leaf = slot.split(".")
         if not inner:
             return slot
-        return f"{snake_case(layer.constructor.rpartition('.')[2])}_{inner}/{leaf}"
+        wrapped = layer.args[0] if isinstance(layer.args[0], Inner) else None
+        name = snake_case((wrapped or layer).constructor.rpartition(".")[2])
+        direction = f"{inner[0].removesuffix('_layer')}_{name}/" if wrapped else ""
+        return f"{direction}{name}_{inner[-1]}/{leaf}"
 
     def extra_state(self, layer: Layer) -> Mapping[str, Array]:
         """Keras layers have no state beyond what a source has."""

@@ -7,8 +7,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from bridge.emit.layer import Layer, NodeView
+from bridge.emit.layer import Inner, Layer, NodeView
 from bridge.emit.layer import Tensor as LayerTensor
+from bridge.emit.names import snake_case
 from bridge_converters._rnn import activations_with_parameters, recurrence_beyond
 from bridge_converters._windows import without
 from bridge_converters.onnx_to_tf._table import layer_rule, lowering
@@ -283,18 +284,91 @@ def rnn_layer(view: NodeView) -> Layer | None:
     return _layer(view, "keras.layers.SimpleRNN", {"activation": view.attr("activation")})
 
 
+@layer_rule("LSTMCell", domain="bridge")
+def lstm_cell_layer(view: NodeView) -> Layer | None:
+    """One step of a long short-term memory."""
+    return _cell(view, "keras.layers.LSTMCell", {}, inputs=(0, (4, 5)), results=(2, (0, 1)))
+
+
+@layer_rule("GRUCell", domain="bridge")
+def gru_cell_layer(view: NodeView) -> Layer | None:
+    """One step of a gated recurrent unit."""
+    options = {"reset_after": bool(view.attr("reset_after"))}
+    return _cell(view, "keras.layers.GRUCell", options, inputs=(0, 4), results=(0, 1))
+
+
+@layer_rule("RNNCell", domain="bridge")
+def rnn_cell_layer(view: NodeView) -> Layer | None:
+    """One step of a simple recurrence."""
+    options = {"activation": view.attr("activation")}
+    return _cell(view, "keras.layers.SimpleRNNCell", options, inputs=(0, 4), results=(0, 1))
+
+
+_TENSORS = ("kernel", "recurrent_kernel", "bias")
+_DEFAULTS = {
+    "reset_after": True,
+    "activation": "tanh",
+    "use_bias": True,
+    "return_sequences": False,
+    "return_state": False,
+    "go_backwards": False,
+}
+
+
 def _layer(view: NodeView, constructor: str, options: dict[str, Any]) -> Layer:
-    slots = {1: "cell.kernel", 2: "cell.recurrent_kernel", 3: "cell.bias"}
-    tensors = {slot: LayerTensor(value) for i, slot in slots.items() if (value := view.input(i)) is not None}
+    directions = view.attr("directions")
     flags = ("return_sequences", "return_state", "go_backwards")
-    options |= {"use_bias": "cell.bias" in tensors} | {flag: bool(view.attr(flag)) for flag in flags}
-    defaults = {"reset_after": True, "activation": "tanh", "use_bias": True, **dict.fromkeys(flags, False)}
+    options |= {"use_bias": view.input(3) is not None} | {flag: bool(view.attr(flag)) for flag in flags}
+    options = without(options, _DEFAULTS)
+    units = view.attr("hidden_size")
+    states = 2 if view.op_type == "LSTM" else 1
+    first = 1 + len(_TENSORS) * directions
+    given = tuple(range(first, first + states * directions))
+    common = {
+        "inputs": (0, given),
+        "build_shape": (None, None, view.known_shape(1)[0]),
+        "results": tuple(range(1 + states * directions)) if view.attr("return_state") else None,
+        "label": view.attr("label"),
+    }
+    if directions == 1:
+        return Layer(constructor, (units,), options, _tensors(view, 1, "cell."), **common)
+    dtype = _dtype(view)
+    name = snake_case(constructor.rpartition(".")[2])
+    inner = Inner(constructor, (units,), tuple((options | dtype | {"name": name}).items()))
+    tensors = _tensors(view, 1, "forward_layer.cell.") | _tensors(view, 4, "backward_layer.cell.")
+    return Layer("keras.layers.Bidirectional", (inner,), {}, tensors, **common)
+
+
+def _cell(
+    view: NodeView,
+    constructor: str,
+    options: dict[str, Any],
+    *,
+    inputs: tuple[int | tuple[int, ...], ...],
+    results: tuple[int | tuple[int, ...], ...],
+) -> Layer:
+    options |= {"use_bias": view.input(3) is not None}
     return Layer(
         constructor,
         (view.attr("hidden_size"),),
-        without(options, defaults),
-        tensors,
-        inputs=(0, (4, 5)),
-        build_shape=(None, None, view.known_shape(1)[0]),
+        without(options, _DEFAULTS),
+        _tensors(view, 1, ""),
+        inputs=inputs,
+        build_shape=(None, view.known_shape(1)[0]),
+        results=results,
         label=view.attr("label"),
     )
+
+
+def _tensors(view: NodeView, first: int, prefix: str) -> dict[str, LayerTensor]:
+    """The tensors of one direction, whose node inputs begin at `first`."""
+    values = ((name, view.input(first + offset)) for offset, name in enumerate(_TENSORS))
+    return {f"{prefix}{name}": LayerTensor(value) for name, value in values if value is not None}
+
+
+def _dtype(view: NodeView) -> dict[str, str]:
+    value = view.input(1)
+    assert value is not None
+    assert value.dtype is not None
+    name = value.dtype.numpy().name
+    return {} if name == "float32" else {"dtype": name}

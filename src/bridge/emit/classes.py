@@ -16,7 +16,7 @@ import onnx_ir as ir
 from bridge.emit import names
 from bridge.emit.body import Body
 from bridge.emit.dialect import Dialect
-from bridge.emit.layer import Layer
+from bridge.emit.layer import Inner, Layer
 from bridge.emit.literals import assign, call, dotted, literal
 from bridge.emit.modules import Module, member, scope_name, values_read
 from bridge.emit.plan import LayerSpec, ParameterSpec, canonical_leaf, origin
@@ -155,7 +155,8 @@ class ClassWriter:
         if isinstance(child, LayerSpec):
             layer = child.layer
             dtype = self._dtype(child)
-            return (layer.constructor, tuple(layer.tensors), _frozen(layer), dtype, len(layer.args))
+            inner = tuple(each for each in layer.args if isinstance(each, Inner))
+            return (layer.constructor, inner, tuple(layer.tensors), _frozen(layer), dtype, len(layer.args))
         shape = child.value.shape
         rank = 0 if shape is None else len(shape)
         literal_value = None

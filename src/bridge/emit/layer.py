@@ -29,12 +29,21 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Inner:
+    """A layer that another one wraps, as the argument of its constructor: `Bidirectional(LSTM(16))`."""
+
+    constructor: str
+    args: tuple[Any, ...] = ()
+    kwargs: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
 class Layer:
     """A native layer to emit for a node.
 
     `constructor` is the dotted name in the emitted module (`nn.Conv2d`, `keras.layers.Conv2D`); `args`
-    and `kwargs` are Python literals (numbers, strings, booleans, None, tuples); kwargs equal to the
-    constructor's defaults are left out by the rule. `tensors` maps the layer's own variable names
+    and `kwargs` are Python literals (numbers, strings, booleans, None, tuples) or `Inner` layers; kwargs
+    equal to the constructor's defaults are left out by the rule. `tensors` maps the layer's own variable names
     (`weight`, `kernel`, `moving_mean`; `cell.kernel` for one of a layer inside) to their tensors. `inputs`
     are the indices of the node's inputs that the call takes, in a tuple of their own where it takes several
     as one; those that are left out are not passed. `results` are the indices of the node's outputs in the

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bridge.emit.layer import Inner
 from bridge.hub.recipe import Array
 
 MAX_LITERAL_ELEMENTS = 64
@@ -16,12 +17,14 @@ MAX_LITERAL_ELEMENTS = 64
 
 
 def literal(value: Any) -> ast.expr:
-    """The expression whose value is `value`: numbers, strings, None, tuples, lists and dicts of them.
+    """The expression whose value is `value`: numbers, strings, None, tuples, lists and dicts of them, layers.
 
     Infinities and NaN become `math.inf` and `math.nan`. Raises TypeError for anything else.
     """
     if isinstance(value, ast.expr):
         return value
+    if isinstance(value, Inner):
+        return call(value.constructor, *value.args, **dict(value.kwargs))
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

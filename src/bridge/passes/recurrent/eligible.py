@@ -1,4 +1,4 @@
-"""Which LSTM, GRU and RNN nodes a target has a layer for."""
+"""Which LSTM, GRU and RNN nodes a target has a layer for, and why not for the others."""
 
 from __future__ import annotations
 
@@ -28,25 +28,32 @@ _ZERO_PRESERVING = (
 )
 
 
-def is_eligible(node: ir.Node, target: Literal["torch", "tf"]) -> bool:
-    """Whether a layer of the target computes exactly what a node does, from trained tensors."""
-    if node.domain != "" or node.op_type not in RECURRENT:
-        return False
+def refusal(node: ir.Node, target: Literal["torch", "tf"]) -> str | None:
+    """Why no layer of the target computes exactly what a recurrent node does; None if one does.
+
+    The reason completes "is a composed loop because ...".
+    """
+    names = {"torch": "PyTorch", "tf": "Keras"}
     if not all(is_trained(input_of(node, index)) for index in (1, 2)):
-        return False
+        return "its weights are computed"
     if not has_no_bias(node) and not is_trained(input_of(node, _BIAS)):
-        return False
-    if input_of(node, _LENGTHS) is not None or input_of(node, _PEEPHOLES) is not None:
-        return False
-    if attribute(node, "clip") is not None or attribute(node, "input_forget", 0):
-        return False
+        return "its bias is computed"
+    if input_of(node, _LENGTHS) is not None:
+        return "its sequences have lengths of their own"
+    if input_of(node, _PEEPHOLES) is not None:
+        return f"{names[target]} has no peephole connections"
+    if attribute(node, "clip") is not None:
+        return f"{names[target]} clips no gates"
+    if attribute(node, "input_forget", 0):
+        return f"{names[target]} has no coupled input and forget gates"
     before_reset = node.op_type == "GRU" and not attribute(node, "linear_before_reset", 0)
     if target == "torch" and before_reset:
-        return False
-    given = [state for index in STATES[node.op_type] if (state := input_of(node, index)) is not None]
-    if len(given) not in (0, len(STATES[node.op_type])):
-        return False
-    return activation(node) is not None
+        return "it resets before the product (linear_before_reset 0), and PyTorch's resets after it"
+    if len(given_states(node)) not in (0, len(STATES[node.op_type])):
+        return "it is given only one of its two states"
+    if activation(node) is None:
+        return "its activations are not those of the layer"
+    return None
 
 
 def activation(node: ir.Node) -> str | None:
@@ -74,8 +81,13 @@ def has_no_bias(node: ir.Node) -> bool:
 
 def first_states(node: ir.Node) -> list[ir.Value]:
     """The states before the first step, empty where they are zeros."""
-    states = [state for index in STATES[node.op_type] if (state := input_of(node, index)) is not None]
+    states = given_states(node)
     return [] if all(map(is_zeros, states)) else states
+
+
+def given_states(node: ir.Node) -> list[ir.Value]:
+    """The states before the first step as they are given."""
+    return [state for index in STATES[node.op_type] if (state := input_of(node, index)) is not None]
 
 
 def input_of(node: ir.Node, index: int) -> ir.Value | None:
