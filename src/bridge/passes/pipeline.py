@@ -26,7 +26,9 @@ from bridge.passes.fold_trained import fold_buffers, fold_moves
 from bridge.passes.gelu import recognise_gelu
 from bridge.passes.gemm import order_operands, recognise_gemm
 from bridge.passes.global_pool import recognise_global_pool
+from bridge.passes.group_norm import recognise_group_norm
 from bridge.passes.hard_activations import recognise_clip, recognise_hard_activations
+from bridge.passes.hoist import hoist_moves
 from bridge.passes.identity import drop_identities
 from bridge.passes.inline import inline_functions
 from bridge.passes.layer_norm import recognise_layer_norm
@@ -79,12 +81,14 @@ PASSES: tuple[Pass, ...] = (
     Pass("simplify loops", simplify_loops),
     Pass("capture what loops do not change", capture_invariants),
     Pass("find the shapes that loops keep", find_loop_shapes),
+    Pass("move what reorders trained tensors out of loops", hoist_moves),
     Pass("write sums of two as additions", write_sums_as_additions),
     Pass("drop identities", drop_identities),
     Pass("fold moves of trained tensors", fold_moves),
     Pass("simplify moves", simplify_moves),
     Pass("restore the rank of matrix products", restore_matmul_rank),
     Pass("recognise batch normalisation", recognise_batch_norm),
+    Pass("recognise group normalisation", recognise_group_norm),
     Pass("recognise layer normalisation", recognise_layer_norm),
     Pass("recognise GELU", recognise_gelu),
     Pass("recognise bounds", recognise_clip),
