@@ -6,15 +6,16 @@ import io
 import json
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.export import ExportedProgram
 
 from bridge.errors import InputError, TrustError
+from bridge_converters.torch_to_onnx.axes import Axes
 from bridge_converters.torch_to_onnx.quiet import quiet
 from bridge_converters.torch_to_onnx.user_code import first_line
 
@@ -28,12 +29,12 @@ _LEGACY_PICKLES = ("serialized_state_dict.pt", "serialized_constants.pt", "seria
 class ExportRecord:
     """What bridge knows about a module that it exported and a `.pt2` archive does not say.
 
-    `module_types` are class names by module path, `axes` the user's names of dynamic axes by position of
-    the input and axis, `notes` sentences for the user.
+    `module_types` are class names by module path, `axes` is what is known about the dynamic axes, `notes`
+    are sentences for the user.
     """
 
     module_types: Mapping[str, str] = field(default_factory=dict)
-    axes: Mapping[int, Mapping[int, str]] = field(default_factory=dict)
+    axes: Axes = field(default_factory=Axes)
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> str:
@@ -44,12 +45,31 @@ class ExportRecord:
         record = json.loads(text)
         return cls(
             module_types={str(path): str(kind) for path, kind in record["module_types"].items()},
-            axes={
-                int(position): {int(axis): str(name) for axis, name in axes.items()}
-                for position, axes in record["axes"].items()
-            },
+            axes=Axes(
+                _by_place(record["axes"]["labels"], _label),
+                _by_place(record["axes"]["bounds"], _bounds),
+            ),
             notes=tuple(map(str, record["notes"])),
         )
+
+
+_Value = TypeVar("_Value")
+
+
+def _by_place(record: Any, value: Callable[[Any], _Value]) -> dict[int, dict[int, _Value]]:
+    return {
+        int(position): {int(axis): value(each) for axis, each in axes.items()}
+        for position, axes in record.items()
+    }
+
+
+def _label(record: Any) -> str | int:
+    return record if isinstance(record, int) else str(record)
+
+
+def _bounds(record: Any) -> tuple[int, int | None]:
+    least, most = record
+    return int(least), None if most is None else int(most)
 
 
 def load_archive(path: Path, *, trust: bool) -> tuple[ExportedProgram, ExportRecord | None]:

@@ -1,11 +1,11 @@
-"""From an nn.Module and example inputs to an ExportedProgram with a dynamic batch."""
+"""From an nn.Module and example inputs to an ExportedProgram with dynamic batch and lengths."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,44 +15,49 @@ from torch.fx import traceback as fx_traceback
 
 from bridge.errors import BridgeError, InputError
 from bridge_converters.torch_to_onnx import names
+from bridge_converters.torch_to_onnx.axes import Axes, Free, attempts, settle
+from bridge_converters.torch_to_onnx.caches import leave_out_cache
+from bridge_converters.torch_to_onnx.eager_attention import eager_attention, other_attention
 from bridge_converters.torch_to_onnx.failures import call_failure, export_failure
 from bridge_converters.torch_to_onnx.inputs import Examples
 from bridge_converters.torch_to_onnx.quiet import quiet
-from bridge_converters.torch_to_onnx.shapes import dynamic_batch, input_values, is_fixed, symbolic_axes
+from bridge_converters.torch_to_onnx.recurrent_shapes import recurrent_shapes
+from bridge_converters.torch_to_onnx.shapes import dynamic_batch, input_values, is_fixed
+from bridge_converters.torch_to_onnx.structures import is_plain, plain, rebuilding, use_plain_structures
+from bridge_converters.torch_to_onnx.switches import masks_taken_as_given
 
 
 @dataclass(frozen=True)
 class Capture:
-    """An exported program, how long torch.export took, and what the user should know about it.
-
-    `axis_names` are the names of dynamic axes by torch's symbol (`{"s40": "batch"}`).
-    """
+    """An exported program, how long torch.export took, and what the user should know about it."""
 
     program: ExportedProgram
     seconds: float
     notes: tuple[str, ...] = ()
-    axis_names: Mapping[str, str] = field(default_factory=dict)
+    axes: Axes = field(default_factory=Axes)
 
 
 def capture(module: nn.Module, examples: Examples, *, static_batch: bool = False) -> Capture:
     """Export a module in evaluation mode, axis 0 of every input dynamic unless `static_batch`.
 
-    Where the module works for one batch size only, the program is exported with the sizes of the
-    examples and a note says so. The module's training flags are as before afterwards.
+    Lengths of sequences are dynamic where the module allows it, unless `static_batch` or the user stated
+    the axes (see `axes.attempts`). Where the module works for one batch size only, the program is exported
+    with the sizes of the examples and a note says so. Containers other than lists, tuples and dicts are
+    replaced by such (see `structures`): the module then takes and returns those. Its training flags and
+    buffers are as before afterwards.
 
-    Raises InputError if an axis that the user named cannot vary, and BridgeError with the user's source
-    line and torch's reason if the module cannot be exported.
+    Raises InputError if the module refuses the examples or an axis that the user named cannot vary, and
+    BridgeError with the user's source line and torch's reason if the module cannot be exported.
     """
     start = time.perf_counter()
-    with evaluation_mode(module):
-        if static_batch:
-            program = _export_reporting(module, examples, {})
-            notes: tuple[str, ...] = ()
-        else:
-            program, notes = _export_with_free_batch(module, examples)
-    seconds = time.perf_counter() - start
-    _check_named_axes(program, examples)
-    return Capture(program, seconds, notes, symbolic_axes(program, examples.axes))
+    with evaluation_mode(module), preserved_buffers(module), masks_taken_as_given():
+        examples, remarks = _with_plain_structures(module, examples)
+        program, examples, notes = _export_with_some_attention(module, examples, static_batch=static_batch)
+        seconds = time.perf_counter() - start
+        _check_named_axes(program, examples)
+        shown = _with_open_masks(module, examples)
+        axes = settle(program, shown, lambda tensors: call(module, examples, tensors))
+    return Capture(program, seconds, (*remarks, *notes, *axes.notes), axes)
 
 
 @contextmanager
@@ -68,28 +73,129 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
             each.training = training
 
 
-def _export_with_free_batch(module: nn.Module, examples: Examples) -> tuple[ExportedProgram, tuple[str, ...]]:
+@contextmanager
+def preserved_buffers(module: nn.Module) -> Iterator[None]:
+    """Run code that may change or replace buffers; they are as before afterwards."""
+    before = [(each, dict(each._buffers)) for each in module.modules()]
+    copies = [
+        (buffer, buffer.clone()) for _, buffers in before for buffer in buffers.values() if buffer is not None
+    ]
+    try:
+        yield
+    finally:
+        for each, buffers in before:
+            each._buffers.clear()
+            each._buffers.update(buffers)
+        with torch.no_grad():
+            for buffer, copy in copies:
+                if not torch.equal(buffer, copy):
+                    buffer.copy_(copy)
+
+
+def _with_plain_structures(module: nn.Module, examples: Examples) -> tuple[Examples, tuple[str, ...]]:
+    """Call the module once; where its arguments or results are no plain structures, make them so."""
+    try:
+        results = call(module, examples, examples.tensors())
+        notes = leave_out_cache(module, results)
+        if notes:
+            results = call(module, examples, examples.tensors())
+    except Exception as refusal:  # the module's code runs and may raise anything
+        raise call_failure(refusal, type(module).__name__, examples.tensors()) from refusal
+    arguments = (examples.args, dict(examples.kwargs))
+    takes_plain = is_plain(arguments)
+    if isinstance(module, torch.jit.ScriptModule) or (takes_plain and is_plain(results)):
+        return examples, notes
+    use_plain_structures(module, None if takes_plain else rebuilding(arguments))
+    args, kwargs = plain(arguments)
+    return replace(examples, args=args, kwargs=kwargs), notes
+
+
+def call(module: nn.Module, examples: Examples, tensors: Sequence[torch.Tensor]) -> Any:
+    """What a module returns for the arguments of the examples with other tensors, without gradients."""
+    args, kwargs = examples.arguments(tensors)
+    with torch.no_grad(), quiet():
+        return module(*args, **kwargs)
+
+
+def _with_open_masks(module: nn.Module, examples: Examples) -> Examples:
+    """Examples whose masks leave something out, where the module takes that; it may skip others unseen."""
+
+    def opened(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.is_floating_point() or tensor.is_complex() or tensor.ndim < 2 or tensor.numel() < 2:
+            return tensor
+        if not bool((tensor == tensor.flatten()[0]).all()):
+            return tensor
+        changed = tensor.clone()
+        changed[..., -1] = 1 - tensor.flatten()[0].to(torch.int64)
+        return changed
+
+    tensors = [opened(tensor) for tensor in examples.tensors()]
+    try:
+        call(module, examples, tensors)
+    except Exception:  # the module's code runs and may raise anything
+        return examples
+    args, kwargs = examples.arguments(tensors)
+    return replace(examples, args=args, kwargs=kwargs)
+
+
+_Export = tuple[ExportedProgram, Examples, tuple[str, ...]]
+
+
+def _export_with_some_attention(module: nn.Module, examples: Examples, *, static_batch: bool) -> _Export:
+    """Export a module, with eager attention where it has another that torch.export cannot take."""
+    try:
+        return _export_as_it_is(module, examples, static_batch=static_batch)
+    except BridgeError:
+        kinds = other_attention(module)
+        if not kinds:
+            raise
+        try:
+            with eager_attention(module):
+                program, examples, notes = _export_as_it_is(module, examples, static_batch=static_batch)
+        except BridgeError:
+            pass
+        else:
+            return program, examples, (*notes, _attention_note(kinds))
+        raise
+
+
+def _attention_note(kinds: Sequence[str]) -> str:
+    return (
+        f"the model was exported with attn_implementation='eager', because torch.export fails with "
+        f"{', '.join(map(repr, kinds))}; both compute the same"
+    )
+
+
+def _export_as_it_is(module: nn.Module, examples: Examples, *, static_batch: bool) -> _Export:
+    if static_batch:
+        named = {position: set(axes) - {0} for position, axes in examples.axes.items()}
+        return _export_reporting(module, examples, named), examples, ()
     batch = examples.with_batch()
-    named = {position: set(axes) for position, axes in examples.axes.items()}
-    free = {position: {0} for position, tensor in enumerate(batch.tensors()) if tensor.ndim}
-    wanted = {position: axes | named.get(position, set()) for position, axes in free.items()}
-    for axes in (wanted, free) if wanted != free else (free,):
+    widest, *narrower = attempts(batch)
+    for axes in (widest, *narrower):
         try:
             program = _export(module, batch, axes)
         except Exception:  # the module's code runs and may raise anything; the last attempt reports it
             continue
         if dynamic_batch(program):
-            return program, ()
+            return program, batch, ()
         # torch.export found that the batch is a constant of the program: use the user's own sizes.
         break
-    program = _export_reporting(module, examples, {})
-    return program, (_fixed_note(program),)
+    for axes in ({position: set(axes) - {0} for position, axes in widest.items()}, {}):
+        try:
+            program = _export_reporting(module, examples, axes)
+        except BridgeError:
+            if not axes:
+                raise
+        else:
+            break
+    return program, examples, (_fixed_note(program, examples),)
 
 
-def _fixed_note(program: ExportedProgram) -> str:
+def _fixed_note(program: ExportedProgram, examples: Examples) -> str:
     sizes = {
         f"{name}: {'x'.join(map(str, tensor.shape))}"
-        for name, tensor in zip(names.input_names(program), input_values(program), strict=True)
+        for name, tensor in zip(names.input_names(program), examples.tensors(), strict=True)
     }
     return (
         "the batch size is fixed, because the model's code works for one size only "
@@ -97,16 +203,14 @@ def _fixed_note(program: ExportedProgram) -> str:
     )
 
 
-def _export_reporting(
-    module: nn.Module, examples: Examples, axes: Mapping[int, Collection[int]]
-) -> ExportedProgram:
+def _export_reporting(module: nn.Module, examples: Examples, axes: Free) -> ExportedProgram:
     try:
         return _export(module, examples, axes)
     except Exception as error:  # the module's code runs and may raise anything
-        raise _failure(module, examples, error) from error
+        raise export_failure(error, type(module).__name__) from error
 
 
-def _export(module: nn.Module, examples: Examples, axes: Mapping[int, Collection[int]]) -> ExportedProgram:
+def _export(module: nn.Module, examples: Examples, axes: Free) -> ExportedProgram:
     """Export by running the module, by analysing its bytecode where that fails; the first failure counts."""
     try:
         return _run_export(module, examples, axes, strict=False)
@@ -118,29 +222,23 @@ def _export(module: nn.Module, examples: Examples, axes: Mapping[int, Collection
         raise
 
 
-def _run_export(
-    module: nn.Module, examples: Examples, axes: Mapping[int, Collection[int]], *, strict: bool
-) -> ExportedProgram:
+def _run_export(module: nn.Module, examples: Examples, axes: Free, *, strict: bool) -> ExportedProgram:
     shapes: Any = ShapesCollection()  # type: ignore[no-untyped-call]
     for position, tensor in enumerate(examples.tensors()):
         if axes.get(position):
             shapes[tensor] = dict.fromkeys(sorted(axes[position]), Dim.AUTO)
     # Node annotations (TorchScript's source lines) survive only under preserve_node_meta. Gradients are on:
     # otherwise the program would not say which parts of the module switch them off.
-    with torch.enable_grad(), fx_traceback.preserve_node_meta(), quiet():
+    with (
+        torch.enable_grad(),
+        fx_traceback.preserve_node_meta(),
+        recurrent_shapes(),
+        masks_taken_as_given(),
+        quiet(),
+    ):
         return torch.export.export(
             module, examples.args, dict(examples.kwargs), dynamic_shapes=shapes, strict=strict
         )
-
-
-def _failure(module: nn.Module, examples: Examples, error: Exception) -> BridgeError:
-    """Tell inputs that the module itself refuses from a module that cannot be exported."""
-    try:
-        with torch.no_grad(), quiet():
-            module(*examples.args, **examples.kwargs)
-    except Exception as refusal:  # the module's code runs and may raise anything
-        return call_failure(refusal, type(module).__name__, examples.tensors())
-    return export_failure(error, type(module).__name__)
 
 
 def _check_named_axes(program: ExportedProgram, examples: Examples) -> None:

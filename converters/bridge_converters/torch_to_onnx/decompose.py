@@ -8,6 +8,7 @@ from torch.export import ExportedProgram
 
 from bridge_converters.torch_to_onnx import program as program_rewrites
 from bridge_converters.torch_to_onnx.quiet import quiet
+from bridge_converters.torch_to_onnx.recurrent_shapes import recurrent_shapes
 
 _aten = torch.ops.aten
 
@@ -35,9 +36,10 @@ def as_the_hub_names_it(program: ExportedProgram) -> ExportedProgram:
     program = program_rewrites.copy_graph(program)
     program_rewrites.inline_gradient_switches(program)
     program_rewrites.spell_global_pooling(program)
+    program_rewrites.copy_before_views(program)
     program_rewrites.mark_dropouts(program)
     program_rewrites.drop_constant_outputs(program)
-    with quiet():
+    with recurrent_shapes(), quiet():
         decomposed: ExportedProgram = _prepare_exported_program_for_export(program, registry=registry())
     return decomposed
 

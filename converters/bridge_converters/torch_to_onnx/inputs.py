@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from bridge.errors import InputError
 from bridge.formats.request import InputSpec
+from bridge_converters.torch_to_onnx.names import argument_leaves, parameter_names
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -21,6 +22,7 @@ _SEED = 20
 _BATCH = 2
 _IMAGE_SIDE = 64
 _LENGTH = 16
+_CONSTANTS = (type(None), bool, int, float)
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,14 @@ class Examples:
     """Arguments to call a module with: nested tensors, the batch as the user gave it.
 
     `axes` names the dynamic axes the user asked for: by position of the tensor among all tensors, then
-    by axis.
+    by axis. `stated` are the positions of the tensors whose axes the user described: no other axis of
+    theirs but the batch is dynamic.
     """
 
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     axes: Mapping[int, Mapping[int, str]] = field(default_factory=dict)
+    stated: frozenset[int] = frozenset()
 
     def tensors(self) -> list[torch.Tensor]:
         """The tensors in the order in which torch.export flattens them."""
@@ -52,7 +56,15 @@ class Examples:
             return tensor.repeat(_BATCH, *([1] * (tensor.ndim - 1)))
 
         args, kwargs = pytree.tree_map_only(torch.Tensor, repeat, (self.args, dict(self.kwargs)))
-        return Examples(args, kwargs, self.axes)
+        return replace(self, args=args, kwargs=kwargs)
+
+    def arguments(self, tensors: Sequence[torch.Tensor]) -> Arguments:
+        """The arguments with other tensors in place of these, in the order of `tensors()`."""
+        rest = iter(tensors)
+        args, kwargs = pytree.tree_map_only(
+            torch.Tensor, lambda _: next(rest), (self.args, dict(self.kwargs))
+        )
+        return args, kwargs
 
 
 def from_specs(specs: Sequence[InputSpec], parameters: Sequence[inspect.Parameter]) -> Examples:
@@ -76,11 +88,14 @@ def from_specs(specs: Sequence[InputSpec], parameters: Sequence[inspect.Paramete
     return _arrange(tensors, axes, parameters)
 
 
-def from_file(path: str, parameters: Sequence[inspect.Parameter]) -> Examples:
+def from_file(
+    path: str, parameters: Sequence[inspect.Parameter], specs: Sequence[InputSpec] = ()
+) -> Examples:
     """Examples from an `.npz` or `.safetensors` file whose arrays are called like forward's parameters.
 
-    The arrays `arr_0`, `arr_1`, ... of `numpy.savez` are positional. Raises InputError for a file of
-    another kind, one that holds Python objects, and names that do not fit.
+    The arrays `arr_0`, `arr_1`, ... of `numpy.savez` are positional. `specs` say which axes are dynamic
+    (see `with_axes`). Raises InputError for a file of another kind, one that holds Python objects, and
+    names that do not fit.
     """
     arrays = _load_arrays(Path(path))
     names = [parameter.name for parameter in parameters]
@@ -98,34 +113,86 @@ def from_file(path: str, parameters: Sequence[inspect.Parameter]) -> Examples:
             f"{path} holds {', '.join(map(repr, unknown))}, but the model has no input of that name",
             hint=f"name the arrays like the model's inputs: {', '.join(names)}",
         )
-    return _arrange({name: torch.from_numpy(array) for name, array in arrays.items()}, {}, parameters)
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return with_axes(_arrange(tensors, {}, parameters), specs, parameters)
 
 
-def from_values(inputs: Any, parameters: Sequence[inspect.Parameter]) -> Examples:
+def from_values(
+    inputs: Any, parameters: Sequence[inspect.Parameter], specs: Sequence[InputSpec] = ()
+) -> Examples:
     """Examples from what a Python caller passes.
 
     A tensor, array or specification is the only input; a tuple or list holds positional inputs; a dict
     holds inputs by the names of forward's parameters. Elements are tensors, arrays, InputSpecs,
     strings such as `"1x3x224x224"`, nested structures of tensors, or plain Python values, which become
-    constants of the program. Raises InputError for names that forward does not have.
+    constants of the program. `specs` say which axes of tensors are dynamic (see `with_axes`). Raises
+    InputError for names that forward does not have.
     """
     positional: tuple[Any, ...] = ()
     named: dict[str, Any] = {}
     if isinstance(inputs, Mapping):
         named = dict(inputs)
     else:
-        positional = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
-    specs = [_as_spec(each, None) for each in positional] + [
-        _as_spec(each, key) for key, each in named.items()
-    ]
-    given = [spec for spec in specs if spec is not None]
-    if given and len(given) == len(specs):
+        positional = tuple(inputs) if type(inputs) in (tuple, list) else (inputs,)
+    _check_names(named, parameters)
+    described = [_as_spec(each, None) for each in positional]
+    described += [_as_spec(each, name) for name, each in named.items()]
+    given = [spec for spec in described if spec is not None]
+    if given and len(given) == len(described):
         return from_specs(given, parameters)
     if given:
-        raise InputError(
-            "inputs mix specifications such as '1x3x224x224' with values",
-            hint="give all inputs as arrays or tensors, or all as specifications",
+        names = parameter_names(parameters, len(positional), named)
+        return _beside_constants(
+            dict(zip(names, (*positional, *named.values()), strict=False)), described, parameters
         )
+    args, kwargs = pytree.tree_map(_as_tensor, (positional, named))
+    return with_axes(Examples(args, kwargs), specs, parameters)
+
+
+def with_axes(
+    examples: Examples, specs: Sequence[InputSpec], parameters: Sequence[inspect.Parameter]
+) -> Examples:
+    """Examples with axes that are dynamic or not as specifications say: a word names one, a number fixes it.
+
+    A specification without a name is for the tensor at its position; an element of a nested input is
+    called by its path (`batch_image`). Axis 0 is dynamic either way. Raises InputError for a name that no
+    input has and for another shape than the example's.
+    """
+    if not specs:
+        return examples
+    keywords = parameter_names(parameters, len(examples.args), examples.kwargs)
+    leaves = argument_leaves(examples.args, examples.kwargs, keywords)
+    names = [name for name, leaf in leaves if isinstance(leaf, torch.Tensor)]
+    tensors = examples.tensors()
+    axes: dict[int, dict[int, str]] = {}
+    for number, spec in enumerate(specs):
+        if (spec.name is None and number >= len(names)) or (spec.name is not None and spec.name not in names):
+            wanted = f"input {spec.name!r}" if spec.name is not None else f"input number {number + 1}"
+            raise InputError(
+                f"the axes of {wanted} are given, but the example inputs are {', '.join(names)}",
+                hint="name one of them: NAME=NxT, a word for a dynamic axis and a number for a fixed one",
+            )
+        position = number if spec.name is None else names.index(spec.name)
+        shape = tensors[position].shape
+        if len(spec.shape) != len(shape) or any(
+            isinstance(asked, int) and axis > 0 and asked != shape[axis]
+            for axis, asked in enumerate(spec.shape)
+        ):
+            raise InputError(
+                f"the axes {'x'.join(map(str, spec.shape))} do not fit the example of {names[position]!r}, "
+                f"which is {'x'.join(map(str, shape)) or 'a scalar'}",
+                hint="give one word or number for each axis; a number is the example's own size",
+            )
+        axes[position] = {axis: asked for axis, asked in enumerate(spec.shape) if isinstance(asked, str)}
+    return replace(examples, axes=axes, stated=frozenset(axes))
+
+
+def forward_parameters(forward: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The parameters of a module's forward, without self."""
+    return list(inspect.signature(forward).parameters.values())
+
+
+def _check_names(named: Mapping[str, Any], parameters: Sequence[inspect.Parameter]) -> None:
     known = {parameter.name for parameter in parameters}
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
     unknown = [name for name in named if name not in known and not takes_any]
@@ -134,13 +201,26 @@ def from_values(inputs: Any, parameters: Sequence[inspect.Parameter]) -> Example
             f"forward has no parameter {', '.join(map(repr, unknown))}",
             hint=f"its parameters are {', '.join(parameter.name for parameter in parameters)}",
         )
-    args, kwargs = pytree.tree_map(_as_tensor, (positional, named))
-    return Examples(args, kwargs)
 
 
-def forward_parameters(forward: Callable[..., Any]) -> list[inspect.Parameter]:
-    """The parameters of a module's forward, without self."""
-    return list(inspect.signature(forward).parameters.values())
+def _beside_constants(
+    inputs: Mapping[str, Any], specs: Sequence[InputSpec | None], parameters: Sequence[inspect.Parameter]
+) -> Examples:
+    """Examples from specifications with constants of the program beside them, by the parameters' names."""
+    described = zip(inputs.items(), specs, strict=False)
+    named = {name: (value, spec) for (name, value), spec in described}
+    if any(spec is None and not isinstance(value, _CONSTANTS) for value, spec in named.values()):
+        raise InputError(
+            "inputs mix specifications such as '1x3x224x224' with values",
+            hint="give all inputs as arrays or tensors, or all as specifications; dynamic_axes says which "
+            "axes of arrays are dynamic",
+        )
+    keywords = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
+    found = from_specs(
+        [replace(spec, name=name) for name, (_, spec) in named.items() if spec is not None], keywords
+    )
+    constants = {name: value for name, (value, spec) in named.items() if spec is None}
+    return replace(found, kwargs={**found.kwargs, **constants})
 
 
 def _assign(specs: Sequence[InputSpec], parameters: Sequence[inspect.Parameter]) -> dict[str, InputSpec]:
@@ -193,7 +273,8 @@ def _arrange(
         args.append(rest.pop(parameter.name))
     order.extend(rest)
     named_axes = {position: axes[name] for position, name in enumerate(order) if axes.get(name)}
-    return Examples(tuple(args), rest, named_axes)
+    stated = frozenset(position for position, name in enumerate(order) if name in axes)
+    return Examples(tuple(args), rest, named_axes, stated)
 
 
 def _size(position: int, spec: InputSpec) -> int:

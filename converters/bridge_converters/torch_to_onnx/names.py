@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,24 +27,46 @@ def input_names(program: ExportedProgram) -> tuple[str, ...]:
 
     An element of a nested input is called by its path: `batch_image` for `batch["image"]`.
     """
-    spec = program.call_spec.in_spec
     leaves = input_leaves(program)
-    args, kwargs = pytree.tree_unflatten(list(range(len(leaves))), spec)
+    args, kwargs = pytree.tree_unflatten(list(range(len(leaves))), program.call_spec.in_spec)
     parameters = _parameters(program)
-    paths: dict[int, str] = {}
-    values = [*args, *kwargs.values()]
-    for position, value in enumerate(values):
-        if parameters is not None and len(parameters) == len(values):
-            name = parameters[position]
-        else:
-            name = f"input_{position}" if position < len(args) else list(kwargs)[position - len(args)]
-        for path, index in _walk(value):
-            paths[index] = "_".join([name, *path])
+    if parameters is None or len(parameters) != len(args) + len(kwargs):
+        parameters = [*(f"input_{position}" for position in range(len(args))), *kwargs]
+    paths = {index: name for name, index in argument_leaves(args, kwargs, parameters)}
     names: list[str] = []
     for index, leaf in enumerate(leaves):
         if not isinstance(leaf, ConstantArgument):
             names.append(unique(paths[index], names))
     return tuple(names)
+
+
+def argument_leaves(
+    args: Sequence[Any], kwargs: Mapping[str, Any], parameters: Sequence[str]
+) -> list[tuple[str, Any]]:
+    """The leaves of a call's arguments, each called by its path: the parameter, then the keys within.
+
+    `parameters` has a name for each of `args`, then for each of `kwargs`.
+    """
+    return [
+        ("_".join([name, *path]), leaf)
+        for name, value in zip(parameters, [*args, *kwargs.values()], strict=True)
+        for path, leaf in _walk(value)
+    ]
+
+
+def parameter_names(
+    parameters: Sequence[inspect.Parameter], count: int, keywords: Iterable[str]
+) -> list[str]:
+    """What `count` positional arguments and the keyword arguments are called: as torch.export does it."""
+    names: list[str] = []
+    for parameter in parameters:
+        if len(names) == count:
+            break
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            names += [f"{parameter.name}_{index}" for index in range(count - len(names))]
+        elif parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            names.append(parameter.name)
+    return [*names, *keywords]
 
 
 def output_names(program: ExportedProgram) -> tuple[str, ...]:

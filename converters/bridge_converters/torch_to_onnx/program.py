@@ -20,6 +20,29 @@ _aten = torch.ops.aten
 DETACHED = "bridge_detached"
 """The annotation of nodes that autograd does not record: a decomposition drops and renames `detach`."""
 
+_VIEWS = (
+    _aten.view.default,
+    _aten._unsafe_view.default,
+    _aten.reshape.default,
+    _aten.flatten.using_ints,
+    _aten.unflatten.int,
+)
+_PERMUTATIONS = (
+    _aten.transpose.int,
+    _aten.permute.default,
+    _aten.movedim.int,
+    _aten.movedim.intlist,
+    _aten.swapaxes.default,
+    _aten.t.default,
+    _aten.numpy_T.default,
+    _aten.mT.default,
+)
+_KEEP_STRIDES = (
+    _aten.dropout.default,
+    _aten.detach.default,
+    _aten.alias.default,
+    _aten.slice.Tensor,
+)
 _DROPOUTS = (_aten.dropout.default, _aten.dropout_.default)
 _GLOBAL_POOLING: dict[Any, int] = {
     _aten.adaptive_avg_pool1d.default: 1,
@@ -121,6 +144,37 @@ def spell_global_pooling(program: ExportedProgram) -> None:
             node.target = _aten.mean.dim
             node.args = (node.args[0], list(range(-rank, 0)), True)
     program.graph_module.recompile()
+
+
+def copy_before_views(program: ExportedProgram) -> None:
+    """Copy a permuted tensor before its shape changes, whether or not its strides ask for it, in place.
+
+    The exporter traces the program again, where attention gives other strides than the kernel that
+    torch.export saw: a reshape or `contiguous()` that then needs no copy is taken for a view, and fails in
+    the next step.
+    """
+    for node in list(_calls(program)):
+        (first,) = node.args[:1] or (None,)
+        if not isinstance(first, fx.Node) or not _is_permuted(first):
+            continue
+        if node.target is _aten.contiguous.default:
+            node.target, node.args = _aten.clone.default, (first,)
+            node.kwargs = {"memory_format": torch.contiguous_format}
+        elif node.target in _VIEWS:
+            with node.graph.inserting_before(node):
+                copied = node.graph.call_function(
+                    _aten.clone.default, (first,), {"memory_format": torch.contiguous_format}
+                )
+            copied.meta = {**node.meta, "val": first.meta["val"]}
+            node.args = (copied, *node.args[1:])
+    program.graph_module.recompile()
+
+
+def _is_permuted(node: Any) -> bool:
+    """Whether a tensor is seen through a permutation of axes."""
+    while isinstance(node, fx.Node) and node.target in _KEEP_STRIDES:
+        node = node.args[0]
+    return isinstance(node, fx.Node) and node.target in _PERMUTATIONS
 
 
 def copy_graph(program: ExportedProgram) -> ExportedProgram:

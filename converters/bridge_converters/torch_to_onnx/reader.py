@@ -44,6 +44,7 @@ def to_hub(loaded: Loaded, format: str) -> ir.Model:
     program = program_rewrites.copy_graph(program)
     program_rewrites.inline_gradient_switches(program)
     program_rewrites.spell_global_pooling(program)
+    program_rewrites.copy_before_views(program)
     notes = [*loaded.notes, *remarks, *program_rewrites.mark_dropouts(program)]
     program_rewrites.drop_constant_outputs(program)
     translation = translate(program)

@@ -7,30 +7,17 @@ from collections.abc import Mapping
 import torch
 from torch.export import ExportedProgram
 
-from bridge_converters.torch_to_onnx import names
 
-
-def symbolic_axes(
-    program: ExportedProgram, wanted: Mapping[int, Mapping[int, str]] | None = None
-) -> dict[str, str]:
-    """A readable name for each of torch's size symbols that stands alone as an input's axis.
-
-    The user's own name where there is one (by position of the input, then axis), `batch` for axis 0,
-    `<input>_axis<n>` for any other. The same symbol has one name throughout.
-    """
-    labels: dict[str, str] = {}
-    for position, (name, value) in enumerate(
-        zip(names.input_names(program), input_values(program), strict=True)
-    ):
-        for axis, size in enumerate(value.shape):
-            symbol = str(size)
-            if symbol in labels or not symbol.isidentifier():
-                continue
-            label = (wanted or {}).get(position, {}).get(axis)
-            if label is None:
-                label = "batch" if axis == 0 else f"{name}_axis{axis}"
-            labels[symbol] = names.unique(label, labels.values())
-    return labels
+def symbol_labels(
+    program: ExportedProgram, labels: Mapping[int, Mapping[int, str | int]]
+) -> dict[str, str | int]:
+    """What torch's size symbols are called, from the labels of the inputs' axes (by input, then axis)."""
+    return {
+        str(size): labels[position][axis]
+        for position, value in enumerate(input_values(program))
+        for axis, size in enumerate(value.shape)
+        if axis in labels.get(position, {})
+    }
 
 
 def dynamic_batch(program: ExportedProgram) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
@@ -18,10 +19,11 @@ from bridge.formats.request import ReadRequest
 from bridge.hub.metadata import WeightInfo
 from bridge_converters.torch_to_onnx import archive, checkpoint, inputs, pickled, torchscript
 from bridge_converters.torch_to_onnx import program as program_rewrites
-from bridge_converters.torch_to_onnx.capture import capture
+from bridge_converters.torch_to_onnx.axes import Axes, Bounds, settle
+from bridge_converters.torch_to_onnx.capture import call, capture, preserved_buffers
 from bridge_converters.torch_to_onnx.names import input_names
 from bridge_converters.torch_to_onnx.scopes import root_type
-from bridge_converters.torch_to_onnx.shapes import dynamic_batch, input_values, symbolic_axes
+from bridge_converters.torch_to_onnx.shapes import dynamic_batch, input_values, symbol_labels
 from bridge_converters.torch_to_onnx.suggest import missing_inputs, required_names
 from bridge_converters.torch_to_onnx.torchvision_compat import declare_missing_operators
 from bridge_converters.torch_to_onnx.user_code import import_module
@@ -32,7 +34,8 @@ class Loaded:
     """What a file holds: the program, and the object it came from where that can run itself.
 
     `module_types` are class names by module path, `weights` overrides of what the program says about
-    its tensors, `axes` names of torch's size symbols.
+    its tensors, `axes` names of torch's size symbols,
+    `bounds` the ends of the ranges of the inputs' axes.
     """
 
     program: ExportedProgram
@@ -41,6 +44,7 @@ class Loaded:
     module_types: Mapping[str, str] = field(default_factory=dict)
     weights: Mapping[str, WeightInfo] = field(default_factory=dict)
     axes: Mapping[str, str | int] = field(default_factory=dict)
+    bounds: Mapping[int, Mapping[int, Bounds]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
 
@@ -76,17 +80,20 @@ def _from_archive(path: Path, request: ReadRequest, *, as_is: bool) -> Loaded:
     by_bridge = record is not None
     record = record or archive.ExportRecord()
     notes = record.notes if as_is else (*record.notes, *program_rewrites.evaluate(program))
-    axes: dict[str, str | int] = dict(symbolic_axes(program, record.axes))
+    module = program.module()
+    described = record.axes if by_bridge else _own_axes(program, module)
+    axes = symbol_labels(program, described.labels)
     if request.static_batch:
         axes.update(_fixed_sizes(program, request))
     elif not by_bridge and not dynamic_batch(program):
         notes = (*notes, _static_note(program))
     return Loaded(
         program,
-        program.module(),
+        module,
         root_type(list(program.graph.nodes), "Model"),
         module_types=record.module_types,
         axes=axes,
+        bounds=described.bounds,
         notes=notes,
         seconds=time.perf_counter() - start,
     )
@@ -95,7 +102,7 @@ def _from_archive(path: Path, request: ReadRequest, *, as_is: bool) -> Loaded:
 def _from_module(module: nn.Module, request: ReadRequest) -> Loaded:
     parameters = inputs.forward_parameters(module.forward)
     if request.examples is not None:
-        examples = inputs.from_file(request.examples, parameters)
+        examples = inputs.from_file(request.examples, parameters, request.inputs)
     elif request.inputs:
         examples = inputs.from_specs(request.inputs, parameters)
     elif required_names(parameters):
@@ -109,7 +116,8 @@ def _from_module(module: nn.Module, request: ReadRequest) -> Loaded:
         module,
         type(module).__name__,
         module_types=module_types(module),
-        axes=dict(captured.axis_names),
+        axes=symbol_labels(captured.program, captured.axes.labels),
+        bounds=captured.axes.bounds,
         notes=captured.notes,
         seconds=captured.seconds,
     )
@@ -123,6 +131,17 @@ def _from_torchscript(path: Path, request: ReadRequest, *, as_is: bool) -> Loade
     # A module traced in training mode stays in it; only the rewritten program is in evaluation mode.
     runnable = loaded.program.module() if notes else script
     return replace(loaded, module=runnable, notes=(*loaded.notes, *notes))
+
+
+def _own_axes(program: ExportedProgram, module: nn.Module) -> Axes:
+    """The dynamic axes of a program that somebody else exported, as far as its example inputs tell."""
+    args, kwargs = program.example_inputs or ((), {})
+    examples = inputs.Examples(args, kwargs)
+    tensors = examples.tensors()
+    if len(tensors) != len(input_values(program)) or any(isinstance(each, FakeTensor) for each in tensors):
+        return settle(program, inputs.Examples(), None)
+    with preserved_buffers(module):
+        return settle(program, examples, lambda given: call(module, examples, given), fixing=False)
 
 
 def module_types(module: nn.Module) -> dict[str, str]:

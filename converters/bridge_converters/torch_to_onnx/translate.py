@@ -23,6 +23,7 @@ from bridge_converters.torch_to_onnx.failures import translation_failure
 from bridge_converters.torch_to_onnx.program import dropout_marker
 from bridge_converters.torch_to_onnx.quiet import quiet
 from bridge_converters.torch_to_onnx.recurrent import translations as recurrent_translations
+from bridge_converters.torch_to_onnx.recurrent_shapes import recurrent_shapes
 
 OPSET = 23
 
@@ -43,7 +44,7 @@ def translate(program: ExportedProgram) -> Translation:
     BridgeError with the user's source line for any other failure of the exporter.
     """
     start = time.perf_counter()
-    with quiet():
+    with recurrent_shapes(), quiet():
         try:
             result = torch.onnx.export(
                 program,
