@@ -133,6 +133,7 @@ def convert(
     trust: bool = False,
     engine: str | None = None,
     io_layout: Literal["source", "native"] = "source",
+    exact_training: bool = False,
     force: bool = False,
     output: str | Path | None = None,
     model: str | None = None,
@@ -145,15 +146,16 @@ def convert(
     """Convert a model to the other framework, and verify it.
 
     `source` is an nn.Module, ExportedProgram, keras.Model, tf.Module, tf.function, onnx.ModelProto, or the
-    path of a model in any format that bridge reads. `to` is `torch`, `tf` or `onnx`. `inputs` are
-    example arrays (a tuple in order, a dict by name), the path of an `.npz`, or specifications such as
+    path of a model in any format that bridge reads. `to` is `torch`, `tf` or `onnx`. `inputs` are example
+    arrays (a tuple in order, a dict by name), the path of an `.npz`, or specifications such as
     `"1x3x224x224"`; an nn.Module needs them. `trust` allows code stored in the file to run.
-    `io_layout="native"` gives the target's own layout at the boundary. `output` is where to
-    write, its suffix chooses the artifact; without it the result lives until it is garbage collected, or
-    until `Result.save`. `model` is a factory `pkg.mod:callable` for files that hold weights only,
-    `custom_objects` a module to import first. `static_batch` keeps axis 0 of the inputs fixed.
-    `engine="onnx2torch"` has that library convert an ONNX file, to `torch`; its result is a `model.pt2`
-    without source and weight map. `on_progress` hears of every step.
+    `io_layout="native"` gives the target's own layout at the boundary. `exact_training` keeps the source's
+    tensors and rules of training where the target's own layers have others (docs/exact-training.md).
+    `output` is where to write, its suffix chooses the artifact; without it the result lives until it is
+    garbage collected, or until `Result.save`. `model` is a factory `pkg.mod:callable` for files that hold
+    weights only, `custom_objects` a module to import first. `static_batch` keeps axis 0 of the inputs
+    fixed. `engine="onnx2torch"` has that library convert an ONNX file, to `torch`; its result is a
+    `model.pt2` without source and weight map. `on_progress` hears of every step.
 
     Raises BridgeError (and its subclasses) for what cannot be done; a result whose two versions differ
     is returned, with a `report` that says so.
@@ -174,7 +176,7 @@ def convert(
                 hint="leave the engine out for bridge's own lowerings",
                 where=request.path,
             )
-        made = _Made(target, request, Path(scratch), io_layout, wanted, say, notes, engine)
+        made = _Made(target, request, Path(scratch), io_layout, wanted, say, notes, engine, exact_training)
         with made.staging(force=force) as directory:
             made.build(directory)
             if verify:
@@ -302,8 +304,10 @@ class _Made:
         say: Progress,
         notes: tuple[str, ...],
         engine: str | None = None,
+        exact_training: bool = False,
     ) -> None:
         self._target = target
+        self._exact_training = exact_training
         self._request = request
         self._scratch = scratch
         self._io_layout = io_layout
@@ -367,6 +371,7 @@ class _Made:
                     "out": str(directory),
                     "target": self._target,
                     "io_layout": self._io_layout,
+                    "exact_training": self._exact_training,
                     "artifact": self._artifact(),
                 },
                 label="builder",

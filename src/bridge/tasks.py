@@ -14,6 +14,7 @@ import onnx_ir as ir
 from bridge.emit import preflight, registry
 from bridge.emit.dialect import Signature
 from bridge.emit.formatting import Formatter
+from bridge.emit.training import training_notes
 from bridge.emit.writer import FILE_NAME, emit, signature_of
 from bridge.errors import BridgeError, MissingPackage
 from bridge.formats.detect import FORMATS
@@ -21,6 +22,7 @@ from bridge.formats.request import ReadRequest
 from bridge.hub import metadata
 from bridge.hub.arrays import contiguous
 from bridge.passes import pipeline
+from bridge.passes.recurrent import composed_notes
 from bridge.worker import progress
 from bridge.worker.standalone import write_tensors
 
@@ -60,7 +62,8 @@ def build(request: dict[str, Any]) -> dict[str, Any]:
     """Make the target from a hub file.
 
     `request`: `hub` (the file), `out` (an existing directory to fill), `target`, `io_layout`,
-    `artifact` (whether the framework's own artifact is wanted: `no`, `if_possible`, `required`).
+    `artifact` (whether the framework's own artifact is wanted: `no`, `if_possible`, `required`),
+    `exact_training` (whether to keep the source's rules of training).
     Returns the seconds of each step, the notes for the user, and the names of inputs and outputs that are
     lists or may be None, with which only model.py can be run.
     """
@@ -76,7 +79,10 @@ def build(request: dict[str, Any]) -> dict[str, Any]:
         started = time.perf_counter()
         progress.report("bringing the graph to canonical form")
         model = pipeline.canonicalise(ir.load(request["hub"]))
-        prepared = pipeline.prepare(model, target=target, io_layout=request["io_layout"])
+        exact = request.get("exact_training", False)
+        prepared = pipeline.prepare(
+            model, target=target, io_layout=request["io_layout"], exact_training=exact
+        )
         preflight.check(prepared, table)
         timings["passes"] = time.perf_counter() - started
 
@@ -91,13 +97,16 @@ def build(request: dict[str, Any]) -> dict[str, Any]:
     started = time.perf_counter()
     progress.report("saving the weights")
     write_tensors(str(out / "model.safetensors"), emitted.tensors, contiguous)
+    notes = [
+        *composed_notes(prepared, target),
+        *training_notes(emitted.weights, exact_training=exact),
+    ]
     inputs, outputs, info = emitted.inputs, emitted.outputs, _info(prepared)
     del model, prepared, emitted
-    notes: list[str] = []
     if request["artifact"] != "no":
         progress.report("saving the artifact")
         required = request["artifact"] == "required"
-        notes = _save_artifact(target, out, inputs, outputs, required=required)
+        notes += _save_artifact(target, out, inputs, outputs, required=required)
     timings["save"] = time.perf_counter() - started
     others = [*inputs.others, *outputs.others]
     return {"timings": timings, "notes": notes, "info": info, "others": others}

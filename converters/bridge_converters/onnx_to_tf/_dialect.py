@@ -141,6 +141,8 @@ class TensorFlowDialect:
         *inner, leaf = slot.split(".")
         if not inner:
             return slot
+        if layer.source is not None:
+            return slot.replace(".", "/")
         wrapped = layer.args[0] if isinstance(layer.args[0], Inner) else None
         name = snake_case((wrapped or layer).constructor.rpartition(".")[2])
         direction = f"{inner[0].removesuffix('_layer')}_{name}/" if wrapped else ""

@@ -7,6 +7,7 @@ import tensorflow as tf
 from bridge.emit.layer import Layer, NodeView
 from bridge.emit.layer import Tensor as LayerTensor
 from bridge_converters._windows import channels, without
+from bridge_converters.onnx_to_tf._exact import UnbiasedBatchNormalization
 from bridge_converters.onnx_to_tf._table import layer_rule, lowering
 
 
@@ -156,12 +157,16 @@ def batch_normalization_layer(view: NodeView) -> Layer | None:
     defaults = {"axis": -1, "momentum": 0.99, "epsilon": 0.001, "center": True, "scale": True}
     (count,) = view.known_shape(3)
     last = arguments["axis"] == -1
+    exact = UnbiasedBatchNormalization if view.trains_as == "torch" else None
+    if exact is not None:
+        tensors["moving_variance"] = LayerTensor(variance)
     return Layer(
-        "keras.layers.BatchNormalization",
+        "keras.layers.BatchNormalization" if exact is None else exact.__name__,
         (),
         without(arguments, defaults),
         tensors,
         build_shape=(*shape[:-1], count) if last else (shape[0], count, *shape[2:]),
+        source=exact,
     )
 
 

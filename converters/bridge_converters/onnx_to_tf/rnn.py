@@ -10,8 +10,15 @@ import tensorflow as tf
 from bridge.emit.layer import Inner, Layer, NodeView
 from bridge.emit.layer import Tensor as LayerTensor
 from bridge.emit.names import snake_case
+from bridge.hub.graph import is_computed
 from bridge_converters._rnn import activations_with_parameters, recurrence_beyond
 from bridge_converters._windows import without
+from bridge_converters.onnx_to_tf._exact import (
+    TwoBiasLSTM,
+    TwoBiasLSTMCell,
+    TwoBiasSimpleRNN,
+    TwoBiasSimpleRNNCell,
+)
 from bridge_converters.onnx_to_tf._table import layer_rule, lowering
 
 
@@ -305,6 +312,8 @@ def rnn_cell_layer(view: NodeView) -> Layer | None:
 
 
 _TENSORS = ("kernel", "recurrent_kernel", "bias")
+_EXACT = {"LSTM": TwoBiasLSTM, "RNN": TwoBiasSimpleRNN}
+_EXACT_CELLS = {"LSTMCell": TwoBiasLSTMCell, "RNNCell": TwoBiasSimpleRNNCell}
 _DEFAULTS = {
     "reset_after": True,
     "activation": "tanh",
@@ -313,6 +322,9 @@ _DEFAULTS = {
     "return_state": False,
     "go_backwards": False,
 }
+
+
+BIASES_NOTE = "the sum of two biases, which train as one"
 
 
 def _layer(view: NodeView, constructor: str, options: dict[str, Any]) -> Layer:
@@ -330,6 +342,10 @@ def _layer(view: NodeView, constructor: str, options: dict[str, Any]) -> Layer:
         "results": tuple(range(1 + states * directions)) if view.attr("return_state") else None,
         "label": view.attr("label"),
     }
+    exact = _EXACT[view.op_type] if view.attr("two_biases") else None
+    if exact is not None:
+        tensors = _tensors(view, 1, "cell.", recurrent_bias=first + len(given))
+        return Layer(exact.__name__, (units,), options, tensors, source=exact, **common)
     if directions == 1:
         return Layer(constructor, (units,), options, _tensors(view, 1, "cell."), **common)
     dtype = _dtype(view)
@@ -348,22 +364,33 @@ def _cell(
     results: tuple[int | tuple[int, ...], ...],
 ) -> Layer:
     options |= {"use_bias": view.input(3) is not None}
+    exact = _EXACT_CELLS[view.op_type] if view.attr("two_biases") else None
+    states = 2 if view.op_type == "LSTMCell" else 1
     return Layer(
-        constructor,
+        constructor if exact is None else exact.__name__,
         (view.attr("hidden_size"),),
         without(options, _DEFAULTS),
-        _tensors(view, 1, ""),
+        _tensors(view, 1, "", recurrent_bias=None if exact is None else 4 + states),
         inputs=inputs,
         build_shape=(None, view.known_shape(1)[0]),
         results=results,
         label=view.attr("label"),
+        source=exact,
     )
 
 
-def _tensors(view: NodeView, first: int, prefix: str) -> dict[str, LayerTensor]:
-    """The tensors of one direction, whose node inputs begin at `first`."""
-    values = ((name, view.input(first + offset)) for offset, name in enumerate(_TENSORS))
-    return {f"{prefix}{name}": LayerTensor(value) for name, value in values if value is not None}
+def _tensors(
+    view: NodeView, first: int, prefix: str, *, recurrent_bias: int | None = None
+) -> dict[str, LayerTensor]:
+    """The tensors of one direction, whose node inputs begin at `first`, and a second bias."""
+    slots = {name: first + offset for offset, name in enumerate(_TENSORS)}
+    if recurrent_bias is not None:
+        slots["recurrent_bias"] = recurrent_bias
+    found = {name: value for name, index in slots.items() if (value := view.input(index)) is not None}
+    return {
+        f"{prefix}{name}": LayerTensor(value, note=BIASES_NOTE if is_computed(value) else None)
+        for name, value in found.items()
+    }
 
 
 def _dtype(view: NodeView) -> dict[str, str]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from bridge.emit.layer import Layer, NodeView
 from bridge.emit.layer import Tensor as LayerTensor
 from bridge_converters._windows import without
+from bridge_converters.onnx_to_torch._exact import BiasedBatchNorm
 from bridge_converters.onnx_to_torch._table import layer_rule, lowering
 
 
@@ -150,11 +151,15 @@ def batch_normalization_layer(view: NodeView) -> Layer | None:
         "momentum": round(1 - view.attr("momentum", 0.9), 9),
         "affine": affine,
     }
+    exact = BiasedBatchNorm if view.trains_as == "tf" else None
+    if exact is not None:
+        tensors["running_var"] = LayerTensor(variance)
     return Layer(
-        f"nn.BatchNorm{max(len(shape) - 2, 1)}d",
+        f"nn.BatchNorm{max(len(shape) - 2, 1)}d" if exact is None else exact.__name__,
         view.known_shape(3),
         without(arguments, {"eps": 1e-05, "momentum": 0.1, "affine": True}),
         tensors,
+        source=exact,
     )
 
 

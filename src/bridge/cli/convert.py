@@ -42,6 +42,11 @@ if TYPE_CHECKING:
     type=click.Choice(["onnx2torch"]),
     help="Convert an ONNX file with another library instead of bridge's own lowerings; gives a .pt2 alone.",
 )
+@click.option(
+    "--exact-training",
+    is_flag=True,
+    help="Keep the source's tensors and rules of training where the target's own layers have others.",
+)
 @click.option("--static-batch", is_flag=True, help="Keep the first axis of the inputs fixed.")
 @output_options
 def command(
@@ -58,6 +63,7 @@ def command(
     no_verify: bool,
     io_layout: Literal["source", "native"],
     engine: str | None,
+    exact_training: bool,
     static_batch: bool,
     as_json: bool,
     quiet: bool,
@@ -83,6 +89,7 @@ def command(
             trust=trust,
             io_layout=io_layout,
             engine=engine,
+            exact_training=exact_training,
             force=force,
             output=destination,
             model=model,

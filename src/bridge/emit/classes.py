@@ -7,7 +7,8 @@ method; the numbers in their constructors may differ. Numbers that always vary t
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,8 +51,17 @@ class EmittedClass:
 class ClassWriter:
     """Groups the modules of a tree into classes and prints them."""
 
-    def __init__(self, root: Module, bodies: Mapping[Module, Body], dialect: Dialect) -> None:
+    def __init__(
+        self,
+        root: Module,
+        bodies: Mapping[Module, Body],
+        dialect: Dialect,
+        *,
+        taken: Collection[str] = (),
+    ) -> None:
+        """`taken` are the names of other classes of the emitted module."""
         self._root = root
+        self._taken = taken
         self._bodies = bodies
         self._dialect = dialect
         self._keys: dict[Module, Hashable] = {}
@@ -64,7 +74,7 @@ class ClassWriter:
         modules = [module for module in self._root.modules() if module.kind == "class"]
         for module in modules:
             groups.setdefault(self._key(module), []).append(module)
-        namespace = names.Namespace(self._dialect.imports)
+        namespace = names.Namespace((*self._dialect.imports, *self._taken))
         root_name = namespace.claim(self._base_name(self._root))
         first_of_name: dict[str, Module] = {}
         result = []
@@ -195,12 +205,23 @@ class ClassWriter:
 
     def _arguments(self, layer: Layer) -> dict[tuple[str], Any]:
         """The constructor's arguments by name, the constructor's defaults included."""
-        parameter_names = self._dialect.parameter_names(layer.constructor)
+        parameter_names = self._parameter_names(layer)
         given = dict(zip(parameter_names, layer.args, strict=False)) | dict(layer.kwargs)
         slots: dict[tuple[str], Any] = {(name,): value for name, value in given.items()}
-        for name, value in self._dialect.parameter_defaults(layer.constructor).items():
+        for name, value in self._parameter_defaults(layer).items():
             slots.setdefault((name,), value)
         return slots
+
+    def _parameter_names(self, layer: Layer) -> tuple[str, ...]:
+        if layer.source is None:
+            return self._dialect.parameter_names(layer.constructor)
+        return tuple(_own_parameters(layer.source))
+
+    def _parameter_defaults(self, layer: Layer) -> Mapping[str, Any]:
+        if layer.source is None:
+            return self._dialect.parameter_defaults(layer.constructor)
+        own = _own_parameters(layer.source)
+        return {name: each.default for name, each in own.items() if each.default is not each.empty}
 
     def _find_parameters(self, emitted: EmittedClass) -> None:
         if len(emitted.members) < 2:
@@ -317,11 +338,11 @@ class ClassWriter:
     def _create_layer(self, child: LayerSpec, slot: Slot, value_at: Callable[..., ast.expr]) -> ast.Call:
         layer = child.layer
         slots = self._arguments(layer)
-        parameter_names = self._dialect.parameter_names(layer.constructor)
+        parameter_names = self._parameter_names(layer)
         positional = parameter_names[: len(layer.args)]
         args = [value_at((*slot, name), slots[name,]) for name in positional]
         keywords = []
-        defaults = self._dialect.parameter_defaults(layer.constructor)
+        defaults = self._parameter_defaults(layer)
         for (name,), value in slots.items():
             if name in positional:
                 continue
@@ -451,6 +472,11 @@ class ClassWriter:
             defaults=defaults,
             returns=returned([annotation(value, self._dialect) for value in body.outputs]),
         )
+
+
+def _own_parameters(source: type) -> dict[str, inspect.Parameter]:
+    parameters = list(inspect.signature(source).parameters.values())
+    return {each.name: each for each in parameters if each.kind is not each.VAR_KEYWORD}
 
 
 def has_tensors(module: Module) -> bool:

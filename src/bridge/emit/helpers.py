@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import sys
+import textwrap
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -50,6 +52,32 @@ def definitions(functions: Iterable[Callable[..., Any]]) -> list[Definition]:
 def _definition(function: Callable[..., Any]) -> Definition:
     spelled: ast.FunctionDef = _SpellOutAliases(function.__globals__).visit(clone(function_tree(function)))
     return Definition(unparse([spelled]), frozenset(names(spelled)))
+
+
+def class_definitions(classes: Iterable[type]) -> dict[str, Definition]:
+    """The definitions of classes by name, and of those beside them that their text mentions, these first."""
+    ordered: dict[type, Definition] = {}
+
+    def visit(source: type) -> None:
+        if source in ordered:
+            return
+        module = inspect.getmodule(source)
+        definition = _class_definition(source)
+        for name in sorted(definition.names):
+            used = getattr(module, name, None)
+            if isinstance(used, type) and used is not source and used.__module__ == source.__module__:
+                visit(used)
+        ordered[source] = definition
+
+    for source in sorted(classes, key=lambda each: each.__name__):
+        visit(source)
+    return {source.__name__: definition for source, definition in ordered.items()}
+
+
+@cache
+def _class_definition(source: type) -> Definition:
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(source))).body
+    return Definition(unparse([definition]), frozenset(names(definition)))
 
 
 class _SpellOutAliases(ast.NodeTransformer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -43,14 +43,15 @@ class Layer:
 
     `constructor` is the dotted name in the emitted module (`nn.Conv2d`, `keras.layers.Conv2D`); `args`
     and `kwargs` are Python literals (numbers, strings, booleans, None, tuples) or `Inner` layers; kwargs
-    equal to the constructor's defaults are left out by the rule. `tensors` maps the layer's own variable names
-    (`weight`, `kernel`, `moving_mean`; `cell.kernel` for one of a layer inside) to their tensors. `inputs`
-    are the indices of the node's inputs that the call takes, in a tuple of their own where it takes several
-    as one; those that are left out are not passed. `results` are the indices of the node's outputs in the
-    form in which the call returns them, None for the outputs one after the other. `build_shape` is the
-    input shape for Keras' `build`, with None for free axes. `label` is given where the layer stands for the
-    module of its tensors whatever they are called there: its name below that module if that is no single
-    layer.
+    equal to the constructor's defaults are left out by the rule. `tensors` maps the layer's own variable
+    names (`weight`, `kernel`, `moving_mean`; `cell.kernel` for one of a layer inside) to their tensors.
+    `inputs` are the indices of the node's inputs that the call takes, in a tuple of their own where it takes
+    several as one; those that are left out are not passed. `results` are the indices of the node's outputs
+    in the form in which the call returns them, None for the outputs one after the other. `build_shape` is
+    the input shape for Keras' `build`, with None for free axes. `label` is given where the layer stands for
+    the module of its tensors whatever they are called there: its name below that module if that is no single
+    layer. `source` is a class of the converters, called as `constructor` says, where the target has no such
+    layer: its text is copied into the emitted module.
     """
 
     constructor: str
@@ -61,6 +62,7 @@ class Layer:
     build_shape: tuple[int | None, ...] | None = None
     results: tuple[int | tuple[int, ...], ...] | None = None
     label: str | None = None
+    source: type | None = None
 
     def passed(self, node: ir.Node) -> list[ir.Value | list[ir.Value]]:
         """The values that the call takes, lists for what it takes as one."""
@@ -76,8 +78,16 @@ class Layer:
 class NodeView:
     """A node as layer rules see it: attributes with their defaults, inputs, known constants, shapes."""
 
-    def __init__(self, node: ir.Node, *, defaults: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        node: ir.Node,
+        *,
+        defaults: Mapping[str, Any] | None = None,
+        trains_as: Literal["torch", "tf"] | None = None,
+    ) -> None:
         self.node = node
+        self.trains_as = trains_as
+        """The framework whose rules of training the layer has to keep exactly; None for the target's own."""
         self._defaults = dict(defaults or {})
 
     @property

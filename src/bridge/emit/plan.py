@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import onnx_ir as ir
 
@@ -98,9 +99,11 @@ def origin(value: ir.Value) -> WeightInfo | None:
     return WeightInfo(sources[0], "parameter", True) if sources else None
 
 
-def node_view(node: ir.Node, imports: Mapping[str, int]) -> NodeView:
+def node_view(
+    node: ir.Node, imports: Mapping[str, int], *, trains_as: Literal["torch", "tf"] | None = None
+) -> NodeView:
     """The node with the default attributes of its operator's schema, in a graph that imports these opsets."""
-    return NodeView(node, defaults=schemas.defaults(node.op_type, node.domain, imports))
+    return NodeView(node, defaults=schemas.defaults(node.op_type, node.domain, imports), trains_as=trains_as)
 
 
 class Planner:
@@ -110,6 +113,7 @@ class Planner:
         self._graph = model.graph
         self._table = table
         self._info = metadata.source_info(model)
+        self._trains_as = metadata.trains_as(model)
         self._nodes = list(model.graph)
         self._homes = tree.home_nodes(self._nodes)
         self._scopes = self._all_scopes()
@@ -149,7 +153,7 @@ class Planner:
         owner: dict[ir.Value, Path] = {}
         taken: dict[Scope, names.Namespace] = {}
         for node in self._homes:
-            view = node_view(node, self._graph.opset_imports)
+            view = node_view(node, self._graph.opset_imports, trains_as=self._trains_as)
             for rule in self._table.rules(node.op_type, node.domain):
                 layer = rule(view)
                 path = None if layer is None else self._path_of(node, layer, layers, owner, population, taken)

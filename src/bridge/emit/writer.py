@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -20,6 +20,7 @@ from bridge.emit.layer import Tensor
 from bridge.emit.lowering import LoweringTable
 from bridge.emit.modules import Module, ModuleTree
 from bridge.emit.syntax import names, unparse
+from bridge.emit.training import COMPUTED
 from bridge.emit.types import kind_of
 from bridge.errors import BridgeError
 from bridge.hub import metadata, recipe
@@ -63,10 +64,16 @@ def emit(model: ir.Model, table: LoweringTable, dialect: Dialect, formatter: For
                 hint="this is a fault of bridge, not of the model; please report it",
             )
         dissolved |= clashes
-    class_writer = ClassWriter(modules.root, {each: bodies[each][0] for each in bodies}, dialect)
+    copied = helpers.class_definitions(_copied_classes(modules))
+    class_writer = ClassWriter(
+        modules.root,
+        {each: bodies[each][0] for each in bodies},
+        dialect,
+        taken=copied,
+    )
     classes = class_writer.classes()
     inputs, outputs = signature_of(model.graph.inputs), signature_of(model.graph.outputs)
-    text = formatter.format(_print(classes, class_writer, bodies, dialect, inputs, outputs))
+    text = formatter.format(_print(classes, class_writer, bodies, copied.values(), dialect, inputs, outputs))
     tensors, weights = _tensors(model, plan_, modules, dialect)
     anchors = _anchors(text, classes, bodies, modules, dialect, planner)
     return Emitted(text, classes[-1].name, tensors, weights, anchors, inputs, outputs)
@@ -117,6 +124,7 @@ def _print(
     classes: list[EmittedClass],
     writer: ClassWriter,
     bodies: Mapping[Module, list[Body]],
+    copied: Iterable[helpers.Definition],
     dialect: Dialect,
     inputs: Signature,
     outputs: Signature,
@@ -124,7 +132,7 @@ def _print(
     functions = {
         name: each for written in bodies.values() for body in written for name, each in body.helpers.items()
     }
-    definitions = helpers.definitions(functions.values())
+    definitions = [*helpers.definitions(functions.values()), *copied]
     root = classes[-1].name
     statements = [writer.definition(each, _class_docstring(each)) for each in classes]
     loader, loader_names = _loader(dialect, root)
@@ -145,6 +153,16 @@ def _loader(dialect: Dialect, root: str) -> tuple[str, frozenset[str]]:
     """The text of the functions that load the model, and the names in it."""
     statements = dialect.loader(root)
     return unparse(statements), frozenset(names(*statements))
+
+
+def _copied_classes(modules: ModuleTree) -> set[type]:
+    """The layers of the model that the target does not have."""
+    return {
+        child.layer.source
+        for module in modules.root.modules()
+        for child in module.children.values()
+        if isinstance(child, plan.LayerSpec) and child.layer.source is not None
+    }
 
 
 def _class_docstring(emitted: EmittedClass) -> str:
@@ -183,7 +201,7 @@ def _tensors(
         between_frameworks = {info.framework, dialect.name} == {"torch", "tf"}
         note = tensor.note if chain is not None and between_frameworks else None
         if not moves_only:
-            note = "computed from the source's tensors; it cannot be moved back"
+            note = tensor.note or COMPUTED
         tensors[target] = array
         maps.append(
             TensorMap(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import onnx
 import onnx_ir as ir
 
-from bridge.hub import metadata
+from bridge.hub import metadata, recipe
 from bridge.hub.recipe import Array
 
 _LIGHT = 1024
@@ -115,6 +115,12 @@ def is_trained(value: ir.Value | None) -> bool:
         and value.const_value is not None
         and (metadata.recipe_record(value) is not None or metadata.weight_info(value) is not None)
     )
+
+
+def is_computed(value: ir.Value) -> bool:
+    """Whether a trained tensor is not just moved from the source's tensors but computed from them."""
+    record = metadata.recipe_record(value)
+    return record is not None and not recipe.only_moves(recipe.from_json(record))
 
 
 def constant(value: ir.Value | None) -> Array | None:

@@ -26,6 +26,7 @@ _RECIPE = "bridge.recipe"
 _SOURCE = "bridge.source"
 _STRUCTURE = "bridge.structure"
 _TENSORS = "bridge.source_tensors"
+_TRAINS_AS = "bridge.trains_as"
 
 WeightKind = Literal["parameter", "buffer", "constant"]
 Layout = Literal["channels_first", "channels_last"]
@@ -217,6 +218,16 @@ def source_info(model: ir.Model) -> SourceInfo:
 
 def set_source_info(model: ir.Model, info: SourceInfo) -> None:
     _store(model.metadata_props, _SOURCE, asdict(info))
+
+
+def trains_as(model: ir.Model) -> Literal["torch", "tf"] | None:
+    """The framework whose rules of training are to be kept exactly; None where the target's own will do."""
+    found: Literal["torch", "tf"] | None = _load(model.metadata_props, _TRAINS_AS)
+    return found
+
+
+def set_trains_as(model: ir.Model, framework: Literal["torch", "tf"] | None) -> None:
+    _store(model.metadata_props, _TRAINS_AS, framework)
 
 
 def source_tensors(model: ir.Model) -> dict[str, SourceTensor]:

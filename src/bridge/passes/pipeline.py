@@ -10,6 +10,7 @@ from typing import Literal
 
 import onnx_ir as ir
 
+from bridge.hub import metadata
 from bridge.hub.check import check_model
 from bridge.hub.metadata import Layout
 from bridge.passes.attention import recognise_attention
@@ -47,6 +48,7 @@ from bridge.passes.recurrent import fuse_recurrent_layers
 from bridge.passes.resize import fix_resized_axes
 from bridge.passes.scalars import give_range_scalars
 from bridge.passes.shapes import infer_shapes
+from bridge.passes.sizes import write_sizes
 from bridge.passes.static import fold_static
 from bridge.passes.sums import write_sums_as_additions
 from bridge.passes.time_major import bring_time_first
@@ -146,18 +148,28 @@ def preparation(target: Target, io_layout: IoLayout) -> tuple[Pass, ...]:
 
 
 def prepare(
-    model: ir.Model, *, target: Target, io_layout: IoLayout = "source", timings: list[PassTime] | None = None
+    model: ir.Model,
+    *,
+    target: Target,
+    io_layout: IoLayout = "source",
+    exact_training: bool = False,
+    timings: list[PassTime] | None = None,
 ) -> ir.Model:
     """The canonical model as one target's native layers express it: padding, layout, biases, recurrences,
     `ai.onnx.ml`.
 
     Works on a clone. `io_layout` says whether inputs and outputs keep the source's layout or take the
-    target's. Values keep the names they have in the canonical model.
+    target's. `exact_training` keeps the source's tensors and rules of training where the target's own layers
+    have others. Values keep the names they have in the canonical model.
     """
     prepared = run_passes(model.clone(deep_copy=True), preparation(target, io_layout), timings)
     if target == "torch":
         check_model(prepared, stage="after preparation")
-    prepared = fuse_recurrent_layers(fuse_linear(prepared), target)
+    framework = metadata.source_info(prepared).framework
+    if exact_training and framework != "onnx" and framework != target:
+        metadata.set_trains_as(prepared, framework)
+    prepared = drop_unused(write_sizes(fuse_linear(prepared)))
+    prepared = fuse_recurrent_layers(prepared, target, exact_training=exact_training)
     return express_classical(prepared, text=target == "tf")
 
 

@@ -1,5 +1,6 @@
 """Recurrent operators as the targets' own layers compute them."""
 
 from bridge.passes.recurrent.fuse import fuse_recurrent_layers
+from bridge.passes.recurrent.groups import composed_notes
 
-__all__ = ["fuse_recurrent_layers"]
+__all__ = ["composed_notes", "fuse_recurrent_layers"]

@@ -170,11 +170,13 @@ class Builder:
         """The projections of the inputs and of the state of one direction."""
         return [self.weights.matrix(self.node, index, direction, names[index - 1]) for index in (1, 2)]
 
-    def build_cell(self, tensors: Sequence[ir.Value | None], **attributes: Any) -> None:
-        """One step: `bridge::LSTMCell(x, tensors..., h, c)` gives the states (batch, hidden)."""
+    def build_cell(
+        self, tensors: Sequence[ir.Value | None], last: ir.Value | None = None, **attributes: Any
+    ) -> None:
+        """One step: `bridge::LSTMCell(x, tensors..., h, c, last)` gives the states (batch, hidden)."""
         vector = [self.batch, self.hidden]
         states = [self.without_axis(state) for state in given_states(self.node)]
-        inputs = [self.without_axis(self.x), *tensors, *states]
+        inputs = [self.without_axis(self.x), *tensors, *states, *([] if last is None else [last])]
         made = self.attributes(None) | attributes
         cell = self.layer(inputs, made, [vector] * self.count, suffix="Cell")
         if self.is_read(0):

@@ -13,7 +13,7 @@ from bridge.passes.recurrent.weights import LayerWeights
 from bridge.passes.unused import drop_unused
 
 
-def fuse_recurrent_layers(model: ir.Model, target: Target) -> ir.Model:
+def fuse_recurrent_layers(model: ir.Model, target: Target, *, exact_training: bool = False) -> ir.Model:
     """LSTM, GRU and RNN with trained tensors as the target's layers.
 
     For PyTorch `bridge::LSTM(x, w_ih, w_hh, b_ih, b_hh, (the same reversed), h, c)` gives sequences
@@ -24,6 +24,9 @@ def fuse_recurrent_layers(model: ir.Model, target: Target) -> ir.Model:
     `return_sequences` the last step (batch, directions * hidden) instead of the sequences.
     `bridge::LSTMCell(x, tensors, h, c)` is a single step, which gives the states (batch, hidden).
 
+    With `exact_training` two biases that Keras' layer would hold as their sum stay two: the attribute
+    `two_biases` is set, the second bias is the last input, and there is one node per direction.
+
     What the graph does to bring the operator's axes into these forms is dropped. Does not keep the graph
     valid ONNX.
     """
@@ -31,12 +34,12 @@ def fuse_recurrent_layers(model: ir.Model, target: Target) -> ir.Model:
     made: list[list[ir.Node]] = []
     for group in list(groups(model, target)):
         if target == "tf":
-            keras = [KerasBuilder(node, weights, model.graph) for node in group.nodes]
+            keras = [KerasBuilder(node, weights, model.graph, exact_training) for node in group.nodes]
             if group.is_cell:
                 for builder in keras:
                     builder.build_step()
             else:
-                made.append([builder.build() for builder in keras])
+                made.extend(map(list, zip(*(builder.build() for builder in keras), strict=True)))
         else:
             batch_first = all(map(is_batch_first, group.nodes))
             for node in group.nodes:

@@ -41,12 +41,16 @@ def groups(model: ir.Model, target: Target) -> Iterator[Group]:
             yield Group(nodes, all(map(is_cell, nodes)))
 
 
-def composed(model: ir.Model, target: Target) -> Iterator[tuple[ir.Node, str]]:
-    """The recurrent nodes that remain, and why; a shared layer is named once."""
+def composed_notes(model: ir.Model, target: Target) -> list[str]:
+    """Why the recurrent nodes that remain in a prepared graph are no layers; a shared one is named once."""
+    notes = []
     for nodes in _by_tensors(model):
         reason = why_composed(nodes, target)
+        scope = metadata.scope_of(nodes[0])
+        place = f" at {metadata.scope_path(scope)}" if scope else ""
         if reason is not None:
-            yield nodes[0], reason
+            notes.append(f"{nodes[0].op_type}{place} is a composed loop because {reason}")
+    return list(dict.fromkeys(notes))
 
 
 def _by_tensors(model: ir.Model) -> Iterable[tuple[ir.Node, ...]]:

@@ -2,51 +2,79 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 
 from bridge.hub.graph import add_constant, attribute, constant, producer, scalar
 from bridge.passes.recurrent.builder import Builder
 from bridge.passes.recurrent.eligible import first_states, has_no_bias
+from bridge.passes.recurrent.weights import LayerWeights
 
 
 class KerasBuilder(Builder):
     """Makes `keras.layers.LSTM`, `GRU` or `SimpleRNN`, `Bidirectional` of them, or their cells."""
 
-    def build(self) -> ir.Node:
-        """The layer, with all its results; `return_what_is_read` leaves out those that nothing reads."""
+    def __init__(
+        self, node: ir.Node, weights: LayerWeights, constants: ir.Graph, exact_training: bool
+    ) -> None:
+        super().__init__(node, weights, constants)
+        single = node.op_type in ("LSTM", "RNN") and not has_no_bias(node)
+        self.two_biases = exact_training and single and weights.has_two_biases(node)
+
+    def build(self) -> list[ir.Node]:
+        """The layers, with all their results; `return_what_is_read` leaves out those that nothing reads."""
         backwards = attribute(self.node, "direction", "forward") == "reverse"
-        tensors = [each for direction in range(self.directions) for each in self._tensors(direction)]
-        states = [
-            self._first(value, direction)
-            for direction in range(self.directions)
-            for value in first_states(self.node)
-        ]
-        attributes = self.attributes(None) | {
-            "directions": self.directions,
+        x = self.swapped(self.x)
+        every = range(self.directions)
+        if self.directions == 1:
+            layers = [self._call(x, every, backwards=backwards)]
+        elif self.two_biases:
+            layers = [self._call(x, [each], backwards=each == 1) for each in every]
+        else:
+            layers = [self._call(x, every, backwards=False)]
+        if self.is_read(0):
+            parts = [
+                self.reversed(layer.outputs[0], 1) if attribute(layer, "go_backwards") else layer.outputs[0]
+                for layer in layers
+            ]
+            shape = [self.batch, self.steps, self.directions * self.hidden]
+            joined = parts[0] if len(parts) == 1 else self.add("Concat", parts, shape, axis=-1)
+            self.replace_sequences(joined, batch_first=True)
+        rows = [output for layer in layers for output in layer.outputs[1:]]
+        for index in range(1, self.count + 1):
+            if self.is_read(index):
+                self.replace_state(self.node.outputs[index], rows[index - 1 :: self.count])
+        return layers
+
+    def _call(self, x: ir.Value, directions: Sequence[int], *, backwards: bool) -> ir.Node:
+        """A layer of some of the directions."""
+        name = ("forward", "backward")[directions[0]] if len(directions) < self.directions else None
+        attributes = self.attributes(name) | {
+            "directions": len(directions),
             "go_backwards": int(backwards),
             "return_sequences": 1,
             "return_state": 1,
             "reset_after": int(bool(attribute(self.node, "linear_before_reset", 0))),
+            "two_biases": int(self.two_biases),
         }
+        count = self.count * len(directions)
+        given = first_states(self.node)
+        inputs = [x, *(each for direction in directions for each in self._tensors(direction))]
+        inputs += [self._first(state, direction) for direction in directions for state in given]
+        if self.two_biases:
+            inputs += [None] * (0 if given else count)
+            inputs.append(self.weights.bias(self.node, directions[0], 1, "recurrent_bias"))
         vector = [self.batch, self.hidden]
-        sequence = [self.batch, self.steps, self.directions * self.hidden]
-        x = self.swapped(self.x)
-        count = self.count * self.directions
-        layer = self.layer([x, *tensors, *states], attributes, [sequence, *[vector] * count])
-        if self.is_read(0):
-            y = layer.outputs[0]
-            self.replace_sequences(self.reversed(y, 1) if backwards else y, batch_first=True)
-        for index in range(1, self.count + 1):
-            if self.is_read(index):
-                rows = [layer.outputs[index + self.count * d] for d in range(self.directions)]
-                self.replace_state(self.node.outputs[index], rows)
-        return layer
+        sequence = [self.batch, self.steps, len(directions) * self.hidden]
+        return self.layer(inputs, attributes, [sequence, *[vector] * count])
 
     def build_step(self) -> None:
         """A cell."""
         after = int(bool(attribute(self.node, "linear_before_reset", 0)))
-        self.build_cell(self._tensors(0), reset_after=after)
+        last = self.weights.bias(self.node, 0, 1, "recurrent_bias") if self.two_biases else None
+        self.build_cell(self._tensors(0), last, reset_after=after, two_biases=int(self.two_biases))
 
     def _tensors(self, direction: int) -> list[ir.Value | None]:
         node, weights = self.node, self.weights
@@ -55,6 +83,8 @@ class KerasBuilder(Builder):
             return [*matrices, None]
         if node.op_type == "GRU" and attribute(node, "linear_before_reset", 0):
             return [*matrices, weights.both_biases(node, direction, "bias")]
+        if self.two_biases:
+            return [*matrices, weights.bias(node, direction, 0, "bias")]
         return [*matrices, weights.summed_bias(node, direction, "bias")]
 
     def _first(self, value: ir.Value, direction: int) -> ir.Value:

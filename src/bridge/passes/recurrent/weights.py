@@ -66,12 +66,26 @@ class LayerWeights:
         """Both biases in one, for a layer that has one only."""
         value = node.inputs[3]
         assert value is not None
+        single = self._single_bias(node, value, direction)
+        if single is not None:
+            return self._make(value, single, name)
+        halves = (self._half(node, value, direction, half) for half in (0, 1))
+        return self._make(value, step("add", *halves), name)
+
+    def has_two_biases(self, node: ir.Node) -> bool:
+        """Whether both biases are trained: their sum would train as one."""
+        value = node.inputs[3]
+        assert value is not None
+        return any(self._single_bias(node, value, direction) is None for direction in range(_size(value, 0)))
+
+    def _single_bias(self, node: ir.Node, value: ir.Value, direction: int) -> Recipe | None:
+        """The half of a bias that is trained, where the other is zero and not trained."""
         halves = [self._half(node, value, direction, half) for half in (0, 1)]
         original = {str(value.name): from_json(metadata.recipe_record(value))}
         trained = [half for half in halves if shortest(substitute(half, original), self._shapes) is not None]
         if len(trained) == 1 and self._is_zero(value, next(each for each in halves if each not in trained)):
-            return self._make(value, trained[0], name)
-        return self._make(value, step("add", *halves), name)
+            return trained[0]
+        return None
 
     @staticmethod
     def _is_zero(value: ir.Value, recipe: Recipe) -> bool:
