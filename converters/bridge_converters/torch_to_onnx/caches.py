@@ -24,9 +24,7 @@ def leave_out_cache(module: nn.Module, results: Any) -> tuple[str, ...]:
         return ()
     for config in configurations:
         config.use_cache = False
-    return (
-        "the key-value cache is left out of the outputs; pass use_cache=True to have it",
-    )
+    return ("the key-value cache is left out of the outputs; pass use_cache=True to have it",)
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from bridge.formats.request import ReadRequest
 from bridge_converters.torch_to_onnx import names
+from bridge_converters.torch_to_onnx.axes import Bounds
 from bridge_converters.torch_to_onnx.double import cast_program
 from bridge_converters.torch_to_onnx.source import load
 
@@ -22,13 +23,22 @@ class Runnable:
     """A source in evaluation mode: flat tensors in, flat tensors out, both in the hub's order and names.
 
     `module` is the object that runs: the user's own module where the format holds one, the exported
-    program's module otherwise. Its parameters have the source's names.
+    program's module otherwise. Its parameters have the source's names. `axes` are the names or sizes of
+    torch's size symbols, `bounds` the ends of the ranges of the inputs' dynamic axes, by input and axis.
     """
 
     program: ExportedProgram
     module: Callable[..., Any]
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
+    axes: Mapping[str, str | int] = field(default_factory=dict)
+    bounds: Mapping[int, Mapping[int, Bounds]] = field(default_factory=dict)
+
+    def shape(self, value: torch.Tensor) -> list[str | int]:
+        """The shape of a fake tensor of the program, with the names of dynamic axes."""
+        return [
+            size if isinstance(size, int) else self.axes.get(str(size), str(size)) for size in value.shape
+        ]
 
     def __call__(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
         """Run without gradients."""
@@ -82,4 +92,6 @@ def load_runnable(request: ReadRequest, *, as_is: bool = False) -> Runnable:
         loaded.module,
         names.input_names(loaded.program),
         names.output_names(loaded.program),
+        loaded.axes,
+        loaded.bounds,
     )

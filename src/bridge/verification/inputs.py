@@ -34,6 +34,7 @@ _BATCHES_OF_HUGE = (2, 1, 3)
 _SCALES: Mapping[Rule, float] = {"typical": 1.0, "small": 0.01, "large": 10.0, "huge": 1000.0}
 _LENGTH = 16
 _SPATIAL = 64
+_IMAGE_RANK = 4
 _LENGTHENED = 5
 _WIDENED = 32
 _HEAVY_SAMPLE = 2**15
@@ -68,7 +69,9 @@ class InputPlan:
     """One input: its concrete dtype, its shape (a string is a dynamic axis), its role.
 
     `limit` is the exclusive upper bound of ids, `bounded` says that the graph shows it. `signed`: it is no
-    id, so that boundary values may be negative. `nonzero`: it may be a divisor.
+    id, so that boundary values may be negative. `nonzero`: it may be a divisor. `bounds` are the least and
+    greatest sizes of dynamic axes that do not take every size, `lengths` those dynamic axes that are the
+    length of a sequence although the input has the rank of an image.
     """
 
     name: str
@@ -79,6 +82,8 @@ class InputPlan:
     bounded: bool = False
     signed: bool = False
     nonzero: bool = False
+    bounds: Mapping[int, tuple[int, int | None]] = field(default_factory=dict)
+    lengths: frozenset[int] = frozenset()
 
     @property
     def dynamic_batch(self) -> bool:
@@ -112,6 +117,12 @@ def plan(specs: Sequence[TensorSpec], *, precision: str | None = None) -> list[I
     Raises InputError for one whose dtype or rank is not known, or whose dtype is not numeric.
     """
     plans = []
+    series = {
+        size
+        for spec in specs
+        for size in (spec.shape or ())[1:]
+        if isinstance(size, str) and len(spec.shape or ()) < _IMAGE_RANK
+    }
     for spec in specs:
         if spec.dtype is None or spec.shape is None:
             unknown = "dtype" if spec.dtype is None else "rank"
@@ -131,7 +142,16 @@ def plan(specs: Sequence[TensorSpec], *, precision: str | None = None) -> list[I
         role = _role(spec, shape)
         dtype = precision if precision is not None and kind in "fV" else spec.dtype
         plans.append(
-            InputPlan(spec.name, dtype, shape, role, spec.limit or 2, bounded=spec.limit is not None)
+            InputPlan(
+                spec.name,
+                dtype,
+                shape,
+                role,
+                spec.limit or 2,
+                bounded=spec.limit is not None,
+                bounds=spec.bounds,
+                lengths=frozenset(axis for axis, size in enumerate(spec.shape) if size in series),
+            )
         )
     return plans
 
@@ -275,11 +295,21 @@ def concrete(each: InputPlan, batch: int | None, sizes: Shapes, longer: int = 0)
             result.append(asked)
         elif axis == 0:
             result.append(batch if batch is not None else 1)
-        elif len(each.shape) >= 4:
-            result.append(_SPATIAL + longer * _WIDENED * (axis == _last_free(each)))
+        elif len(each.shape) >= _IMAGE_RANK and axis not in each.lengths:
+            wider = longer * _WIDENED * (axis == _last_free(each))
+            result.append(_within(each.bounds.get(axis), _SPATIAL, wider))
         else:
-            result.append(_LENGTH + longer * _LENGTHENED)
+            result.append(_within(each.bounds.get(axis), _LENGTH, longer * _LENGTHENED))
     return tuple(result)
+
+
+def _within(bounds: tuple[int, int | None] | None, size: int, more: int) -> int:
+    """A size and some more, or, where that is too much, some less, within the bounds of an axis."""
+    least, most = bounds or (1, None)
+    usual = max(least, size if most is None else min(size, most))
+    if most is None or usual + more <= most:
+        return usual + more
+    return max(least, usual - more)
 
 
 def _last_free(each: InputPlan) -> int:

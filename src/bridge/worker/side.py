@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -30,6 +30,7 @@ class TensorSpec:
     """An input as its model declares it: a dynamic axis is a name or None, an unknown rank `shape=None`.
 
     `limit` is the exclusive upper bound of ids, where the graph shows one; an `optional` input has a default.
+    `bounds` are the least and greatest sizes (None: unknown) of dynamic axes that do not take every size.
     """
 
     name: str
@@ -37,6 +38,7 @@ class TensorSpec:
     shape: tuple[int | str | None, ...] | None
     limit: int | None = None
     optional: bool = False
+    bounds: Mapping[int, tuple[int, int | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Description:
                 None if each["shape"] is None else tuple(each["shape"]),
                 each.get("limit"),
                 each.get("optional", False),
+                {axis: (least, most) for axis, least, most in each.get("bounds") or ()},
             )
             for each in record["inputs"]
         )

@@ -54,8 +54,9 @@ class TorchSide:
             {
                 "name": name,
                 "dtype": str(value.dtype).removeprefix("torch."),
-                "shape": [size if isinstance(size, int) else str(size) for size in value.shape],
+                "shape": runnable.shape(value),
                 "limit": limits.get(position),
+                "bounds": [[axis, *ends] for axis, ends in runnable.bounds.get(position, {}).items()],
             }
             for position, (name, value) in enumerate(
                 zip(runnable.input_names, input_values(runnable.program), strict=True)
