@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +16,7 @@ from bridge.errors import BridgeError, InputError, OutputError
 from bridge.formats.artifacts import TARGETS, Artifact, Target, artifact
 from bridge.formats.detect import locate
 from bridge.formats.output import atomic_output, check_output
-from bridge.formats.request import ReadRequest
+from bridge.formats.request import InputSpec, ReadRequest
 from bridge.verification.user_inputs import UserInputs, specifications
 from bridge.worker.tasks import run_task
 
@@ -139,6 +139,7 @@ def convert(
     model: str | None = None,
     custom_objects: str | None = None,
     static_batch: bool = False,
+    dynamic_axes: Mapping[str, str] | Sequence[str] | str | None = None,
     verify: bool = True,
     seed: int = 0,
     on_progress: Progress | None = None,
@@ -154,7 +155,12 @@ def convert(
     `output` is where to write, its suffix chooses the artifact; without it the result lives until it is
     garbage collected, or until `Result.save`. `model` is a factory `pkg.mod:callable` for files that hold
     weights only, `custom_objects` a module to import first. `static_batch` keeps axis 0 of the inputs
-    fixed. `engine="onnx2torch"` has that library convert an ONNX file, to `torch`; its result is a
+    fixed, and with it the lengths of sequences. `dynamic_axes` says which axes of example inputs vary, by
+    name or in order: `{"tokens": "NxT", "image": "Nx3x224x224"}`, a word for one that does and a number for
+    one that does not. Without it the first axis does and, for a PyTorch module, those that are likely to be
+    lengths and that the module leaves open (docs/dynamic-axes.md).
+
+    `engine="onnx2torch"` has that library convert an ONNX file, to `torch`; its result is a
     `model.pt2` without source and weight map. `on_progress` hears of every step.
 
     Raises BridgeError (and its subclasses) for what cannot be done; a result whose two versions differ
@@ -167,7 +173,16 @@ def convert(
     say = on_progress or (lambda text: None)
     wanted = None if output is None else artifact(output, target)
     with tempfile.TemporaryDirectory(prefix="bridge-") as scratch:
-        request, notes = _request(source, inputs, Path(scratch), trust, model, custom_objects, static_batch)
+        request, notes = _request(
+            source,
+            inputs,
+            Path(scratch),
+            trust=trust,
+            model=model,
+            custom_objects=custom_objects,
+            static_batch=static_batch,
+            axes=_axes(dynamic_axes, inputs),
+        )
         if wanted is not None:
             check_output(wanted.path, force=force, source=request.path)
         if engine is not None and request.format != "onnx":
@@ -441,10 +456,12 @@ def _request(
     source: Any,
     inputs: Any,
     scratch: Path,
+    *,
     trust: bool,
     model: str | None,
     custom_objects: str | None,
     static_batch: bool,
+    axes: Sequence[InputSpec],
 ) -> tuple[ReadRequest, tuple[str, ...]]:
     """What to read: the file at a path, or the file that a live object is first written to."""
     from bridge.formats.live import LiveFile, write_live
@@ -453,14 +470,14 @@ def _request(
         location = locate(source)
         file = LiveFile(location.path, location.format)
     else:
-        file = write_live(source, inputs, scratch, static_batch=static_batch)
+        file = write_live(source, inputs, scratch, static_batch=static_batch, axes=axes)
         trust = True
     specs, examples = _specs(inputs)
     request = ReadRequest(
         path=str(file.path),
         format=file.format,
         model=model,
-        inputs=specs,
+        inputs=tuple(axes) or specs,
         examples=examples,
         trust=trust,
         static_batch=static_batch,
@@ -469,11 +486,29 @@ def _request(
     return request, file.notes
 
 
-def _specs(inputs: Any) -> tuple[Any, str | None]:
+def _axes(dynamic_axes: Mapping[str, str] | Sequence[str] | str | None, inputs: Any) -> tuple[InputSpec, ...]:
+    """What the user says about the axes of example inputs, as specifications."""
+    if dynamic_axes is None:
+        return ()
+    if inputs is None or _specs(inputs)[0]:
+        raise InputError(
+            "dynamic_axes describes example inputs, and there are none",
+            hint='write the words into inputs instead: inputs="NxTx8"',
+        )
+    if isinstance(dynamic_axes, Mapping):
+        return tuple(replace(InputSpec.parse(text), name=name) for name, text in dynamic_axes.items())
+    texts = [dynamic_axes] if isinstance(dynamic_axes, str) else dynamic_axes
+    return tuple(map(InputSpec.parse, texts))
+
+
+def _specs(inputs: Any) -> tuple[tuple[InputSpec, ...], str | None]:
     if inputs is None or _are_arrays(inputs):
         return (), None
     if isinstance(inputs, Path) or (isinstance(inputs, str) and inputs.endswith((".npz", ".safetensors"))):
         return (), str(inputs)
+    if isinstance(inputs, Mapping):
+        texts = {name: each for name, each in inputs.items() if isinstance(each, str)}
+        return tuple(replace(InputSpec.parse(text), name=name) for name, text in texts.items()), None
     return tuple(specifications(inputs)), None
 
 

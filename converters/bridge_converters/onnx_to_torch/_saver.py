@@ -8,13 +8,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.export import ExportedProgram
 
 from bridge.emit.dialect import Signature
 from bridge.emit.imported import load_emitted
 from bridge.errors import BridgeError
 from bridge_converters._whole_recurrences import whole_recurrences
-from bridge_converters.torch_to_onnx.recurrent_shapes import recurrent_shapes
 
 ARTIFACT = "model.pt2"
 _TRIED_SIZES = (32, 64, 128, 224, 512, 8)
@@ -94,11 +92,6 @@ def _export(
             hint="model.py and its weights are complete without model.pt2; choose a directory as output",
         ) from error
     return notes
-
-
-def _exported(module: nn.Module, examples: tuple[torch.Tensor, ...], shapes: Any) -> ExportedProgram:
-    with recurrent_shapes():
-        return torch.export.export(module, examples, dynamic_shapes=shapes, strict=False)
 
 
 def _has_free_sizes(inputs: Signature) -> bool:

@@ -14,6 +14,7 @@ from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.fx import traceback as fx_traceback
 
 from bridge.errors import BridgeError, InputError
+from bridge_converters._whole_recurrences import whole_recurrences
 from bridge_converters.torch_to_onnx import names
 from bridge_converters.torch_to_onnx.axes import Axes, Free, attempts, settle
 from bridge_converters.torch_to_onnx.caches import leave_out_cache
@@ -21,7 +22,6 @@ from bridge_converters.torch_to_onnx.eager_attention import eager_attention, oth
 from bridge_converters.torch_to_onnx.failures import call_failure, export_failure
 from bridge_converters.torch_to_onnx.inputs import Examples
 from bridge_converters.torch_to_onnx.quiet import quiet
-from bridge_converters.torch_to_onnx.recurrent_shapes import recurrent_shapes
 from bridge_converters.torch_to_onnx.shapes import dynamic_batch, input_values, is_fixed
 from bridge_converters.torch_to_onnx.structures import is_plain, plain, rebuilding, use_plain_structures
 from bridge_converters.torch_to_onnx.switches import masks_taken_as_given
@@ -232,7 +232,7 @@ def _run_export(module: nn.Module, examples: Examples, axes: Free, *, strict: bo
     with (
         torch.enable_grad(),
         fx_traceback.preserve_node_meta(),
-        recurrent_shapes(),
+        whole_recurrences(),
         masks_taken_as_given(),
         quiet(),
     ):

@@ -6,9 +6,9 @@ import torch
 from torch._decomp import get_decompositions
 from torch.export import ExportedProgram
 
+from bridge_converters._whole_recurrences import whole_recurrences
 from bridge_converters.torch_to_onnx import program as program_rewrites
 from bridge_converters.torch_to_onnx.quiet import quiet
-from bridge_converters.torch_to_onnx.recurrent_shapes import recurrent_shapes
 
 _aten = torch.ops.aten
 
@@ -39,7 +39,7 @@ def as_the_hub_names_it(program: ExportedProgram) -> ExportedProgram:
     program_rewrites.copy_before_views(program)
     program_rewrites.mark_dropouts(program)
     program_rewrites.drop_constant_outputs(program)
-    with recurrent_shapes(), quiet():
+    with whole_recurrences(), quiet():
         decomposed: ExportedProgram = _prepare_exported_program_for_export(program, registry=registry())
     return decomposed
 

@@ -17,13 +17,14 @@ from onnxscript.function_libs.torch_lib.ops.core import (
 )
 from torch.export import ExportedProgram
 from torch.onnx._internal.exporter._registration import ONNXRegistry
+from torch.onnx._internal.exporter._torchlib.ops.hop import higher_order_scan
 from torch.onnx.errors import OnnxExporterError
 
+from bridge_converters._whole_recurrences import whole_recurrences
 from bridge_converters.torch_to_onnx.failures import translation_failure
 from bridge_converters.torch_to_onnx.program import dropout_marker
 from bridge_converters.torch_to_onnx.quiet import quiet
 from bridge_converters.torch_to_onnx.recurrent import translations as recurrent_translations
-from bridge_converters.torch_to_onnx.recurrent_shapes import recurrent_shapes
 
 OPSET = 23
 
@@ -44,7 +45,7 @@ def translate(program: ExportedProgram) -> Translation:
     BridgeError with the user's source line for any other failure of the exporter.
     """
     start = time.perf_counter()
-    with recurrent_shapes(), quiet():
+    with whole_recurrences(), quiet():
         try:
             result = torch.onnx.export(
                 program,
@@ -79,6 +80,7 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         aten.conv3d.default: _convolution,
         aten.div.Tensor_mode: _divide,
         aten.div.Scalar_mode: _divide,
+        torch.ops.higher_order.map_impl: _map,
         **recurrent_translations(),
     }
 
@@ -93,6 +95,11 @@ def _divide(self: ir.Value, other: Any, rounding_mode: str | None = None) -> ir.
         return cast(ir.Value, aten_floor_divide(self, other))
     divide: Any = op.Div
     return cast(ir.Value, divide(self, other))
+
+
+def _map(body: ir.Function, xs: Sequence[ir.Value], constants: Sequence[ir.Value]) -> Sequence[ir.Value]:
+    """A function of each element along axis 0, as a Scan without states."""
+    return higher_order_scan(body, [], xs, constants)
 
 
 def _dropout(input: ir.Value, ratio: float) -> ir.Value:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from bridge.cli.options import chosen_inputs, output_options, source_options
+from bridge.cli.options import inputs_and_axes, output_options, source_options
 from bridge.cli.progress import Progress
 from bridge.errors import ExitCode
 
@@ -79,7 +79,7 @@ def command(
     from bridge import api
     from bridge.formats.artifacts import default_output
 
-    inputs = chosen_inputs(specs, examples)
+    inputs, axes = inputs_and_axes(specs, examples)
     destination = output if output is not None else str(default_output(source, to))
     with Progress(quiet=quiet) as progress:
         result = api.convert(
@@ -95,6 +95,7 @@ def command(
             model=model,
             custom_objects=custom_objects,
             static_batch=static_batch,
+            dynamic_axes=axes,
             verify=not no_verify,
             seed=seed,
             on_progress=progress,

@@ -20,7 +20,8 @@ def source_options(function: Function) -> Function:
                 metavar="SPEC",
                 multiple=True,
                 help="Shape of an input, [NAME=]AxBxC[:DTYPE], such as 1x3x224x224 or tokens=Nx16:int64; "
-                "a letter or word makes an axis dynamic. Repeat it for more inputs.",
+                "a letter or word makes an axis dynamic. Repeat it for more inputs. Beside --inputs it says "
+                "which axes of the arrays vary (convert only).",
             ),
             click.option(
                 "--inputs",
@@ -70,3 +71,12 @@ def chosen_inputs(specs: tuple[str, ...], examples: str | None) -> str | list[st
     if examples is not None:
         return examples
     return list(specs) or None
+
+
+def inputs_and_axes(
+    specs: tuple[str, ...], examples: str | None
+) -> tuple[str | list[str] | None, list[str] | None]:
+    """What the API takes as `inputs` and `dynamic_axes`: beside a file, shapes say which of its axes vary."""
+    if specs and examples is not None:
+        return examples, list(specs)
+    return chosen_inputs(specs, examples), None

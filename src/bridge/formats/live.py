@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +21,28 @@ class LiveFile:
     notes: tuple[str, ...] = ()
 
 
-def write_live(source: Any, inputs: Any, directory: Path, *, static_batch: bool) -> LiveFile:
+def write_live(
+    source: Any, inputs: Any, directory: Path, *, static_batch: bool, axes: Sequence[InputSpec] = ()
+) -> LiveFile:
     """Write a model object into `directory`.
 
     An nn.Module or ExportedProgram becomes a `.pt2`, a keras.Model, tf.Module or tf.function a directory
     with its trace, an onnx.ModelProto an `.onnx`. A framework is looked at only if the caller has
-    imported it. Raises InputError for anything else.
+    imported it. `axes` say which axes of example inputs are dynamic. Raises InputError for anything else.
     """
     torch, keras, tf, onnx = (sys.modules.get(name) for name in ("torch", "keras", "tensorflow", "onnx"))
     if torch is not None and isinstance(source, torch.nn.Module | torch.export.ExportedProgram):
         from bridge_converters.torch_to_onnx.export import export_module
 
         path = directory / "source.pt2"
-        return LiveFile(path, "pt2", export_module(source, inputs, path, dynamic=not static_batch))
+        return LiveFile(path, "pt2", export_module(source, inputs, path, dynamic=not static_batch, axes=axes))
     is_keras = keras is not None and isinstance(source, keras.Model)
     is_module = tf is not None and isinstance(source, tf.Module)
     if is_keras or is_module or (tf is not None and hasattr(source, "get_concrete_function")):
         from bridge_converters.tf_to_onnx.objects import FORMAT, export_object
 
         path = directory / "source"
-        export_object(source, path, _specs(inputs), static_batch=static_batch)
+        export_object(source, path, _described(_specs(inputs), axes), static_batch=static_batch)
         return LiveFile(path, FORMAT)
     if onnx is not None and isinstance(source, onnx.ModelProto):
         path = directory / "source.onnx"
@@ -64,3 +66,20 @@ def _specs(inputs: Any) -> list[InputSpec]:
             for name, each in named
         ]
     return specs
+
+
+def _described(examples: list[InputSpec], axes: Sequence[InputSpec]) -> list[InputSpec]:
+    """The examples with the axes that the user describes, by name or by position."""
+    found = list(examples)
+    names = [each.name for each in examples]
+    for position, spec in enumerate(axes):
+        if (spec.name is None and position >= len(found)) or (
+            spec.name is not None and spec.name not in names
+        ):
+            raise InputError(
+                f"the axes of {spec.name or f'input number {position + 1}'} are given, but no example of it",
+                hint="give the example inputs as a dict by the same names, or both in order",
+            )
+        at = position if spec.name is None else names.index(spec.name)
+        found[at] = replace(found[at], shape=spec.shape)
+    return found
