@@ -168,8 +168,8 @@ def prepare(
     framework = metadata.source_info(prepared).framework
     if exact_training and framework != "onnx" and framework != target:
         metadata.set_trains_as(prepared, framework)
-    prepared = drop_unused(write_sizes(fuse_linear(prepared)))
-    prepared = fuse_recurrent_layers(prepared, target, exact_training=exact_training)
+    prepared = fuse_recurrent_layers(fuse_linear(prepared), target, exact_training=exact_training)
+    prepared = drop_unused(write_sizes(prepared))
     return express_classical(prepared, text=target == "tf")
 
 

@@ -6,7 +6,11 @@ import onnx_ir as ir
 
 from bridge.passes.recurrent.builder import forget_unread
 from bridge.passes.recurrent.groups import Target, groups
-from bridge.passes.recurrent.keras_layers import KerasBuilder, return_what_is_read
+from bridge.passes.recurrent.keras_layers import (
+    KerasBuilder,
+    read_last_step_as_state,
+    return_what_is_read,
+)
 from bridge.passes.recurrent.states import read_parts
 from bridge.passes.recurrent.torch_layers import TorchBuilder, is_batch_first
 from bridge.passes.recurrent.weights import LayerWeights
@@ -49,6 +53,9 @@ def fuse_recurrent_layers(model: ir.Model, target: Target, *, exact_training: bo
                 else:
                     torch.build(batch_first=batch_first)
     read_parts(model)
+    for layers in made:
+        for layer in layers:
+            read_last_step_as_state(layer)
     drop_unused(model)
     for layers in made:
         return_what_is_read(layers)

@@ -98,11 +98,8 @@ class KerasBuilder(Builder):
 def return_what_is_read(layers: list[ir.Node]) -> None:
     """Let the calls of one layer return sequences and states only where one of them is read.
 
-    The last step of a layer that goes forward is its state; both last states of a bidirectional layer side by
-    side are what it returns without sequences.
+    Both last states of a bidirectional layer side by side are what it returns without sequences.
     """
-    for layer in layers:
-        _read_last_step_as_state(layer)
     sequences = any(map(_is_read, (layer.outputs[0] for layer in layers)))
     if not sequences and all(map(_gives_last, layers)):
         for layer in layers:
@@ -122,7 +119,8 @@ def _is_read(value: ir.Value) -> bool:
     return bool(value.uses()) or value.is_graph_output()
 
 
-def _read_last_step_as_state(layer: ir.Node) -> None:
+def read_last_step_as_state(layer: ir.Node) -> None:
+    """Let what reads the last step of a layer that goes forward read its state."""
     if attribute(layer, "directions") == 2 or attribute(layer, "go_backwards"):
         return
     for use in list(layer.outputs[0].uses()):
