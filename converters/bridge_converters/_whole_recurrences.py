@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._decomp import decomposition_table
 
 _LOCK = threading.RLock()
 
@@ -46,12 +47,17 @@ def whole_recurrences() -> Iterator[None]:
 
 @contextmanager
 def _replaced_kernels(operator: Any, kernel: Callable[..., Any]) -> Iterator[None]:
-    kept = dict(operator.py_kernels)
+    """Replace what tracing calls, and the decomposition that fake tensors of dynamic sizes prefer to it."""
+    kept, decomposition = dict(operator.py_kernels), decomposition_table.get(operator)
     operator.py_kernels.update(dict.fromkeys(kept, kernel))
     operator._dispatch_cache.clear()
+    if decomposition is not None:
+        decomposition_table[operator] = kernel
     try:
         yield
     finally:
         operator.py_kernels.clear()
         operator.py_kernels.update(kept)
         operator._dispatch_cache.clear()
+        if decomposition is not None:
+            decomposition_table[operator] = decomposition
