@@ -67,7 +67,7 @@ def test_help_imports_nothing_heavy_and_is_quick() -> None:
         (["convert"], "missing argument 'source'", "bridge convert --help"),
         (["convrt"], "no such command 'convrt'", "bridge --help"),
         (["convert", "--frce"], "no such option", "bridge convert --help"),
-        (["convert", "m", "--to", "tf", "--input", "2", "--inputs", "x.npz"], "exclude each other", "--help"),
+        (["inspect", "m", "--input", "2", "--inputs", "x.npz"], "exclude each other", "--help"),
     ],
 )
 def test_bad_usage_is_one_error_and_one_hint(

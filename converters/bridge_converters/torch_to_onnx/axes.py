@@ -210,16 +210,26 @@ class _Groups:
             self.fixed.add(head)
 
     def _group(self, symbol: str) -> tuple[tuple[str, ...], Verdict | None]:
-        """The smallest group that can change in both directions, else the first that can in one."""
+        """The smallest group that can change in both directions, else the first that can in one.
+
+        Where a symbol alone can change in one direction, a group that includes one which cannot is meant:
+        ids may be shorter than their mask, but not longer.
+        """
         best: tuple[tuple[str, ...], Verdict | None] = ((symbol,), None)
         for partners in self._partners(symbol):
             group = (symbol, *partners)
             verdict = self.probe.verdict(group)
             if verdict == "both":
                 return group, verdict
-            if best[1] is None and verdict is not None:
+            if verdict is not None and (
+                best[1] is None
+                or (best[0] == (symbol,) and all(self._hinders(each, best[1]) for each in partners))
+            ):
                 best = (group, verdict)
         return best
+
+    def _hinders(self, symbol: str, verdict: Verdict) -> bool:
+        return self.probe.verdict((symbol,)) not in ("both", verdict)
 
     def _partners(self, symbol: str) -> Iterator[tuple[str, ...]]:
         """Sets of symbols that have the same size in the example, small ones first."""
