@@ -44,9 +44,10 @@ from bridge.passes.opset import to_hub_opset
 from bridge.passes.order import order_nodes
 from bridge.passes.padding import merge_padding, split_padding
 from bridge.passes.recipes import attach_recipes
-from bridge.passes.recurrent import fuse_recurrent_layers
+from bridge.passes.recurrent import fuse_recurrent_layers, recognise_cells
 from bridge.passes.resize import fix_resized_axes
 from bridge.passes.scalars import give_range_scalars
+from bridge.passes.sequences import split_without_sequences
 from bridge.passes.shapes import infer_shapes
 from bridge.passes.sizes import write_sizes
 from bridge.passes.static import fold_static
@@ -79,6 +80,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("bring time first in recurrences", bring_time_first),
     Pass("give ranges scalars", give_range_scalars),
     Pass("infer shapes and fold what is static", fold_static),
+    Pass("split without sequences", split_without_sequences),
     Pass("take the lowest opset", take_lowest_opset),
     Pass("simplify loops", simplify_loops),
     Pass("capture what loops do not change", capture_invariants),
@@ -102,6 +104,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("simplify moves again", simplify_moves),
     Pass("join biases to convolutions", fuse_conv_bias),
     Pass("join biases to matrix products", recognise_gemm),
+    Pass("recognise recurrent cells", recognise_cells),
     Pass("recognise global pooling", recognise_global_pool),
     Pass("drop biases of zeros", drop_zero_bias),
     Pass("order operands", order_operands),
