@@ -234,3 +234,64 @@ def test_the_weight_map_gives_the_layers_tensors(target: TargetName, tmp_path: P
     for each in emitted.weights.tensors:
         assert each.recipe is not None
         np.testing.assert_array_equal(recipe.run(each.recipe, source), emitted.tensors[each.target])
+
+
+def steps(op: str, count: int, **attributes: Any) -> onnx.ModelProto:
+    """A model that calls one operator of a single step `count` times on the steps of x (T, N, features)."""
+    rows = GATES[op] * HIDDEN
+    states = ["h", "c"][: 2 if op == "LSTM" else 1]
+    tensors = {
+        "cell.W": floats(1, rows, FEATURES),
+        "cell.R": floats(1, rows, HIDDEN),
+        "cell.B": floats(1, 2 * rows),
+        "first": np.array([0]),
+    }
+    nodes = [helper.make_node("Unsqueeze", [name, "first"], [f"{name}0"]) for name in states]
+    for step in range(count):
+        tensors[f"at{step}"] = np.array(step)
+        nodes.append(helper.make_node("Gather", ["x", f"at{step}"], [f"row{step}"], axis=0))
+        nodes.append(helper.make_node("Unsqueeze", [f"row{step}", "first"], [f"x{step}"]))
+        given = ["", *(f"{name}{step + 1}" for name in states)]
+        inputs = [f"x{step}", "cell.W", "cell.R", "cell.B", "", *(f"{name}{step}" for name in states)]
+        nodes.append(helper.make_node(op, inputs, given, hidden_size=HIDDEN, **attributes))
+    nodes.append(helper.make_node("Squeeze", [f"h{count}", "first"], ["y"]))
+    graph = helper.make_graph(
+        nodes,
+        "steps",
+        [
+            helper.make_tensor_value_info("x", 1, [count, "N", FEATURES]),
+            *(helper.make_tensor_value_info(name, 1, ["N", HIDDEN]) for name in states),
+        ],
+        [helper.make_tensor_value_info("y", 1, ["N", HIDDEN])],
+        [numpy_helper.from_array(value, name) for name, value in tensors.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    ("op", "attributes", "torch", "keras"),
+    [
+        ("LSTM", {}, "nn.LSTMCell(input_size=4, hidden_size=3)", "keras.layers.LSTMCell(3"),
+        ("GRU", {"linear_before_reset": 1}, "nn.GRUCell(", "keras.layers.GRUCell(3"),
+        ("GRU", {}, None, "reset_after=False"),
+        ("RNN", {"activations": ["Relu"]}, "nonlinearity='relu'", "activation='relu'"),
+    ],
+)
+def test_one_cell_is_called_at_every_step(
+    op: str,
+    attributes: dict[str, Any],
+    torch: str | None,
+    keras: str,
+    target: TargetName,
+    tmp_path: Path,
+) -> None:
+    model = steps(op, 3, **attributes)
+    source = convert(model, target, tmp_path).source
+    wanted = {"torch": torch, "tf": keras}[target]
+    if wanted is None:
+        assert "nn.GRUCell(" not in source
+    else:
+        assert source.count(wanted) == 1
+        assert source.count("self.cell(") == 3
+    assert_equal(model, target, tmp_path)

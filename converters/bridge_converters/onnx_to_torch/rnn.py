@@ -280,6 +280,47 @@ def rnn_layer(view: NodeView) -> Layer | None:
     return _layer(view, "nn.RNN", {"nonlinearity": view.attr("activation")}, results=(0, 1))
 
 
+@layer_rule("LSTMCell", domain="bridge")
+def lstm_cell_layer(view: NodeView) -> Layer | None:
+    """One step of a long short-term memory."""
+    return _cell(view, "nn.LSTMCell", {}, inputs=(0, (5, 6)), results=(0, 1))
+
+
+@layer_rule("GRUCell", domain="bridge")
+def gru_cell_layer(view: NodeView) -> Layer | None:
+    """One step of a gated recurrent unit that is linear before the reset."""
+    return _cell(view, "nn.GRUCell", {}, inputs=(0, 5), results=None)
+
+
+@layer_rule("RNNCell", domain="bridge")
+def rnn_cell_layer(view: NodeView) -> Layer | None:
+    """One step of a simple recurrence with tanh or relu."""
+    return _cell(view, "nn.RNNCell", {"nonlinearity": view.attr("activation")}, inputs=(0, 5), results=None)
+
+
+def _cell(
+    view: NodeView,
+    constructor: str,
+    options: dict[str, Any],
+    *,
+    inputs: tuple[int | tuple[int, ...], ...],
+    results: tuple[int | tuple[int, ...], ...] | None,
+) -> Layer:
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    found = {name: value for at, name in enumerate(names, 1) if (value := view.input(at)) is not None}
+    options |= {"bias": "bias_ih" in found}
+    sizes = {"input_size": view.known_shape(1)[1], "hidden_size": view.attr("hidden_size")}
+    return Layer(
+        constructor,
+        (),
+        sizes | without(options, {"nonlinearity": "tanh", "bias": True}),
+        {name: LayerTensor(value) for name, value in found.items()},
+        inputs=inputs,
+        results=results,
+        label=view.attr("label"),
+    )
+
+
 def _layer(
     view: NodeView, constructor: str, options: dict[str, Any], *, results: tuple[int | tuple[int, ...], ...]
 ) -> Layer:
