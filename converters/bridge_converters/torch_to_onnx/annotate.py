@@ -15,6 +15,7 @@ from torch import fx
 from bridge.hub import metadata
 from bridge.hub.graph import all_nodes
 from bridge.hub.metadata import WeightInfo
+from bridge_converters.torch_to_onnx.attention_dropout import ratio_of
 from bridge_converters.torch_to_onnx.names import unique
 from bridge_converters.torch_to_onnx.scopes import scope_of_node
 from bridge_converters.torch_to_onnx.user_code import location_of_node
@@ -73,6 +74,8 @@ def _record_origins(model: ir.Model, nodes: Iterable[fx.Node], module_types: Map
             continue
         metadata.set_scope(onnx_node, scope_of_node(source, module_types))
         metadata.set_location(onnx_node, location_of_node(source))
+        if onnx_node.op_type == "Attention" and ratio_of(source):
+            metadata.set_attention_dropout(onnx_node, ratio_of(source))
         for output in onnx_node.outputs:
             if output.name in by_name and isinstance(by_name[output.name].meta.get("val"), torch.Tensor):
                 metadata.set_source_value(output, output.name)

@@ -30,12 +30,13 @@ class ExportRecord:
     """What bridge knows about a module that it exported and a `.pt2` archive does not say.
 
     `module_types` are class names by module path, `axes` is what is known about the dynamic axes, `notes`
-    are sentences for the user.
+    are sentences for the user, `attention_dropouts` the ratios of the attention nodes in training.
     """
 
     module_types: Mapping[str, str] = field(default_factory=dict)
     axes: Axes = field(default_factory=Axes)
     notes: tuple[str, ...] = ()
+    attention_dropouts: tuple[float, ...] = ()
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
@@ -50,6 +51,7 @@ class ExportRecord:
                 _by_place(record["axes"]["bounds"], _bounds),
             ),
             notes=tuple(map(str, record["notes"])),
+            attention_dropouts=tuple(map(float, record["attention_dropouts"])),
         )
 
 

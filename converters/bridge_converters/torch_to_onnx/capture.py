@@ -16,6 +16,7 @@ from torch.fx import traceback as fx_traceback
 from bridge.errors import BridgeError, InputError
 from bridge_converters._whole_recurrences import whole_recurrences
 from bridge_converters.torch_to_onnx import names
+from bridge_converters.torch_to_onnx.attention_dropout import attention_ratios
 from bridge_converters.torch_to_onnx.axes import Axes, Free, attempts, settle
 from bridge_converters.torch_to_onnx.caches import leave_out_cache
 from bridge_converters.torch_to_onnx.eager_attention import eager_attention, other_attention
@@ -29,12 +30,16 @@ from bridge_converters.torch_to_onnx.switches import masks_taken_as_given
 
 @dataclass(frozen=True)
 class Capture:
-    """An exported program, how long torch.export took, and what the user should know about it."""
+    """An exported program, how long torch.export took, and what the user should know about it.
+
+    `attention_dropouts` are the ratios of dropout of its attention nodes in training, where known.
+    """
 
     program: ExportedProgram
     seconds: float
     notes: tuple[str, ...] = ()
     axes: Axes = field(default_factory=Axes)
+    attention_dropouts: tuple[float, ...] = ()
 
 
 def capture(module: nn.Module, examples: Examples, *, static_batch: bool = False) -> Capture:
@@ -57,7 +62,8 @@ def capture(module: nn.Module, examples: Examples, *, static_batch: bool = False
         _check_named_axes(program, examples)
         shown = _with_open_masks(module, examples)
         axes = settle(program, shown, lambda tensors: call(module, examples, tensors))
-    return Capture(program, seconds, (*remarks, *notes, *axes.notes), axes)
+        ratios = attention_ratios(module, program, lambda: call(module, examples, examples.tensors()))
+    return Capture(program, seconds, (*remarks, *notes, *axes.notes), axes, ratios)
 
 
 @contextmanager
@@ -170,7 +176,7 @@ def _export_as_it_is(module: nn.Module, examples: Examples, *, static_batch: boo
     if static_batch:
         named = {position: set(axes) - {0} for position, axes in examples.axes.items()}
         return _export_reporting(module, examples, named), examples, ()
-    batch = examples.with_batch()
+    batch = _with_batch(module, examples)
     widest, *narrower = attempts(batch)
     for axes in (widest, *narrower):
         try:
@@ -190,6 +196,16 @@ def _export_as_it_is(module: nn.Module, examples: Examples, *, static_batch: boo
         else:
             break
     return program, examples, (_fixed_note(program, examples),)
+
+
+def _with_batch(module: nn.Module, examples: Examples) -> Examples:
+    """Two samples where the examples have one, unless the module refuses that: one may serve all others."""
+    batch = examples.with_batch()
+    try:
+        call(module, batch, batch.tensors())
+    except Exception:  # the module's code runs and may raise anything
+        return examples
+    return batch
 
 
 def _fixed_note(program: ExportedProgram, examples: Examples) -> str:

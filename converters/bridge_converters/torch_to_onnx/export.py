@@ -52,6 +52,6 @@ def export_module(
     examples = example_inputs.from_values(() if inputs is None else inputs, parameters, axes)
     with unchanged_forward(module), unchanged_cache(module):
         captured = capture(module, examples, static_batch=not dynamic)
-    record = ExportRecord(module_types(module), captured.axes, captured.notes)
+    record = ExportRecord(module_types(module), captured.axes, captured.notes, captured.attention_dropouts)
     torch.export.save(captured.program, path, extra_files={EXTRA_FILE: record.to_json()})
     return captured.notes

@@ -15,6 +15,7 @@ from bridge.hub.metadata import SourceInfo
 from bridge_converters.torch_to_onnx import names
 from bridge_converters.torch_to_onnx import program as program_rewrites
 from bridge_converters.torch_to_onnx.annotate import Interface, annotate
+from bridge_converters.torch_to_onnx.attention_dropout import annotate_ratios
 from bridge_converters.torch_to_onnx.source import Loaded, load
 from bridge_converters.torch_to_onnx.translate import translate
 from bridge_converters.torch_to_onnx.weights import is_batch_counter, weight_records
@@ -43,9 +44,10 @@ def to_hub(loaded: Loaded, format: str) -> ir.Model:
     remarks = _remarks(program)
     program = program_rewrites.copy_graph(program)
     program_rewrites.inline_gradient_switches(program)
+    dropped = annotate_ratios(program, loaded.attention_dropouts)
     program_rewrites.spell_global_pooling(program)
     program_rewrites.copy_before_views(program)
-    notes = [*loaded.notes, *remarks, *program_rewrites.mark_dropouts(program)]
+    notes = [*loaded.notes, *remarks, *dropped, *program_rewrites.mark_dropouts(program)]
     program_rewrites.drop_constant_outputs(program)
     translation = translate(program)
     model = translation.model

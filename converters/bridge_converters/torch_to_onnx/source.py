@@ -35,7 +35,8 @@ class Loaded:
 
     `module_types` are class names by module path, `weights` overrides of what the program says about
     its tensors, `axes` names of torch's size symbols,
-    `bounds` the ends of the ranges of the inputs' axes.
+    `bounds` the ends of the ranges of the inputs' axes,
+    `attention_dropouts` the ratios of the attention nodes in training.
     """
 
     program: ExportedProgram
@@ -45,6 +46,7 @@ class Loaded:
     weights: Mapping[str, WeightInfo] = field(default_factory=dict)
     axes: Mapping[str, str | int] = field(default_factory=dict)
     bounds: Mapping[int, Mapping[int, Bounds]] = field(default_factory=dict)
+    attention_dropouts: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
 
@@ -94,6 +96,7 @@ def _from_archive(path: Path, request: ReadRequest, *, as_is: bool) -> Loaded:
         module_types=record.module_types,
         axes=axes,
         bounds=described.bounds,
+        attention_dropouts=record.attention_dropouts,
         notes=notes,
         seconds=time.perf_counter() - start,
     )
@@ -118,6 +121,7 @@ def _from_module(module: nn.Module, request: ReadRequest) -> Loaded:
         module_types=module_types(module),
         axes=symbol_labels(captured.program, captured.axes.labels),
         bounds=captured.axes.bounds,
+        attention_dropouts=captured.attention_dropouts,
         notes=captured.notes,
         seconds=captured.seconds,
     )
