@@ -172,3 +172,13 @@ def several(*names: str) -> Facts:
 def test_the_number_of_variadic_inputs_is_known() -> None:
     assert text(widest, inputs=several("x", "inputs")) == "pairwise(x, inputs)"
     assert text(widest, inputs=several("x", "y", "z")) == "largest(x, y, z)"
+
+
+def shaped(x: Any, *others: Any, owners: tuple[int, ...], sizes: tuple[int, ...]) -> Any:
+    return x.reshape(*[n if i < 0 else others[i].shape[n] for i, n in zip(owners, sizes, strict=True)])
+
+
+def test_a_list_over_known_values_is_written_element_by_element() -> None:
+    others = Facts(ast.Tuple([ast.Name("u"), ast.Name("v")]), elements=(ast.Name("u"), ast.Name("v")))
+    known = {"owners": Known((-1, 1, -1, 0)), "sizes": Known((2, 0, -1, 3))}
+    assert text(shaped, x=tensor("x"), others=others, **known) == "x.reshape(2, v.shape[0], -1, u.shape[3])"

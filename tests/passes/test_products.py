@@ -127,3 +127,13 @@ def test_global_pooling(signature: str, text: str, expected: list[str]) -> None:
     found = apply(model, recognise_global_pool)
     assert operators(found) == expected
     assert_equivalent(model, found)
+
+
+def test_means_over_the_last_of_three_axes_are_pooling_behind_channels_only() -> None:
+    text = """(float[N,4,5] x) => (float[N,3,1] y, float[N,4,1] z) {
+        a = Conv(x, w) b = Relu(a) c = Mul(b, b) y = ReduceMean(c, axes)
+        d = Mul(x, x) z = ReduceMean(d, axes) }"""
+    model = hub(text, trained={"w": floats(3, 4, 1)}, constants={"axes": ints(-1)})
+    found = apply(model, recognise_global_pool)
+    assert operators(found) == ["Conv", "Relu", "Mul", "GlobalAveragePool", "Mul", "ReduceMean"]
+    assert_equivalent(model, found)

@@ -26,15 +26,15 @@ def slice_(
         return computed_slice(x, starts, ends, axes, steps)
     if isinstance(starts, tuple) and isinstance(ends, tuple) and len(starts) == 1 and steps in (None, (1,)):
         if axes is None or axes == (0,):
-            return x[starts[0] : ends[0] if ends[0] < 2147483647 else None]
+            return x[starts[0] or None : ends[0] if ends[0] < 2147483647 else None]
         if axes == (1,):
-            return x[:, starts[0] : ends[0] if ends[0] < 2147483647 else None]
+            return x[:, starts[0] or None : ends[0] if ends[0] < 2147483647 else None]
+        if axes is not None and axes[0] in (-1, x.ndim - 1):
+            return x[..., starts[0] or None : ends[0] if ends[0] < 2147483647 else None]
         if axes == (2,):
-            return x[:, :, starts[0] : ends[0] if ends[0] < 2147483647 else None]
+            return x[:, :, starts[0] or None : ends[0] if ends[0] < 2147483647 else None]
         if axes == (3,):
-            return x[:, :, :, starts[0] : ends[0] if ends[0] < 2147483647 else None]
-        if axes == (-1,):
-            return x[..., starts[0] : ends[0] if ends[0] < 2147483647 else None]
+            return x[:, :, :, starts[0] or None : ends[0] if ends[0] < 2147483647 else None]
     if reverses(starts, ends, axes, steps):
         return tf.reverse(x, axes)
     x = tf.convert_to_tensor(x)
@@ -66,6 +66,18 @@ def computed_slice(
     begins = tf.tensor_scatter_nd_update(tf.zeros_like(sizes), places, first)
     strides = tf.tensor_scatter_nd_update(tf.ones_like(sizes), places, step)
     return tf.strided_slice(x, begins, tf.tensor_scatter_nd_update(sizes, places, last), strides)
+
+
+@lowering("Slice", domain="bridge")
+def slice_to_size(x: tf.Tensor, other: tf.Tensor, *, start: int, axis: int, of: int) -> tf.Tensor:
+    """The elements along an axis from a start up to the size of an axis of another tensor."""
+    if axis == 0:
+        return x[start or None : tf.shape(other)[of]]
+    if axis == 1:
+        return x[:, start or None : tf.shape(other)[of]]
+    if axis == 2:
+        return x[:, :, start or None : tf.shape(other)[of]]
+    return x[(*[slice(None)] * axis, slice(start, tf.shape(other)[of]))]
 
 
 @lowering("Gather", const=("indices",))

@@ -9,6 +9,7 @@ from bridge_converters.onnx_to_tf._dtypes import dtype_of
 from bridge_converters.onnx_to_tf._table import layer_rule, lowering
 
 Ints = tuple[int, ...]
+Shapes = tuple[tuple[int | str | None, ...] | None, ...]
 
 
 @lowering("Identity")
@@ -39,7 +40,7 @@ def reshape(x: tf.Tensor, shape: Ints | tf.Tensor, *, allowzero: int = 0) -> tf.
     if isinstance(shape, tuple) and 0 not in shape[1:]:
         return tf.reshape(x, (tf.shape(x)[0], *shape[1:]))
     if isinstance(shape, tuple):
-        return tf.reshape(x, [tf.shape(x)[i] if n == 0 else n for i, n in enumerate(shape)])
+        return tf.reshape(x, (*[tf.shape(x)[i] if n == 0 else n for i, n in enumerate(shape)],))
     kept = tf.shape(x, out_type=shape.dtype)[: tf.size(shape)]
     kept = tf.pad(kept, [[0, tf.size(shape) - tf.size(kept)]])
     return tf.reshape(x, tf.where(shape == 0, kept, shape))
@@ -103,10 +104,47 @@ def unsqueeze(x: tf.Tensor, axes: int | Ints | tf.Tensor) -> tf.Tensor:
 
 
 @lowering("Expand", const=("shape",))
-def expand(x: tf.Tensor, shape: Ints | tf.Tensor) -> tf.Tensor:
+def expand(x: tf.Tensor, shape: Ints | tf.Tensor, *, input_shapes: Shapes = (None,)) -> tf.Tensor:
     """x broadcast together with a shape."""
+    if isinstance(shape, tuple) and repeats(shape, input_shapes[0]):
+        return tf.tile(x, shape)
     sizes = tf.constant(shape, tf.int32) if isinstance(shape, tuple) else tf.cast(shape, tf.int32)
     return tf.broadcast_to(x, tf.broadcast_dynamic_shape(tf.shape(x), sizes))
+
+
+def repeats(shape: Ints, given: tuple[int | str | None, ...] | None) -> bool:
+    """Whether broadcasting together with a shape repeats axes of size 1, and keeps all others."""
+    if given is None or len(given) != len(shape):
+        return False
+    return all(size == 1 or known == 1 for size, known in zip(shape, given, strict=True))
+
+
+@lowering("Reshape", domain="bridge")
+def reshape_by_sizes(x: tf.Tensor, *others: tf.Tensor, owners: Ints, sizes: Ints) -> tf.Tensor:
+    """x in another shape of numbers (owner -1) and the sizes of axes, those of x (owner 0) or another."""
+    return tf.reshape(
+        x,
+        (
+            *[
+                n if i < 0 else tf.shape(x)[n] if i == 0 else tf.shape(others[i - 1])[n]
+                for i, n in zip(owners, sizes, strict=True)
+            ],
+        ),
+    )
+
+
+@lowering("Expand", domain="bridge")
+def expand_by_sizes(x: tf.Tensor, *others: tf.Tensor, owners: Ints, sizes: Ints) -> tf.Tensor:
+    """x broadcast to a shape of numbers (owner -1) and the sizes of axes, those of x (owner 0) or another."""
+    return tf.broadcast_to(
+        x,
+        (
+            *[
+                n if i < 0 else tf.shape(x)[n] if i == 0 else tf.shape(others[i - 1])[n]
+                for i, n in zip(owners, sizes, strict=True)
+            ],
+        ),
+    )
 
 
 @lowering("Concat")
@@ -149,6 +187,22 @@ def constant_of_shape(shape: Ints | tf.Tensor, *, value: tf.Tensor | None = None
     if value is None:
         return tf.zeros(shape)
     return tf.fill(shape, value)
+
+
+@lowering("Full", domain="bridge")
+def full_by_sizes(*others: tf.Tensor, owners: Ints, sizes: Ints, value: tf.Tensor | None = None) -> tf.Tensor:
+    """A tensor of one value (by default the float 0); its shape is numbers (owner -1) and sizes of axes."""
+    fill = tf.constant(0.0) if value is None else value
+    return tf.fill(
+        (*[n if i < 0 else tf.shape(others[i])[n] for i, n in zip(owners, sizes, strict=True)],),
+        fill,
+    )
+
+
+@lowering("Arange", domain="bridge")
+def arange(x: tf.Tensor, *, axis: int) -> tf.Tensor:
+    """0, 1, ... for the elements along an axis."""
+    return tf.range(tf.shape(x, out_type=tf.int64)[axis])
 
 
 @lowering("EyeLike")

@@ -24,15 +24,15 @@ def slice_(
     """The elements from starts to ends by steps along axes, as Python slices select them."""
     if isinstance(starts, tuple) and isinstance(ends, tuple) and len(starts) == 1 and steps in (None, (1,)):
         if axes is None or axes == (0,):
-            return x[starts[0] : ends[0] if ends[0] < 2147483647 else None]
+            return x[starts[0] or None : ends[0] if ends[0] < 2147483647 else None]
         if axes == (1,):
-            return x[:, starts[0] : ends[0] if ends[0] < 2147483647 else None]
+            return x[:, starts[0] or None : ends[0] if ends[0] < 2147483647 else None]
+        if axes is not None and axes[0] in (-1, x.ndim - 1):
+            return x[..., starts[0] or None : ends[0] if ends[0] < 2147483647 else None]
         if axes == (2,):
-            return x[:, :, starts[0] : ends[0] if ends[0] < 2147483647 else None]
+            return x[:, :, starts[0] or None : ends[0] if ends[0] < 2147483647 else None]
         if axes == (3,):
-            return x[:, :, :, starts[0] : ends[0] if ends[0] < 2147483647 else None]
-        if axes == (-1,):
-            return x[..., starts[0] : ends[0] if ends[0] < 2147483647 else None]
+            return x[:, :, :, starts[0] or None : ends[0] if ends[0] < 2147483647 else None]
     if reverses(starts, ends, axes, steps):
         return x.flip(axes)  # type: ignore[arg-type]
     firsts = starts if isinstance(starts, tuple) else starts.tolist()
@@ -47,6 +47,18 @@ def slice_(
             chosen = list(range(x.shape[axis]))[slice(first, last, stride)]
             x = torch.index_select(x, axis, torch.tensor(chosen, dtype=torch.int64, device=x.device))
     return x
+
+
+@lowering("Slice", domain="bridge")
+def slice_to_size(x: Tensor, other: Tensor, *, start: int, axis: int, of: int) -> Tensor:
+    """The elements along an axis from a start up to the size of an axis of another tensor."""
+    if axis == 0:
+        return x[start or None : other.shape[of]]
+    if axis == 1:
+        return x[:, start or None : other.shape[of]]
+    if axis == 2:
+        return x[:, :, start or None : other.shape[of]]
+    return x[(*[slice(None)] * axis, slice(start, other.shape[of]))]
 
 
 @lowering("Gather", const=("indices",))

@@ -41,6 +41,8 @@ def reshape(x: Tensor, shape: Ints | Tensor, *, allowzero: int = 0) -> Tensor:
         return torch.flatten(x, 1)
     if isinstance(shape, tuple) and 0 not in shape[1:]:
         return torch.reshape(x, (x.shape[0], *shape[1:]))
+    if isinstance(shape, tuple):
+        return torch.reshape(x, (*[x.shape[i] if n == 0 else n for i, n in enumerate(shape)],))
     sizes = shape if isinstance(shape, tuple) else shape.tolist()
     return torch.reshape(x, [x.shape[i] if not allowzero and n == 0 else n for i, n in enumerate(sizes)])
 
@@ -96,6 +98,34 @@ def expand(x: Tensor, shape: Ints | Tensor) -> Tensor:
     return x.expand(torch.broadcast_shapes(x.shape, sizes))  # type: ignore[no-untyped-call]
 
 
+@lowering("Reshape", domain="bridge")
+def reshape_by_sizes(x: Tensor, *others: Tensor, owners: Ints, sizes: Ints) -> Tensor:
+    """x in another shape of numbers (owner -1) and the sizes of axes, those of x (owner 0) or another."""
+    return torch.reshape(
+        x,
+        (
+            *[
+                n if i < 0 else x.shape[n] if i == 0 else others[i - 1].shape[n]
+                for i, n in zip(owners, sizes, strict=True)
+            ],
+        ),
+    )
+
+
+@lowering("Expand", domain="bridge")
+def expand_by_sizes(x: Tensor, *others: Tensor, owners: Ints, sizes: Ints) -> Tensor:
+    """x broadcast to a shape of numbers (owner -1) and the sizes of axes, those of x (owner 0) or another."""
+    return torch.broadcast_to(
+        x,
+        (
+            *[
+                n if i < 0 else x.shape[n] if i == 0 else others[i - 1].shape[n]
+                for i, n in zip(owners, sizes, strict=True)
+            ],
+        ),
+    )
+
+
 @lowering("Concat")
 def concat(*inputs: Tensor, axis: int) -> Tensor:
     """The inputs one after the other along an axis."""
@@ -134,6 +164,22 @@ def constant_of_shape(shape: Ints | Tensor, *, value: Tensor | None = None) -> T
     if value is None:
         return torch.zeros(sizes)
     return value.expand(sizes)
+
+
+@lowering("Full", domain="bridge")
+def full_by_sizes(*others: Tensor, owners: Ints, sizes: Ints, value: Tensor | None = None) -> Tensor:
+    """A tensor of one value (by default the float 0); its shape is numbers (owner -1) and sizes of axes."""
+    fill = torch.tensor(0.0) if value is None else value
+    return torch.broadcast_to(
+        fill,
+        (*[n if i < 0 else others[i].shape[n] for i, n in zip(owners, sizes, strict=True)],),
+    )
+
+
+@lowering("Arange", domain="bridge")
+def arange(x: Tensor, *, axis: int) -> Tensor:
+    """0, 1, ... for the elements along an axis."""
+    return torch.arange(x.shape[axis], device=x.device)
 
 
 @lowering("EyeLike")

@@ -227,6 +227,10 @@ class _FoldExpressions(ast.NodeTransformer):
         known, value = self._evaluate(node)
         if known:
             return literal(value)
+        if isinstance(node, ast.ListComp):
+            unrolled = self._unroll(node)
+            if unrolled is not None:
+                return unrolled
         if isinstance(node, ast.ListComp | ast.GeneratorExp | ast.SetComp | ast.DictComp):
             self._hidden.append(names(*(each.target for each in node.generators)))
             result = self.generic_visit(node)
@@ -248,6 +252,30 @@ class _FoldExpressions(ast.NodeTransformer):
             case ast.Call(keywords=keywords):
                 node.keywords = [inner for each in keywords for inner in _keywords(each)]
         return node
+
+    def _unroll(self, node: ast.ListComp) -> ast.List | None:
+        """The elements of a list over known values, one by one; None where what it iterates is not known."""
+        match node.generators:
+            case [ast.comprehension(target=target, iter=iterated, ifs=[])] if not self._hidden:
+                known, values = self._evaluate(ast.Call(ast.Name("list", ast.Load()), [iterated], []))
+            case _:
+                return None
+        if not known:
+            return None
+        elements: list[ast.expr] = []
+        for value in values:
+            match target:
+                case ast.Name(id=name):
+                    bound = {name: value}
+                case ast.Tuple(elts=parts) if all(isinstance(each, ast.Name) for each in parts):
+                    bound = dict(
+                        zip([each.id for each in parts if isinstance(each, ast.Name)], value, strict=True)
+                    )
+                case _:
+                    return None
+            folder = _FoldExpressions({**self._known, **bound}, self._tensors, self._callable)
+            elements.append(folder.visit(clone(node.elt)))
+        return ast.List(elements, ast.Load())
 
     def _choose(self, node: ast.IfExp) -> ast.expr:
         """The branch that is taken, where the test is decided; the other may not even be valid then."""
@@ -376,9 +404,9 @@ def _is_none(node: ast.expr | None) -> bool:
 
 
 def _unpacked(node: ast.expr) -> list[ast.expr]:
-    """The elements that a starred tuple display stands for; any other expression itself."""
+    """The elements that a starred tuple or list display stands for; any other expression itself."""
     match node:
-        case ast.Starred(value=ast.Tuple(elts=elements)):
+        case ast.Starred(value=ast.Tuple(elts=elements) | ast.List(elts=elements)):
             return elements
         case _:
             return [node]

@@ -13,8 +13,9 @@ def fold_computed_shapes(model: ir.Model) -> bool:
     """Replace integer tensors that follow from static axes by constants, and CastLike by Cast.
 
     The target of a Reshape becomes a constant too where all but one of the result's axes are known
-    numbers or axes of the data at the same place (`-1` and `0` say so). Returns whether anything
-    changed. Needs inferred shapes.
+    numbers or axes of the data at the same place (`-1` and `0` say so), and that of an Expand where all
+    but numbers are axes that the data has already (`1` says so). Returns whether anything changed. Needs
+    inferred shapes.
     """
     changed = False
     for node in list(all_nodes(model)):
@@ -35,6 +36,8 @@ def fold_computed_shapes(model: ir.Model) -> bool:
     for node in all_nodes(model):
         if node.op_type == "Reshape" and node.domain == "":
             changed |= _fix_target(node, model.graph, contents(node.inputs[1], known))
+        elif node.op_type == "Expand" and node.domain == "":
+            changed |= _fix_expansion(node, model.graph, contents(node.inputs[1], known))
     return changed
 
 
@@ -71,6 +74,24 @@ def _fix_target(node: ir.Node, graph: ir.Graph, elements: tuple[Dim, ...] | None
         return False
     node.replace_input_with(1, add_constant(graph, np.asarray(fixed, np.int64), f"{output.name}_shape"))
     node.attributes.pop("allowzero", None)
+    return True
+
+
+def _fix_expansion(node: ir.Node, graph: ir.Graph, elements: tuple[Dim, ...] | None) -> bool:
+    data, target, output = node.inputs[0], node.inputs[1], node.outputs[0]
+    if data is None or data.shape is None or target is None or target.const_value is not None:
+        return False
+    if elements is None:
+        return False
+    new = max(len(elements) - len(data.shape), 0)
+    axes = [*[None] * new, *[dim_of(axis) for axis in data.shape][len(data.shape) - len(elements) + new :]]
+    fixed = [
+        1 if size == axis and size is not None else size for size, axis in zip(elements, axes, strict=True)
+    ]
+    numbers = [size for size in fixed if isinstance(size, int)]
+    if len(numbers) < len(fixed):
+        return False
+    node.replace_input_with(1, add_constant(graph, np.asarray(numbers, np.int64), f"{output.name}_shape"))
     return True
 
 

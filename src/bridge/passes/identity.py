@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bridge.hub.graph import all_nodes, attribute, constant, integers, replace_value, static_shape
+from bridge.hub.graph import all_nodes, attribute, constant, integers, rank, replace_value, static_shape
 
 
 def drop_identities(model: ir.Model) -> ir.Model:
@@ -106,16 +106,63 @@ def _no_axes(node: ir.Node) -> bool:
     return len(node.inputs) > 1 and (axes := constant(node.inputs[1])) is not None and axes.size == 0
 
 
+def _reaches_no_further(node: ir.Node) -> bool:
+    """An expansion to sizes of 1, or to the shape that the data has already."""
+    wanted, count = integers(node.inputs[1]), rank(node.inputs[0])
+    if (
+        wanted is not None
+        and count is not None
+        and len(wanted) <= count
+        and all(size == 1 for size in wanted)
+    ):
+        return True
+    return _same_static_shape(node)
+
+
+def _multiplies_by_one(node: ir.Node) -> bool:
+    return _neutral(node, 1)
+
+
+def _adds_nothing(node: ir.Node) -> bool:
+    """An integer plus zero; a float plus zero is another one where it is -0.0."""
+    value = node.inputs[0]
+    return value is not None and value.dtype is not None and value.dtype.is_integer() and _neutral(node, 0)
+
+
+def _is_restricted_by_true(node: ir.Node) -> bool:
+    return _neutral(node, 1)
+
+
+def _is_widened_by_false(node: ir.Node) -> bool:
+    return _neutral(node, 0)
+
+
+def _neutral(node: ir.Node, number: int) -> bool:
+    """Whether the second input is this number everywhere and changes neither shape nor type of the first."""
+    data, other = node.inputs
+    array = constant(other)
+    if array is None or array.size != 1 or array.dtype.kind not in "fiub":
+        return False
+    count = rank(data)
+    return count is not None and array.ndim <= count and bool(array.reshape(-1)[0] == number)
+
+
 _RULES = {
+    "Add": _adds_nothing,
+    "And": _is_restricted_by_true,
     "Cast": _same_type,
     "Concat": _single,
-    "Expand": _same_static_shape,
+    "Div": _multiplies_by_one,
+    "Expand": _reaches_no_further,
     "Flatten": _rank_two,
     "Identity": _always,
+    "Mul": _multiplies_by_one,
+    "Or": _is_widened_by_false,
     "Pad": _nothing_padded,
     "Reshape": _same_shape,
     "Slice": _whole,
     "Squeeze": _no_axes,
+    "Sub": _adds_nothing,
     "Sum": _single,
     "Transpose": _same_order,
     "Unsqueeze": _no_axes,
