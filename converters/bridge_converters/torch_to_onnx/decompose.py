@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch._decomp import get_decompositions
 from torch.export import ExportedProgram
@@ -13,6 +15,7 @@ from bridge_converters.torch_to_onnx.quiet import quiet
 
 _aten = torch.ops.aten
 
+_RECURRENCES = (_aten.lstm.input, _aten.gru.input, _aten.rnn_tanh.input, _aten.rnn_relu.input)
 _ROUNDED_INSIDE = (
     _aten.native_layer_norm.default,
     _aten.native_group_norm.default,
@@ -44,6 +47,17 @@ def as_the_hub_names_it(program: ExportedProgram) -> ExportedProgram:
     with whole_recurrences(), quiet():
         decomposed: ExportedProgram = _prepare_exported_program_for_export(program, registry=registry())
     return decomposed
+
+
+def has_recurrences(program: ExportedProgram) -> bool:
+    """Whether a program has recurrent layers, which are written step by step only for a known length."""
+    return any(node.target in _RECURRENCES for node in program.graph.nodes)
+
+
+def at_sizes(program: ExportedProgram, args: Any, kwargs: Any) -> ExportedProgram:
+    """The program for arguments of exactly these sizes."""
+    with torch.enable_grad(), quiet():
+        return torch.export.export(program.module(), tuple(args), dict(kwargs), strict=False)
 
 
 def into_single_roundings(program: ExportedProgram) -> ExportedProgram:

@@ -47,7 +47,7 @@ class Runnable:
 
     def run(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
         """Run, with gradients where they are on. Raises ValueError for a wrong number of inputs."""
-        args, kwargs = self._arguments(tensors)
+        args, kwargs = self.arguments(tensors)
         results = pytree.tree_leaves(self.module(*args, **kwargs))
         return [
             result
@@ -76,7 +76,8 @@ class Runnable:
             for leaf in names.input_leaves(self.program)
         ]
 
-    def _arguments(self, tensors: tuple[torch.Tensor, ...]) -> tuple[Any, Any]:
+    def arguments(self, tensors: Sequence[torch.Tensor]) -> tuple[Any, Any]:
+        """Positional and keyword arguments of the program with these tensors."""
         args, kwargs = pytree.tree_unflatten(self.leaves(tensors), self.program.call_spec.in_spec)
         return args, kwargs
 

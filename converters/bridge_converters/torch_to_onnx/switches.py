@@ -14,16 +14,21 @@ def masks_taken_as_given() -> Iterator[None]:
     """Keep `nn.TransformerEncoder` and its like from looking into a mask whether it is causal.
 
     They compare its values to give attention a hint for speed, and a traced program cannot branch on that.
-    Without the hint attention uses the mask, with the same result.
+    Without the hint attention uses the mask, with the same result. Their fast path, which runs without
+    gradients only and cannot be exported, is switched off as well: it leaves padding out, where export
+    computes it.
     """
     transformer: Any = torch.nn.modules.transformer
     original = transformer._detect_is_causal_mask
+    fast = torch.backends.mha.get_fastpath_enabled()
 
     def detect(mask: Any, is_causal: bool | None = None, size: int | None = None) -> bool:
         return is_causal is True
 
     transformer._detect_is_causal_mask = detect
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
         transformer._detect_is_causal_mask = original

@@ -22,6 +22,7 @@ from torch.utils import _pytree as pytree
 from bridge.errors import InputError
 from bridge.formats.request import InputSpec, ReadRequest
 from bridge.hub import metadata
+from bridge.worker.sides.torch_source import TorchSide
 
 
 class Encoder(nn.Module):
@@ -155,6 +156,11 @@ def test_a_program_runs_at_lengths_that_it_was_not_exported_at(tmp_path: Path) -
         wanted = runnable.double()(x.double())[0]
     assert wanted.dtype is torch.float64
     assert wanted.shape == (3, 9, 3)
+    side = TorchSide(runnable)
+    for length in (9, 4):
+        feeds = {"x": np.random.default_rng(0).normal(size=(3, length, 4)).astype(np.float32)}
+        (exact,), (noisy,) = side.run_fp64(feeds), side.run_noisy(feeds, 2.0**-24, 0)
+        assert 0 < np.abs(noisy - exact).max() < 1e-6
 
 
 def test_sides_of_images_are_fixed_unless_named(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ class TorchSide:
         self._narrow: Runnable | None = None
         self._double: Runnable | None = None
         self._trained: Runnable | None = None
-        self._noisy: Interpreted | None = None
+        self._noisy: dict[tuple[tuple[int, ...], ...], Interpreted] = {}
         self._traced: dict[bool, Interpreted] = {}
         limits = id_limits(runnable.program)
         self.inputs = [
@@ -91,12 +91,26 @@ class TorchSide:
         return self._run(self._in_double(), feeds)
 
     def run_noisy(self, feeds: Mapping[str, Array], unit: float, seed: int) -> list[Array]:
-        if self._noisy is None:
-            from bridge_converters.torch_to_onnx.decompose import into_single_roundings
-
-            self._noisy = self._interpreted(into_single_roundings(self._runnable.program))
         with torch.no_grad():
-            return [to_array(each) for each in self._noisy.rounded(self._leaves(feeds), unit, seed)]
+            return [to_array(each) for each in self._noised(feeds).rounded(self._leaves(feeds), unit, seed)]
+
+    def _noised(self, feeds: Mapping[str, Array]) -> Interpreted:
+        """The program in operators that round once; a recurrent one for the sizes at hand."""
+        from bridge_converters.torch_to_onnx.decompose import (
+            at_sizes,
+            has_recurrences,
+            into_single_roundings,
+        )
+
+        program = self._runnable.program
+        sized = has_recurrences(program)
+        shapes = tuple(feeds[name].shape for name in self._runnable.input_names) if sized else ()
+        if shapes not in self._noisy:
+            if sized:
+                tensors = [to_tensor(feeds[name]) for name in self._runnable.input_names]
+                program = at_sizes(program, *self._runnable.arguments(tensors))
+            self._noisy[shapes] = self._interpreted(into_single_roundings(program))
+        return self._noisy[shapes]
 
     def intermediates(
         self, feeds: Mapping[str, Array], cotangents: Cotangents | None = None, *, own: bool = False
