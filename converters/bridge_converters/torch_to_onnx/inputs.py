@@ -22,6 +22,7 @@ _SEED = 20
 _BATCH = 2
 _IMAGE_SIDE = 64
 _LENGTH = 16
+_SAMPLES = 4096
 _CONSTANTS = (type(None), bool, int, float)
 
 
@@ -78,11 +79,13 @@ def from_specs(specs: Sequence[InputSpec], parameters: Sequence[inspect.Paramete
     tensors: dict[str, torch.Tensor] = {}
     axes: dict[str, dict[int, str]] = {}
     generator = torch.Generator().manual_seed(_SEED)
-    for name, spec in _assign(specs, parameters).items():
-        shape = [
-            axis if isinstance(axis, int) else sizes.setdefault(axis, _size(position, spec))
-            for position, axis in enumerate(spec.shape)
-        ]
+    assigned = _assign(specs, parameters)
+    for spec in assigned.values():
+        for position, axis in enumerate(spec.shape):
+            if isinstance(axis, str):
+                sizes[axis] = max(sizes.get(axis, 0), _size(position, spec))
+    for name, spec in assigned.items():
+        shape = [axis if isinstance(axis, int) else sizes[axis] for axis in spec.shape]
         tensors[name] = _example(shape, spec.dtype, generator)
         axes[name] = {position: axis for position, axis in enumerate(spec.shape) if isinstance(axis, str)}
     return _arrange(tensors, axes, parameters)
@@ -278,9 +281,14 @@ def _arrange(
 
 
 def _size(position: int, spec: InputSpec) -> int:
-    """An example size for a dynamic axis: distinct from the batch, and large enough for image networks."""
+    """An example size for a dynamic axis: distinct from the batch, and large enough for the usual networks.
+
+    Numbers along one free axis are samples of sound, of which networks make a frame from hundreds.
+    """
     if position == 0:
         return _BATCH
+    if len(spec.shape) == 2 and spec.dtype.startswith("float"):
+        return _SAMPLES
     return _IMAGE_SIDE if len(spec.shape) >= 4 else _LENGTH
 
 
