@@ -85,8 +85,11 @@ class Runnable:
 def load_runnable(request: ReadRequest, *, as_is: bool = False) -> Runnable:
     """Load any PyTorch format to run it. Raises what `reader.read` raises while loading.
 
-    A program that was exported in training mode runs in evaluation mode, unless it is to run `as_is`.
+    A program that was exported in training mode runs in evaluation mode, unless it is to run `as_is`. The
+    fast path of `nn.TransformerEncoder`, which gives zeros where its input is padding, is off in this
+    process from then on.
     """
+    torch.backends.mha.set_fastpath_enabled(False)
     loaded = load(request, as_is=as_is)
     return Runnable(
         loaded.program,

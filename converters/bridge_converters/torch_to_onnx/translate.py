@@ -21,6 +21,7 @@ from torch.onnx._internal.exporter._torchlib.ops.hop import higher_order_scan
 from torch.onnx.errors import OnnxExporterError
 
 from bridge_converters._whole_recurrences import whole_recurrences
+from bridge_converters.torch_to_onnx.activations import translations as activation_translations
 from bridge_converters.torch_to_onnx.attention import translations as attention_translations
 from bridge_converters.torch_to_onnx.failures import translation_failure
 from bridge_converters.torch_to_onnx.program import dropout_marker
@@ -82,6 +83,7 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         aten.div.Tensor_mode: _divide,
         aten.div.Scalar_mode: _divide,
         torch.ops.higher_order.map_impl: _map,
+        **activation_translations(),
         **attention_translations(),
         **recurrent_translations(),
     }
