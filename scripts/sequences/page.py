@@ -1,0 +1,70 @@
+"""How results of sequence models are shown: lines, a summary, and the page docs/sequences.md."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from scripts.sequences.measure import TOLERANCE, Measurement
+
+
+def verdict(found: Measurement) -> Literal["failed", "passed", "native"]:
+    """`native`: it passed, and every layer that the target has became the target's own."""
+    if not found.passed:
+        return "failed"
+    return "passed" if found.missed else "native"
+
+
+def line(found: Measurement) -> str:
+    """One model in one line, and its errors in one each."""
+    worst = "-" if found.worst is None else f"{found.worst:.0e}"
+    native = ", ".join(f"{count} {kind}" for kind, count in layers(found).items()) or "-"
+    text = f"{verdict(found):7} {found.name:32} {worst:>6}  {native}"
+    missing = [f"{kind}: {reason}" for kind, reason in found.not_native.items()]
+    details = [f"not native: {each}" for each in missing] + [
+        f"{step}: {e}" for step, e in found.errors.items()
+    ]
+    return "\n        ".join([text, *details])
+
+
+def layers(found: Measurement) -> dict[str, int]:
+    """Native recurrent layers and fused attention calls, by kind."""
+    return {**found.recurrent, **found.attention}
+
+
+def summary(found: list[Measurement]) -> str:
+    """How many models passed, by direction, and how many layers are native."""
+    rows = []
+    for target, direction in (("tf", "PyTorch to TensorFlow"), ("torch", "TensorFlow to PyTorch")):
+        group = [each for each in found if each.target == target]
+        if group:
+            passed = sum(each.passed for each in group)
+            native = sum(verdict(each) == "native" for each in group)
+            rows.append(f"{direction}: {passed} of {len(group)} pass, {native} of these wholly native")
+    return "\n".join(["", *rows])
+
+
+def document(found: list[Measurement]) -> str:
+    """The page docs/sequences.md."""
+    rows = [
+        "# Sequence models",
+        "",
+        "Made by `scripts/sequence_models --update`; do not edit. Each model is converted by the command line,",
+        "verified with gradients, and reloaded where nothing but the target framework can be imported. There",
+        "model.py and the framework's artifact run with three batch sizes and, where the model allows it, two",
+        f"lengths against the source's outputs (relative distance at most {TOLERANCE:.0e}). *Native* counts",
+        "recurrent layers that became the target's own (a layer in two directions counts as two) and calls of",
+        "its fused attention.",
+    ]
+    for target, direction in (("tf", "PyTorch to TensorFlow"), ("torch", "TensorFlow to PyTorch")):
+        group = [each for each in found if each.target == target]
+        if not group:
+            continue
+        rows += ["", f"## {direction}", "", "| model | result | distance | native | not native, and why |"]
+        rows += ["|---|---|---|---|---|"]
+        for each in group:
+            native = ", ".join(f"{count} {kind}" for kind, count in layers(each).items()) or "-"
+            missing = "; ".join(f"{kind}: {reason}" for kind, reason in each.not_native.items()) or "-"
+            result = "passes" if each.passed else f"fails: {', '.join(each.errors)}"
+            worst = "-" if each.worst is None else f"{each.worst:.0e}"
+            rows.append(f"| {each.name} | {result} | {worst} | {native} | {missing} |")
+    return "\n".join([*rows, summary(found), ""])
