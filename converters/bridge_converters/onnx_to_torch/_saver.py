@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.export import ExportedProgram
 
 from bridge.emit.dialect import Signature
 from bridge.emit.imported import load_emitted
@@ -82,7 +83,8 @@ def _export(
                 where=_line_of(second, directory),
                 hint="model.py and its weights are complete without model.pt2; choose a directory as output",
             ) from second
-        notes.append(f"model.pt2 has fewer dynamic axes than model.py: {_first_line(error)}")
+        if _dynamic_axes(program) < sum(map(len, shapes)):
+            notes.append(f"model.pt2 has fewer dynamic axes than model.py: {_first_line(error)}")
     try:
         torch.export.save(program, directory / ARTIFACT)
     except Exception as error:  # serialising fails with many types, for operators that it does not know
@@ -92,6 +94,17 @@ def _export(
             hint="model.py and its weights are complete without model.pt2; choose a directory as output",
         ) from error
     return notes
+
+
+def _dynamic_axes(program: ExportedProgram) -> int:
+    """How many axes of the inputs of a program are dynamic."""
+    inputs = set(program.graph_signature.user_inputs)
+    return sum(
+        isinstance(size, torch.SymInt) and not str(size).isdigit()
+        for node in program.graph.nodes
+        if node.op == "placeholder" and node.name in inputs and isinstance(node.meta["val"], torch.Tensor)
+        for size in node.meta["val"].shape
+    )
 
 
 def _has_free_sizes(inputs: Signature) -> bool:

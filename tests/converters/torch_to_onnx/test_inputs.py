@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
+from bridge_converters.torch_to_onnx.inputs import forward_parameters, from_specs
 from torch import nn
 
 from bridge.formats.request import InputSpec
-from bridge_converters.torch_to_onnx.inputs import forward_parameters, from_specs
 
 
 class Listener(nn.Module):
