@@ -98,9 +98,8 @@ def unsqueeze(x: tf.Tensor, axes: int | Ints | tf.Tensor) -> tf.Tensor:
     if len(axes) == 1:
         return tf.expand_dims(x, axes[0])
     rank = x.ndim + len(axes)
-    for axis in sorted(place % rank for place in axes):
-        x = tf.expand_dims(x, axis)
-    return x
+    places = [axis % rank for axis in axes]
+    return x[(*[tf.newaxis if i in places else slice(None) for i in range(rank)],)]
 
 
 @lowering("Expand", const=("shape",))

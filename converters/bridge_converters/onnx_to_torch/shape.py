@@ -84,11 +84,10 @@ def unsqueeze(x: Tensor, axes: int | Ints | Tensor) -> Tensor:
         return torch.unsqueeze(x, axes)
     if isinstance(axes, tuple) and len(axes) == 1:
         return torch.unsqueeze(x, axes[0])
-    places = axes if isinstance(axes, tuple) else axes.tolist()
-    rank = x.ndim + len(places)
-    for axis in sorted(place % rank for place in places):
-        x = torch.unsqueeze(x, axis)
-    return x
+    new = axes if isinstance(axes, tuple) else axes.tolist()
+    rank = x.ndim + len(new)
+    places = [axis % rank for axis in new]
+    return x[(*[None if i in places else slice(None) for i in range(rank)],)]
 
 
 @lowering("Expand", const=("shape",))

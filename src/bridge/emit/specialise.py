@@ -247,6 +247,8 @@ class _FoldExpressions(ast.NodeTransformer):
                     return ast.Constant(False)
             case ast.Slice(lower=lower, upper=upper, step=step):
                 return ast.Slice(*(None if _is_none(bound) else bound for bound in (lower, upper, step)))
+            case ast.Subscript(slice=ast.Tuple(elts=elements)):
+                node.slice = ast.Tuple([_whole_axis(each) for each in elements], ast.Load())
             case ast.Tuple(elts=elements) | ast.List(elts=elements):
                 node.elts = [inner for each in elements for inner in _unpacked(each)]
             case ast.Call(keywords=keywords):
@@ -401,6 +403,15 @@ def _kind(dtype: str) -> str:
 
 def _is_none(node: ast.expr | None) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
+
+
+def _whole_axis(node: ast.expr) -> ast.expr:
+    """`slice(None)` among indices as the colon that it stands for; any other index itself."""
+    match node:
+        case ast.Call(func=ast.Name(id="slice"), args=[ast.Constant(value=None)], keywords=[]):
+            return ast.Slice()
+        case _:
+            return node
 
 
 def _unpacked(node: ast.expr) -> list[ast.expr]:

@@ -94,9 +94,9 @@ def _with_transposed(product: ir.Node) -> None:
 
 
 def order_operands(model: ir.Model) -> ir.Model:
-    """Put the constant or trained operand of a sum or product of two second: `x * 0.5`, `x + bias`."""
+    """Put the constant or trained operand of a commutative operator second: `x * 0.5`, `x + bias`."""
     for node in model.graph:
-        if node.domain == "" and node.op_type in ("Add", "Mul") and len(node.inputs) == 2:
+        if node.domain == "" and node.op_type in ("Add", "And", "Mul", "Or") and len(node.inputs) == 2:
             first, second = node.inputs
             if _is_tensor(first) and not _is_tensor(second):
                 node.replace_input_with(0, second)

@@ -14,6 +14,7 @@ from bridge.hub import metadata
 from bridge.hub.check import check_model
 from bridge.hub.metadata import Layout
 from bridge.passes.attention import recognise_attention
+from bridge.passes.attention_masks import recognise_causal_masks, shrink_masks
 from bridge.passes.batch_norm import recognise_batch_norm
 from bridge.passes.branches import capture_invariants, simplify_loops
 from bridge.passes.classical import express_classical
@@ -23,6 +24,7 @@ from bridge.passes.contrib.run import expand_contrib
 from bridge.passes.conv1d import lower_rank_of_windows
 from bridge.passes.conv_bias import fuse_conv_bias
 from bridge.passes.conv_transpose_crop import fuse_crop
+from bridge.passes.duplicates import drop_duplicates
 from bridge.passes.fold_trained import fold_buffers, fold_moves
 from bridge.passes.gelu import recognise_gelu
 from bridge.passes.gemm import order_operands, recognise_gemm
@@ -43,6 +45,7 @@ from bridge.passes.naming import name_values
 from bridge.passes.opset import to_hub_opset
 from bridge.passes.order import order_nodes
 from bridge.passes.padding import merge_padding, split_padding
+from bridge.passes.positions import simplify_positions
 from bridge.passes.recipes import attach_recipes
 from bridge.passes.recurrent import fuse_recurrent_layers, recognise_cells
 from bridge.passes.resize import fix_resized_axes
@@ -88,6 +91,8 @@ PASSES: tuple[Pass, ...] = (
     Pass("move what reorders trained tensors out of loops", hoist_moves),
     Pass("write sums of two as additions", write_sums_as_additions),
     Pass("drop identities", drop_identities),
+    Pass("simplify what follows from positions", simplify_positions),
+    Pass("drop duplicates", drop_duplicates),
     Pass("fold moves of trained tensors", fold_moves),
     Pass("simplify moves", simplify_moves),
     Pass("restore the rank of matrix products", restore_matmul_rank),
@@ -98,6 +103,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("recognise bounds", recognise_clip),
     Pass("recognise hard activations", recognise_hard_activations),
     Pass("recognise attention", recognise_attention),
+    Pass("recognise causal masks", recognise_causal_masks),
     Pass("resolve automatic padding", resolve_auto_pad),
     Pass("crop transposed convolutions by padding", fuse_crop),
     Pass("lower the rank of windows", lower_rank_of_windows),
@@ -105,6 +111,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("join biases to convolutions", fuse_conv_bias),
     Pass("join biases to matrix products", recognise_gemm),
     Pass("recognise recurrent cells", recognise_cells),
+    Pass("recognise recurrences", recognise_recurrences),
     Pass("recognise global pooling", recognise_global_pool),
     Pass("drop biases of zeros", drop_zero_bias),
     Pass("order operands", order_operands),
@@ -172,7 +179,7 @@ def prepare(
     if exact_training and framework != "onnx" and framework != target:
         metadata.set_trains_as(prepared, framework)
     prepared = fuse_recurrent_layers(fuse_linear(prepared), target, exact_training=exact_training)
-    prepared = drop_unused(write_sizes(prepared))
+    prepared = drop_unused(write_sizes(shrink_masks(prepared)))
     return express_classical(prepared, text=target == "tf")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from math import prod
 
 import onnx
@@ -11,7 +12,7 @@ import onnx_ir as ir
 from bridge.errors import BridgeError
 from bridge.hub.graph import all_nodes, bodies, light_proto
 from bridge.passes.contrib_shapes import infer_contrib_shapes
-from bridge.passes.dims import Dim, contents, dim_of, known_contents
+from bridge.passes.dims import Contents, Dim, contents, dim_of, known_contents
 
 _ROUNDS = 8
 """Inference and refinement alternate; deep chains of computed shapes need a few rounds."""
@@ -96,10 +97,15 @@ def _update(value: ir.Value, info: onnx.ValueInfoProto | None) -> None:
 
 
 def _refine_reshapes(model: ir.Model) -> bool:
-    """Give outputs of Reshape the axes that follow from counting elements; True if any became known."""
+    """Give outputs of Reshape the axes that follow from counting elements, and Range its length.
+
+    Returns whether any became known.
+    """
     known = known_contents(model)
     changed = False
     for node in all_nodes(model):
+        if node.op_type == "Range" and node.domain == "":
+            changed |= _refine_range(node, known)
         if node.op_type != "Reshape" or node.domain != "":
             continue
         output = node.outputs[0]
@@ -116,6 +122,19 @@ def _refine_reshapes(model: ir.Model) -> bool:
             output.shape = ir.Shape(merged)
             changed = True
     return changed
+
+
+def _refine_range(node: ir.Node, known: Mapping[ir.Value, Contents]) -> bool:
+    """`0, 1, ...` up to the size of an axis is as long as the axis."""
+    start, limit, step = (contents(value, known) for value in node.inputs)
+    output = node.outputs[0]
+    if start != (0,) or step != (1,) or limit is None or not isinstance(limit[0], str):
+        return False
+    present = None if output.shape is None else dim_of(output.shape[0])
+    if not _is_better(limit[0], present):
+        return False
+    output.shape = ir.Shape([limit[0]])
+    return True
 
 
 def _is_better(new: Dim, old: Dim) -> bool:
