@@ -47,7 +47,7 @@ from bridge.passes.order import order_nodes
 from bridge.passes.padding import merge_padding, split_padding
 from bridge.passes.positions import simplify_positions
 from bridge.passes.recipes import attach_recipes
-from bridge.passes.recurrent import fuse_recurrent_layers, recognise_cells
+from bridge.passes.recurrent import fuse_recurrent_layers, recognise_cells, recognise_recurrences
 from bridge.passes.resize import fix_resized_axes
 from bridge.passes.scalars import give_range_scalars
 from bridge.passes.sequences import split_without_sequences

@@ -140,12 +140,15 @@ class Reading:
         joined = producer(data, "Concat")
         if joined is None or attribute(joined, "axis") not in (1, -1):
             return [(data, features)]
-        parts = [(part, _width(part)) for part in joined.inputs if part is not None]
-        widths = [width for _, width in parts if width is not None]
-        if len(widths) < len(joined.inputs) or sum(widths) != features:
+        widths = [_width(part) for part in joined.inputs]
+        left = features - sum(width for width in widths if width is not None)
+        if widths.count(None) == 1 and left > 0:
+            widths[widths.index(None)] = left
+        known = [(part, width) for part, width in zip(joined.inputs, widths, strict=True) if part and width]
+        if len(known) < len(widths) or sum(width for _, width in known) != features:
             return [(data, features)]
         self.nodes.add(joined)
-        return [(part, width) for part, width in parts if width is not None]
+        return known
 
 
 def _cut(recipe: Recipe, axis: int, part: tuple[int, int], size: int) -> Recipe:
