@@ -134,6 +134,20 @@ def _truncate_mod(graph: Graph, node: Node, name: str, _: list[Any]) -> None:
     )
 
 
+def _reverse(graph: Graph, node: Node, name: str, _: list[Any]) -> None:
+    """A slice with steps of -1 along the axes."""
+    x, (result,) = node.input[0], node.output
+    axes = np.asarray(node.inputs[1].get_tensor_value(as_list=False), np.int64).reshape(-1)
+    shape, dtype = graph.get_shape(result), graph.get_dtype(result)
+    bounds = {"starts": -1, "ends": np.iinfo(np.int64).min, "axes": axes, "steps": -1}
+    inputs = [
+        graph.make_const(f"{name}/{key}", np.full_like(axes, value)).output[0]
+        for key, value in bounds.items()
+    ]
+    graph.remove_node(name)
+    graph.make_node("Slice", [x, *inputs], name=name, outputs=[result], shapes=[shape], dtypes=[dtype])
+
+
 def custom_handlers() -> dict[str, Handler]:
     """The handlers by TensorFlow operator, in the form that tf2onnx takes."""
     return {
@@ -141,5 +155,6 @@ def custom_handlers() -> dict[str, Handler]:
         "Erfc": (_erfc, []),
         "FloorDiv": (_floor_div, []),
         "FloorMod": (_floor_mod, []),
+        "ReverseV2": (_reverse, []),
         "TruncateMod": (_truncate_mod, []),
     }

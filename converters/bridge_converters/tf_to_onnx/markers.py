@@ -35,17 +35,18 @@ def mark_several(
     inputs: Sequence[tf.Tensor | None],
     *,
     shapes: Sequence[tf.TensorShape],
-    dtype: tf.DType,
+    dtype: tf.DType | Sequence[tf.DType],
     attributes: Mapping[str, Any] | None = None,
 ) -> list[tf.Tensor]:
-    """The outputs of an operator of several, all of one dtype; an optional input that is left out is None."""
+    """The outputs of an operator of several, of one dtype or one each; an input that is left out is None."""
     record: dict[str, Any] = {"op": op_type, "attributes": dict(attributes or {})}
     absent = [index for index, value in enumerate(inputs) if value is None]
     if absent:
         record["absent"] = absent
     token = PREFIX + json.dumps(record, sort_keys=True)
     given = [value for value in inputs if value is not None]
-    results = tf.raw_ops.PyFuncStateless(input=given, token=token, Tout=[dtype] * len(shapes), name=op_type)
+    dtypes = [dtype] * len(shapes) if isinstance(dtype, tf.DType) else list(dtype)
+    results = tf.raw_ops.PyFuncStateless(input=given, token=token, Tout=dtypes, name=op_type)
     return [tf.ensure_shape(each, shape) for each, shape in zip(results, shapes, strict=True)]
 
 

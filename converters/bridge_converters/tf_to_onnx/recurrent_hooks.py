@@ -2,85 +2,195 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import tensorflow as tf
 from keras.src import layers
 
-from bridge_converters.tf_to_onnx.markers import mark_several
+from bridge_converters.tf_to_onnx.markers import mark, mark_several
 
-_ACTIVATIONS = {
-    "elu": "Elu",
-    "relu": "Relu",
-    "sigmoid": "Sigmoid",
-    "softplus": "Softplus",
-    "softsign": "Softsign",
-    "tanh": "Tanh",
+_ACTIVATIONS: dict[str, tuple[str, float | None, float | None]] = {
+    "elu": ("Elu", 1.0, None),
+    "hard_sigmoid": ("HardSigmoid", 1 / 6, 0.5),
+    "leaky_relu": ("LeakyRelu", 0.2, None),
+    "linear": ("Affine", 1.0, 0.0),
+    "relu": ("Relu", None, None),
+    "sigmoid": ("Sigmoid", None, None),
+    "softplus": ("Softplus", None, None),
+    "softsign": ("Softsign", None, None),
+    "tanh": ("Tanh", None, None),
 }
+"""ONNX's activation of one of Keras, with its alpha and beta where it has them."""
 _OPERATORS = {
-    layers.LSTM: ("LSTM", (0, 3, 1, 2)),
-    layers.GRU: ("GRU", (0, 1, 2)),
-    layers.SimpleRNN: ("RNN", (0,)),
+    layers.LSTMCell: ("LSTM", (0, 3, 1, 2)),
+    layers.GRUCell: ("GRU", (0, 1, 2)),
+    layers.SimpleRNNCell: ("RNN", (0,)),
 }
-"""The operator of a layer, and where Keras has ONNX's gates: i o f c among i f c o."""
+"""The operator of a cell, and where Keras has ONNX's gates: i o f c among i f c o."""
+_LAYERS = (layers.GRU, layers.LSTM, layers.RNN, layers.SimpleRNN)
+
+
+@dataclass(frozen=True)
+class _Mask:
+    """Which steps (batch, steps) of sequences count, and in which order the others come after them."""
+
+    kept: tf.Tensor
+
+    @property
+    def counts(self) -> tf.Tensor:
+        """How many steps count up to each one."""
+        return tf.cumsum(tf.cast(self.kept, tf.int32), axis=1)
+
+    @property
+    def lengths(self) -> tf.Tensor:
+        return tf.reduce_sum(tf.cast(self.kept, tf.int32), axis=1)
+
+    def kept_first(self, sequences: tf.Tensor) -> tf.Tensor:
+        """The sequences with the steps that count before the others, in their order."""
+        size = tf.shape(self.kept, tf.int64)[1:]
+        key = tf.cast(self.kept, tf.int32)
+        shape = self.kept.shape
+        _, order = mark_several(
+            "TopK", [key, size], shapes=[shape, shape], dtype=[tf.int32, tf.int64], attributes={"axis": 1}
+        )
+        return _steps(sequences, order)
+
+    def held(self, series: tf.Tensor) -> tf.Tensor:
+        """What a recurrence gave for the steps that count, at every step: the last so far, zero before."""
+        counts = self.counts
+        last = _steps(series, tf.cast(tf.maximum(counts - 1, 0), tf.int64))
+        return tf.where((counts > 0)[..., None], last, tf.zeros((), series.dtype))
+
+    def unless_empty(self, state: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+        """A last state; the first one where no step counts."""
+        return state if _is_zeros(first) else tf.where((self.lengths > 0)[:, None], state, first)
 
 
 def recurrence(
     layer: layers.RNN, sequences: tf.Tensor, initial_state: Any, mask: Any
-) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]] | None:
-    """What `inner_loop` of a recurrent layer returns, as a marker: the last output, all, and the states.
+) -> tuple[tf.Tensor, tf.Tensor, Any] | None:
+    """What `inner_loop` of a recurrent layer returns, as markers: the last output, all, and the states.
 
-    None where ONNX has no operator that says the same: other activations, masks (`sequence_lens` is right
-    for right padding only), a layer that keeps its state between batches, other dtypes than float32.
+    With a mask the steps that count come first, which is all that `sequence_lens` can say, and the results
+    are spread over all steps. None where ONNX has no operator that says the same: cells of other classes,
+    other activations, other dtypes than float32.
     """
+    cells = layer.cell.cells if type(layer.cell) is layers.StackedRNNCells else [layer.cell]
+    if type(layer) not in _LAYERS or any(type(cell) not in _OPERATORS for cell in cells):
+        return None
+    activations = [_activations(cell) for cell in cells]
     sequences = tf.convert_to_tensor(sequences)
-    names = _activation_names(layer)
-    if type(layer) not in _OPERATORS or names is None or mask is not None or layer.stateful:
+    if sequences.dtype != tf.float32 or any(cell.compute_dtype != "float32" for cell in cells):
         return None
-    if sequences.dtype != tf.float32 or layer.compute_dtype != "float32":
+    found = [each for each in activations if each is not None]
+    if len(found) != len(cells):
         return None
-    operator, order = _OPERATORS[type(layer)]
-    cell = layer.cell
-    given = list(initial_state) if isinstance(initial_state, list | tuple) else [initial_state]
-    attributes: dict[str, Any] = {"hidden_size": cell.units, "activations": names}
-    if operator == "GRU":
-        attributes["linear_before_reset"] = int(cell.reset_after)
-    if layer.go_backwards:
-        attributes["direction"] = "reverse"
+    steps = None if mask is None else _Mask(_mask(mask, layer.go_backwards))
+    reverse = layer.go_backwards and len(cells) == 1 and steps is None
+    x = tf.reverse(sequences, [1]) if layer.go_backwards and not reverse else sequences
+    x = x if steps is None else steps.kept_first(x)
+    first, last = keras.tree.flatten(initial_state), []
+    for cell, attributes in zip(cells, found, strict=True):
+        given = [first.pop(0) for _ in keras.tree.flatten(cell.state_size)]
+        x, states = _run(cell, attributes, x, given, steps, reverse=reverse)
+        last.append(states)
+    final = [state for states in last for state in states]
+    states = keras.tree.pack_sequence_as(initial_state, final)
+    if steps is None:
+        return last[-1][0], x, states
+    series = steps.held(x)
+    if layer.zero_output_for_mask:
+        series = tf.where(steps.kept[..., None], series, tf.zeros((), series.dtype))
+    return series[:, -1], series, states
+
+
+def _run(
+    cell: Any,
+    attributes: dict[str, Any],
+    x: tf.Tensor,
+    first: Sequence[tf.Tensor],
+    steps: _Mask | None,
+    *,
+    reverse: bool,
+) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """All outputs (batch, steps, units) of one cell, the last first if reversed, and its last states."""
+    operator, order = _OPERATORS[type(cell)]
+    options = attributes | ({"direction": "reverse"} if reverse else {})
     inputs = [
-        tf.transpose(sequences, (1, 0, 2)),
+        tf.transpose(x, (1, 0, 2)),
         tf.transpose(_reordered(cell.kernel, order))[None],
         tf.transpose(_reordered(cell.recurrent_kernel, order))[None],
         _bias(cell.bias, order),
-        None,
-        *(tf.convert_to_tensor(state)[None] for state in given),
+        None if steps is None else steps.lengths,
+        *(tf.convert_to_tensor(state)[None] for state in first),
     ]
-    batch, steps = sequences.shape[0], sequences.shape[1]
-    last = tf.TensorShape([1, batch, cell.units])
+    last = tf.TensorShape([1, x.shape[0], cell.units])
     y, *states = mark_several(
         operator,
         inputs,
-        shapes=[tf.TensorShape([steps, 1, batch, cell.units]), *[last] * len(given)],
-        dtype=sequences.dtype,
-        attributes=attributes,
+        shapes=[tf.TensorShape([x.shape[1], 1, x.shape[0], cell.units]), *[last] * len(first)],
+        dtype=x.dtype,
+        attributes=options,
     )
     series = tf.transpose(tf.squeeze(y, 1), (1, 0, 2))
-    series = tf.reverse(series, [1]) if layer.go_backwards else series
     final = [tf.squeeze(state, 0) for state in states]
-    return final[0], series, final
+    if steps is not None:
+        final = [steps.unless_empty(*each) for each in zip(final, first, strict=True)]
+    return tf.reverse(series, [1]) if reverse else series, final
 
 
-def _activation_names(layer: layers.RNN) -> list[str] | None:
-    cell = layer.cell
-    functions = [getattr(cell, "activation", None)]
+def _steps(sequences: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    """The steps of sequences (batch, steps, size) at places (batch, steps)."""
+    return mark(
+        "GatherND",
+        [sequences, places[..., None]],
+        shape=sequences.shape,
+        dtype=sequences.dtype,
+        attributes={"batch_dims": 1},
+    )
+
+
+def _mask(mask: Any, reverse: bool) -> tf.Tensor:
+    """The mask (batch, steps) of a layer's first input."""
+    kept = tf.cast(keras.tree.flatten(mask)[0], tf.bool)
+    return tf.reverse(kept, [1]) if reverse else kept
+
+
+def _is_zeros(state: tf.Tensor) -> bool:
+    """Whether a state is made of zeros in the graph itself."""
+    operation = state.op
+    while operation.type in ("Identity", "Cast", "Reshape"):
+        operation = operation.inputs[0].op
+    if operation.type == "ZerosLike":
+        return True
+    if operation.type == "Const":
+        return not tf.get_static_value(operation.outputs[0]).any()
+    filled = tf.get_static_value(operation.inputs[1]) if operation.type == "Fill" else None
+    return filled is not None and not filled.any()
+
+
+def _activations(cell: Any) -> dict[str, Any] | None:
+    """The attributes of an operator that say what a cell computes; None where it has no such attributes."""
+    functions: list[Callable[..., Any]] = [cell.activation]
     if hasattr(cell, "recurrent_activation"):
         functions.insert(0, cell.recurrent_activation)
-    if isinstance(layer, layers.LSTM):
+    if isinstance(cell, layers.LSTMCell):
         functions.append(cell.activation)
     known = {getattr(keras.activations, name): onnx for name, onnx in _ACTIVATIONS.items()}
-    names = [known.get(function) for function in functions]
-    return None if None in names else [name for name in names if name is not None]
+    if any(function not in known for function in functions):
+        return None
+    names, alphas, betas = zip(*(known[function] for function in functions), strict=True)
+    attributes: dict[str, Any] = {"hidden_size": cell.units, "activations": list(names)}
+    for name, values in (("activation_alpha", alphas), ("activation_beta", betas)):
+        given = [value for value in values if value is not None]
+        if given:
+            attributes[name] = given
+    if isinstance(cell, layers.GRUCell):
+        attributes["linear_before_reset"] = int(cell.reset_after)
+    return attributes
 
 
 def _reordered(kernel: Any, order: tuple[int, ...]) -> tf.Tensor:

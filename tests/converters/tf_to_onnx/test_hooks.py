@@ -12,6 +12,10 @@ from bridge_converters.tf_to_onnx.reader import convert
 from keras import layers
 
 
+class OwnCell(layers.GRUCell):
+    """A cell of which nobody knows what it computes."""
+
+
 def model_of(*chain: layers.Layer, shape: tuple[int, ...] = (4, 6)) -> keras.Model:
     x = inputs = keras.Input(shape, name="x")
     for layer in chain:
@@ -38,6 +42,9 @@ def markers(model: keras.Model) -> list[str]:
         (lambda: layers.GRU(3, reset_after=False, go_backwards=True), "recurrence", ["GRU"]),
         (lambda: layers.SimpleRNN(3, return_sequences=True), "recurrence", ["RNN"]),
         (lambda: layers.Bidirectional(layers.LSTM(3)), "recurrence", ["LSTM", "LSTM"]),
+        (lambda: layers.LSTM(3, recurrent_activation="hard_sigmoid"), "recurrence", ["LSTM"]),
+        (lambda: layers.RNN(layers.LSTMCell(3)), "recurrence", ["LSTM"]),
+        (lambda: layers.RNN([layers.GRUCell(3), layers.LSTMCell(2)]), "recurrence", ["GRU", "LSTM"]),
     ],
 )
 def test_every_hook_fires(layer: Callable[[], layers.Layer], hook: str, expected: list[str]) -> None:
@@ -55,8 +62,8 @@ def test_every_hook_fires(layer: Callable[[], layers.Layer], hook: str, expected
         lambda: layers.Dropout(0.0),
         lambda: layers.Dropout(0.5, noise_shape=(None, 1, 6)),
         lambda: layers.UnitNormalization(),
-        lambda: layers.LSTM(3, recurrent_activation="hard_sigmoid"),
-        lambda: layers.RNN(layers.LSTMCell(3)),
+        lambda: layers.LSTM(3, recurrent_activation="silu"),
+        lambda: layers.RNN(OwnCell(3)),
     ],
 )
 def test_what_onnx_has_no_operator_for_stays_plain(layer: Callable[[], layers.Layer]) -> None:
