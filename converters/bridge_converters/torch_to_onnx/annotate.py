@@ -76,11 +76,19 @@ def _record_origins(model: ir.Model, nodes: Iterable[fx.Node], module_types: Map
         metadata.set_location(onnx_node, location_of_node(source))
         if onnx_node.op_type == "Attention" and ratio_of(source):
             metadata.set_attention_dropout(onnx_node, ratio_of(source))
+        if onnx_node.op_type == "Gather" and source.target is torch.ops.aten.embedding.default:
+            metadata.set_held_row(onnx_node, _padding_row(source))
         for output in onnx_node.outputs:
             if output.name in by_name and isinstance(by_name[output.name].meta.get("val"), torch.Tensor):
                 metadata.set_source_value(output, output.name)
     for value in model.graph.inputs:
         metadata.set_source_value(value, value.name)
+
+
+def _padding_row(embedding: fx.Node) -> int | None:
+    """`padding_idx`, whose row takes no gradient; -1 stands for none."""
+    row = embedding.args[2] if len(embedding.args) > 2 else embedding.kwargs.get("padding_idx", -1)
+    return row if isinstance(row, int) and row >= 0 else None
 
 
 def _drop_unused_masks(model: ir.Model) -> None:

@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 
 from bridge.errors import InputError, TrustError
 from bridge_converters.torch_to_onnx.axes import Axes
+from bridge_converters.torch_to_onnx.packed import declare_operators
 from bridge_converters.torch_to_onnx.quiet import quiet
 from bridge_converters.torch_to_onnx.user_code import first_line
 
@@ -89,6 +90,7 @@ def load_archive(path: Path, *, trust: bool) -> tuple[ExportedProgram, ExportRec
             f"loading {path} would run code that is stored in it ({'; '.join(reasons)})",
             hint="if you trust where the file comes from, run the same command with --trust",
         )
+    declare_operators()
     extra = {EXTRA_FILE: ""}
     try:
         with quiet():

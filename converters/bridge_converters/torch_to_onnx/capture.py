@@ -22,6 +22,7 @@ from bridge_converters.torch_to_onnx.caches import leave_out_cache
 from bridge_converters.torch_to_onnx.eager_attention import eager_attention, other_attention
 from bridge_converters.torch_to_onnx.failures import call_failure, export_failure
 from bridge_converters.torch_to_onnx.inputs import Examples
+from bridge_converters.torch_to_onnx.packed import padded_sequences
 from bridge_converters.torch_to_onnx.quiet import quiet
 from bridge_converters.torch_to_onnx.shapes import dynamic_batch, input_values, is_fixed
 from bridge_converters.torch_to_onnx.structures import is_plain, plain, rebuilding, use_plain_structures
@@ -250,6 +251,7 @@ def _run_export(module: nn.Module, examples: Examples, axes: Free, *, strict: bo
         fx_traceback.preserve_node_meta(),
         whole_recurrences(),
         masks_taken_as_given(),
+        padded_sequences(),
         quiet(),
     ):
         return torch.export.export(

@@ -12,12 +12,19 @@ from onnxscript import opset23
 from torch.onnx._internal.exporter._torchlib.ops.hop import call_op
 
 from bridge.hub.graph import static_shape
+from bridge_converters.torch_to_onnx.packed import KINDS, operator_for
 
 op: Any = opset23
 """While the exporter records, onnxscript's operators take and return graph values, unlike their types."""
 
 Translation = Callable[..., Any]
 
+_KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "lstm": ("LSTM", {}),
+    "gru": ("GRU", {"linear_before_reset": 1}),
+    "rnn_tanh": ("RNN", {}),
+    "rnn_relu": ("RNN", {"activations": ["Relu"]}),
+}
 _TO_ONNX = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}
 """Where ONNX's gates lie in PyTorch's tensors: i o f c among i f g o, z r h among r z n."""
 
@@ -27,13 +34,14 @@ def translations() -> dict[Callable[..., Any], Translation]:
     aten = torch.ops.aten
     return {
         aten.lstm.input: _lstm,
-        aten.gru.input: partial(_one_state, "GRU", {"linear_before_reset": 1}),
-        aten.rnn_tanh.input: partial(_one_state, "RNN", {}),
-        aten.rnn_relu.input: partial(_one_state, "RNN", {"activations": ["Relu"]}),
+        aten.gru.input: partial(_one_state, *_KINDS["gru"]),
+        aten.rnn_tanh.input: partial(_one_state, *_KINDS["rnn_tanh"]),
+        aten.rnn_relu.input: partial(_one_state, *_KINDS["rnn_relu"]),
+        **{operator_for(kind): partial(_packed, *_KINDS[kind]) for kind in KINDS},
         aten.lstm_cell.default: _lstm_cell,
-        aten.gru_cell.default: partial(_cell, "GRU", {"linear_before_reset": 1}),
-        aten.rnn_tanh_cell.default: partial(_cell, "RNN", {}),
-        aten.rnn_relu_cell.default: partial(_cell, "RNN", {"activations": ["Relu"]}),
+        aten.gru_cell.default: partial(_cell, *_KINDS["gru"]),
+        aten.rnn_tanh_cell.default: partial(_cell, *_KINDS["rnn_tanh"]),
+        aten.rnn_relu_cell.default: partial(_cell, *_KINDS["rnn_relu"]),
     }
 
 
@@ -69,6 +77,35 @@ def _one_state(
     )
 
 
+def _packed(
+    op_type: str,
+    attributes: dict[str, Any],
+    input: ir.Value,
+    lengths: ir.Value,
+    states: Sequence[ir.Value],
+    params: Sequence[ir.Value],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    bidirectional: bool,
+) -> tuple[ir.Value, ...]:
+    """The same over sequences of several lengths."""
+    ends = op.Cast(lengths, to=ir.DataType.INT32)
+    return _stack(
+        op_type,
+        attributes,
+        input,
+        states,
+        params,
+        has_biases,
+        num_layers,
+        dropout,
+        bidirectional,
+        batch_first=False,
+        lengths=ends,
+    )
+
+
 def _stack(
     op_type: str,
     attributes: dict[str, Any],
@@ -80,6 +117,7 @@ def _stack(
     dropout: float,
     bidirectional: bool,
     batch_first: bool,
+    lengths: ir.Value | None = None,
 ) -> tuple[ir.Value, ...]:
     """All layers of a module: the sequences of the last, and the last states of each layer and direction.
 
@@ -103,7 +141,7 @@ def _stack(
                 else state
                 for state in first
             ]
-            y, *states = _layer(op_type, attributes, x, begin, weights)
+            y, *states = _layer(op_type, attributes, x, begin, weights, lengths)
             x = op.Squeeze(y, [1]) if directions == 1 else _side_by_side(y)
         last.append(states)
         if dropout > 0 and layer < num_layers - 1:
@@ -131,6 +169,7 @@ def _layer(
     x: ir.Value,
     first: Sequence[ir.Value],
     weights: Sequence[Sequence[ir.Value]],
+    lengths: ir.Value | None = None,
 ) -> Sequence[ir.Value]:
     """One ONNX node; `weights` are w_ih, w_hh and perhaps b_ih, b_hh of each direction."""
     order = _TO_ONNX[op_type]
@@ -155,7 +194,7 @@ def _layer(
         x,
         *matrices,
         biases,
-        None,
+        lengths,
         *first,
         _num_outputs=1 + len(first),
         direction="bidirectional" if directions == 2 else "forward",
