@@ -259,6 +259,12 @@ def reverse_sequence(
     return tf.reverse_sequence(x, sequence_lens, seq_axis=time_axis, batch_axis=batch_axis)
 
 
+@lowering("HoldRow", domain="bridge")
+def hold_row(x: tf.Tensor, indices: tf.Tensor, *, row: int) -> tf.Tensor:
+    """x, the rows of a table at the indices, where one row of the table takes no gradient."""
+    return tf.where(tf.expand_dims(indices == row, -1), tf.stop_gradient(x), x)
+
+
 @layer_rule("Gather")
 def embedding_layer(view: NodeView) -> Layer | None:
     """Rows of a trained table at computed indices."""

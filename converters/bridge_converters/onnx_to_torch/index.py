@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bridge.emit.layer import Layer, NodeView
@@ -205,6 +208,19 @@ def reverse_sequence(x: Tensor, sequence_lens: Tensor, *, batch_axis: int = 1, t
     moved = x.movedim((batch_axis, time_axis), (0, 1))
     batch = torch.arange(moved.shape[0], device=x.device).unsqueeze(1)
     return moved[batch, order].movedim((0, 1), (batch_axis, time_axis))
+
+
+@lowering("Embedding", domain="bridge")
+def embedding(table: Tensor, indices: Tensor, *, padding_idx: int) -> Tensor:
+    """The rows of a table at the indices; one of them takes no gradient."""
+    return F.embedding(indices, table, padding_idx)
+
+
+@layer_rule("Embedding", domain="bridge")
+def padded_embedding_layer(view: NodeView) -> Layer | None:
+    """Rows of a trained table at computed indices, one of which is not trained."""
+    layer = embedding_layer(view)
+    return None if layer is None else replace(layer, kwargs={"padding_idx": view.attr("padding_idx")})
 
 
 @layer_rule("Gather")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _SCOPE = "bridge.scope"
 _LOCATION = "bridge.location"
+_HELD_ROW = "bridge.held_row"
 _LAYOUT = "bridge.layout"
 _ATTENTION_DROPOUT = "bridge.attention_dropout"
 _WEIGHT = "bridge.weight"
@@ -148,6 +149,16 @@ def attention_dropout(node: ir.Node) -> float:
 
 def set_attention_dropout(node: ir.Node, ratio: float) -> None:
     _store(node.metadata_props, _ATTENTION_DROPOUT, ratio or None)
+
+
+def held_row(node: ir.Node) -> int | None:
+    """The row of a table to which a Gather passes no gradient, that of padding; None if there is none."""
+    row: int | None = _load(node.metadata_props, _HELD_ROW)
+    return row
+
+
+def set_held_row(node: ir.Node, row: int | None) -> None:
+    _store(node.metadata_props, _HELD_ROW, row)
 
 
 def weight_info(value: ir.Value) -> WeightInfo | None:

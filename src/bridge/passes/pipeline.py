@@ -31,6 +31,7 @@ from bridge.passes.gemm import order_operands, recognise_gemm
 from bridge.passes.global_pool import recognise_global_pool
 from bridge.passes.group_norm import recognise_group_norm
 from bridge.passes.hard_activations import recognise_clip, recognise_hard_activations
+from bridge.passes.held_rows import hold_rows
 from bridge.passes.hoist import hoist_moves
 from bridge.passes.identity import drop_identities
 from bridge.passes.inline import inline_functions
@@ -179,7 +180,7 @@ def prepare(
     if exact_training and framework != "onnx" and framework != target:
         metadata.set_trains_as(prepared, framework)
     prepared = fuse_recurrent_layers(fuse_linear(prepared), target, exact_training=exact_training)
-    prepared = drop_unused(write_sizes(shrink_masks(prepared)))
+    prepared = drop_unused(write_sizes(shrink_masks(hold_rows(prepared, target))))
     return express_classical(prepared, text=target == "tf")
 
 
