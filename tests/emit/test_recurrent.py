@@ -43,6 +43,7 @@ def recurrence(
     *,
     bias: bool = True,
     states: bool = False,
+    lengths: bool = False,
     outputs: tuple[int, ...] = (0, 1, 2),
     form: str = "plain",
     **attributes: Any,
@@ -69,8 +70,11 @@ def recurrence(
     if form == "batch first":
         nodes.append(helper.make_node("Transpose", ["x"], ["swapped"], perm=[1, 0, 2]))
     arguments = [
-        "swapped" if form == "batch first" else "x", "rnn.W", "rnn.R", "rnn.B" if bias else "", "",
+        "swapped" if form == "batch first" else "x", "rnn.W", "rnn.R", "rnn.B" if bias else "",
+        "lengths" if lengths else "",
     ]  # fmt: skip
+    if lengths:
+        inputs.append(helper.make_tensor_value_info("lengths", 6, ["N"]))
     made = ["Y", "Y_h", "Y_c"][: 3 if op == "LSTM" else 2]
     if states:
         first = ["h", "c"][: len(made) - 1]
@@ -138,6 +142,9 @@ def assert_equal(model: onnx.ModelProto, target: TargetName, directory: Path) ->
             for each in model.graph.input
         ]
         inputs = [floats(*shape, seed=i) for i, shape in enumerate(shapes)]
+        for i, each in enumerate(model.graph.input):
+            if each.name == "lengths":
+                inputs[i] = np.arange(batch, dtype=np.int32) * 2 % steps + 1
         names = [each.name for each in model.graph.input]
         expected = session.run(None, dict(zip(names, inputs, strict=True)))
         for mine, right in zip(run(target, directory, inputs), expected, strict=True):
@@ -206,6 +213,24 @@ def test_no_layer_where_none_computes_it(
     source = convert(model, target, tmp_path).source
     assert not any(name in source for name in ("nn.LSTM(", "nn.GRU(", "nn.RNN(", "keras.layers.LSTM("))
     assert_equal(model, target, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("op", "options"),
+    [
+        ("LSTM", {"form": "flat"}),
+        ("LSTM", {"form": "batch first", "states": True, **BOTH}),
+        ("GRU", {"outputs": (1,), **BACK}),
+        ("GRU", {"outputs": (1,), "form": "plain", **BOTH, **AFTER}),
+        ("RNN", {"form": "squeezed", "outputs": (0,)}),
+    ],
+)
+def test_lengths_of_sequences_are_masks_of_keras(op: str, options: dict[str, Any], tmp_path: Path) -> None:
+    model = recurrence(op, lengths=True, **options)
+    source = convert(model, "tf", tmp_path).source
+    assert "mask=" in source
+    assert ("zero_output_for_mask=True" in source) == (0 in options.get("outputs", (0,)))
+    assert_equal(model, "tf", tmp_path)
 
 
 def test_moves_only_unless_biases_are_added(tmp_path: Path) -> None:

@@ -273,6 +273,12 @@ def activate(x: tf.Tensor, activation: tuple[str, float, float], clip: float | N
     return tf.nn.softsign(x) if name == "softsign" else tf.nn.softplus(x)
 
 
+@lowering("SequenceMask", domain="bridge")
+def sequence_mask(lengths: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """Which steps of x (batch, steps, features) lie within the lengths of the sequences."""
+    return tf.sequence_mask(lengths, tf.shape(x)[1])
+
+
 @layer_rule("LSTM", domain="bridge")
 def lstm_layer(view: NodeView) -> Layer | None:
     """A long short-term memory; its inputs are those of `fuse_recurrent_layers`."""
@@ -321,6 +327,7 @@ _DEFAULTS = {
     "return_sequences": False,
     "return_state": False,
     "go_backwards": False,
+    "zero_output_for_mask": False,
 }
 
 
@@ -331,6 +338,7 @@ def _layer(view: NodeView, constructor: str, options: dict[str, Any]) -> Layer:
     directions = view.attr("directions")
     flags = ("return_sequences", "return_state", "go_backwards")
     options |= {"use_bias": view.input(3) is not None} | {flag: bool(view.attr(flag)) for flag in flags}
+    options["zero_output_for_mask"] = bool(view.attr("masked") and view.attr("return_sequences"))
     options = without(options, _DEFAULTS)
     units = view.attr("hidden_size")
     states = 2 if view.op_type == "LSTM" else 1
@@ -341,6 +349,7 @@ def _layer(view: NodeView, constructor: str, options: dict[str, Any]) -> Layer:
         "build_shape": (None, None, view.known_shape(1)[0]),
         "results": tuple(range(1 + states * directions)) if view.attr("return_state") else None,
         "label": view.attr("label"),
+        "keywords": {"mask": first + len(given) + 1} if view.attr("masked") else {},
     }
     exact = _EXACT[view.op_type] if view.attr("two_biases") else None
     if exact is not None:

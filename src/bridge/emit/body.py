@@ -265,7 +265,9 @@ class _Function:
                 else ast.Tuple([self._value(each) for each in value], ast.Load())
                 for value in spec.layer.passed(node)
             ]
-            return ast.Call(callee, arguments, [])
+            named = ((name, node.inputs[index]) for name, index in spec.layer.keywords.items())
+            keywords = [ast.keyword(name, self._value(value)) for name, value in named if value is not None]
+            return ast.Call(callee, arguments, keywords)
         version = operator_version(node.domain, self._writer.imports)
         lowering = self._writer._table.find(node.op_type, node.domain, version=version)
         if lowering is None:

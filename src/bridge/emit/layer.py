@@ -52,6 +52,7 @@ class Layer:
     the module of its tensors whatever they are called there: its name below that module if that is no single
     layer. `source` is a class of the converters, called as `constructor` says, where the target has no such
     layer: its text is copied into the emitted module.
+    `keywords` are the indices of the inputs that the call takes by name.
     """
 
     constructor: str
@@ -63,6 +64,7 @@ class Layer:
     results: tuple[int | tuple[int, ...], ...] | None = None
     label: str | None = None
     source: type | None = None
+    keywords: Mapping[str, int] = field(default_factory=dict)
 
     def passed(self, node: ir.Node) -> list[ir.Value | list[ir.Value]]:
         """The values that the call takes, lists for what it takes as one."""

@@ -13,7 +13,8 @@ RECURRENT = ("LSTM", "GRU", "RNN")
 STATES = {"LSTM": (5, 6), "GRU": (5,), "RNN": (5,)}
 """The inputs that hold the states before the first step."""
 
-_BIAS, _LENGTHS, _PEEPHOLES = 3, 4, 7
+LENGTHS = 4
+_BIAS, _PEEPHOLES = 3, 7
 _ACTIVATIONS = {"LSTM": ("sigmoid", "tanh", "tanh"), "GRU": ("sigmoid", "tanh")}
 _ZERO_PRESERVING = (
     "Expand",
@@ -38,7 +39,7 @@ def refusal(node: ir.Node, target: Literal["torch", "tf"]) -> str | None:
         return "its weights are computed"
     if not has_no_bias(node) and not is_trained(input_of(node, _BIAS)):
         return "its bias is computed"
-    if input_of(node, _LENGTHS) is not None:
+    if target == "torch" and input_of(node, LENGTHS) is not None:
         return "its sequences have lengths of their own"
     if input_of(node, _PEEPHOLES) is not None:
         return f"{names[target]} has no peephole connections"

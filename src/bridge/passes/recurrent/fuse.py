@@ -29,7 +29,8 @@ def fuse_recurrent_layers(model: ir.Model, target: Target, *, exact_training: bo
     `bridge::LSTMCell(x, tensors, h, c)` is a single step, which gives the states (batch, hidden).
 
     With `exact_training` two biases that Keras' layer would hold as their sum stay two: the attribute
-    `two_biases` is set, the second bias is the last input, and there is one node per direction.
+    `two_biases` is set, the second bias follows the states, and there is one node per direction. The last
+    input is the mask (batch, steps) of the steps that count, where sequences have lengths of their own.
 
     What the graph does to bring the operator's axes into these forms is dropped. Does not keep the graph
     valid ONNX.

@@ -13,6 +13,7 @@ from bridge.hub import metadata, recipe
 from bridge.hub.graph import all_nodes, attribute, producer
 from bridge.passes.moves import axes_of
 from bridge.passes.recurrent.eligible import (
+    LENGTHS,
     RECURRENT,
     STATES,
     activation,
@@ -82,6 +83,7 @@ def _form(node: ir.Node) -> tuple[object, ...]:
         activation(node),
         has_no_bias(node),
         is_cell(node),
+        input_of(node, LENGTHS) is None,
     )
 
 
@@ -108,6 +110,7 @@ def is_cell(node: ir.Node) -> bool:
         and attribute(node, "direction", "forward") == "forward"
         and all(input_of(node, index) is not None for index in STATES[node.op_type])
         and level(node.inputs[1]) is None
+        and input_of(node, LENGTHS) is None
     )
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.hub.graph import add_constant, attribute, constant, producer, scalar
-from bridge.passes.recurrent.builder import Builder
-from bridge.passes.recurrent.eligible import first_states, has_no_bias
+from bridge.passes.recurrent.builder import DOMAIN, Builder
+from bridge.passes.recurrent.eligible import LENGTHS, first_states, has_no_bias, input_of
 from bridge.passes.recurrent.weights import LayerWeights
 
 
@@ -21,12 +21,14 @@ class KerasBuilder(Builder):
     ) -> None:
         super().__init__(node, weights, constants)
         single = node.op_type in ("LSTM", "RNN") and not has_no_bias(node)
+        self.mask: ir.Value | None = None
         self.two_biases = exact_training and single and weights.has_two_biases(node)
 
     def build(self) -> list[ir.Node]:
         """The layers, with all their results; `return_what_is_read` leaves out those that nothing reads."""
         backwards = attribute(self.node, "direction", "forward") == "reverse"
         x = self.swapped(self.x)
+        self.mask = self._mask(x)
         every = range(self.directions)
         if self.directions == 1:
             layers = [self._call(x, every, backwards=backwards)]
@@ -48,6 +50,18 @@ class KerasBuilder(Builder):
                 self.replace_state(self.node.outputs[index], rows[index - 1 :: self.count])
         return layers
 
+    def _mask(self, x: ir.Value) -> ir.Value | None:
+        """Which steps (batch, steps) of the sequences count, where these have lengths of their own."""
+        lengths = input_of(self.node, LENGTHS)
+        if lengths is None:
+            return None
+        made = ir.Node(DOMAIN, "SequenceMask", [lengths, x])
+        made.metadata_props.update(self.node.metadata_props)
+        self.graph.insert_before(self.node, made)
+        made.outputs[0].type = ir.TensorType(ir.DataType.BOOL)
+        made.outputs[0].shape = ir.Shape([self.batch, self.steps])
+        return made.outputs[0]
+
     def _call(self, x: ir.Value, directions: Sequence[int], *, backwards: bool) -> ir.Node:
         """A layer of some of the directions."""
         name = ("forward", "backward")[directions[0]] if len(directions) < self.directions else None
@@ -58,14 +72,15 @@ class KerasBuilder(Builder):
             "return_state": 1,
             "reset_after": int(bool(attribute(self.node, "linear_before_reset", 0))),
             "two_biases": int(self.two_biases),
+            "masked": int(self.mask is not None),
         }
         count = self.count * len(directions)
         given = first_states(self.node)
         inputs = [x, *(each for direction in directions for each in self._tensors(direction))]
         inputs += [self._first(state, direction) for direction in directions for state in given]
-        if self.two_biases:
-            inputs += [None] * (0 if given else count)
-            inputs.append(self.weights.bias(self.node, directions[0], 1, "recurrent_bias"))
+        inputs += [None] * (0 if given else count)
+        last = self.weights.bias(self.node, directions[0], 1, "recurrent_bias") if self.two_biases else None
+        inputs += [last, self.mask]
         vector = [self.batch, self.hidden]
         sequence = [self.batch, self.steps, len(directions) * self.hidden]
         return self.layer(inputs, attributes, [sequence, *[vector] * count])
@@ -121,7 +136,7 @@ def _is_read(value: ir.Value) -> bool:
 
 def read_last_step_as_state(layer: ir.Node) -> None:
     """Let what reads the last step of a layer that goes forward read its state."""
-    if attribute(layer, "directions") == 2 or attribute(layer, "go_backwards"):
+    if attribute(layer, "directions") == 2 or attribute(layer, "go_backwards") or attribute(layer, "masked"):
         return
     for use in list(layer.outputs[0].uses()):
         if _is_last_step(use.node) and not use.node.outputs[0].is_graph_output():

@@ -12,10 +12,10 @@ from bridge.hub import metadata
 from bridge.hub.graph import add_constant, attribute, producer, take_over
 from bridge.passes.dims import Contents, contents, dim_of, known_contents
 from bridge.passes.moves import axes_of
-from bridge.passes.recurrent.eligible import RECURRENT, given_states, input_of
+from bridge.passes.recurrent.eligible import LENGTHS, RECURRENT, given_states, input_of
 from bridge.passes.unused import drop_unused
 
-_LENGTHS, _PEEPHOLES = 4, 7
+_PEEPHOLES = 7
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _step_of(body: ir.Graph, *, first: int, count: int) -> tuple[ir.Node, ir.Val
     if len(nodes) != 1 or attribute(nodes[0], "direction", "forward") != "forward":
         return None
     (node,) = nodes
-    if input_of(node, _LENGTHS) is not None or input_of(node, _PEEPHOLES) is not None:
+    if input_of(node, LENGTHS) is not None or input_of(node, _PEEPHOLES) is not None:
         return None
     if any((value := input_of(node, index)) is not None and _is_inside(value, body) for index in (1, 2, 3)):
         return None
