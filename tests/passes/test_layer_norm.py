@@ -86,7 +86,7 @@ def test_near_misses_stay(text: str, axes: object) -> None:
 def test_scale_of_another_shape_stays_outside() -> None:
     model = hub(
         f"(float[N,5,8] x) => (float[N,5,8] y) {{ {HEAD} {VARIANCE} n = Div(d, r) y = Mul(n, gamma) }}",
-        trained={"gamma": floats(5, 1)},
+        trained={"gamma": floats(5, 8)},
         constants={"eps": number(1e-5), "axes": ints(-1)},
     )
     found = apply(model, recognise_layer_norm)

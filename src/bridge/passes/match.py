@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from bridge.hub.graph import constant, producer, scalar
+from bridge.hub.graph import constant, integers, is_trained, producer, rank, scalar
 from bridge.hub.recipe import Array
 
 _DEPTH = 8
@@ -87,8 +87,118 @@ def squared(value: ir.Value | None) -> ir.Value | None:
         return None
     base, other = node.inputs[0], node.inputs[1]
     if node.op_type == "Mul":
-        return base if base is other else None
-    return base if is_number(other, 2.0) else None
+        return base if same(base, other) else None
+    return base if _exponent(node) == 2 else None
+
+
+def root_of(value: ir.Value | None) -> ir.Value | None:
+    """What a value is the square root of: `Sqrt(x)` or `Pow(x, 0.5)`."""
+    node = producer(value, "Sqrt", "Pow")
+    if node is None or (node.op_type == "Pow" and _exponent(node) != 0.5):
+        return None
+    return node.inputs[0]
+
+
+def inverse_root_of(value: ir.Value | None) -> ir.Value | None:
+    """What a value is one over the square root of.
+
+    `Reciprocal(Sqrt(x))`, `Sqrt(Reciprocal(x))`, `1 / Sqrt(x)` or `Pow(x, -0.5)`.
+    """
+    node = producer(value, "Reciprocal", "Div", "Sqrt", "Pow")
+    if node is None:
+        return None
+    match node.op_type:
+        case "Reciprocal":
+            return root_of(node.inputs[0])
+        case "Div":
+            found = with_scalar(node)
+            is_inverse = found is not None and found[0] is node.inputs[1] and found[1] == 1
+            return root_of(node.inputs[1]) if is_inverse else None
+        case "Sqrt":
+            inner = producer(node.inputs[0], "Reciprocal")
+            return None if inner is None else inner.inputs[0]
+    return node.inputs[0] if _exponent(node) == -0.5 else None
+
+
+def _exponent(power: ir.Node) -> float | None:
+    base, exponent = power.inputs
+    if base is None or exponent is None or not keeps_rank(base, exponent):
+        return None
+    return scalar(exponent)
+
+
+def same(left: ir.Value | None, right: ir.Value | None, depth: int = _DEPTH) -> bool:
+    """Whether two values are computed in the same way from the same values (an exporter may write twice
+    what the source computes once)."""
+    if left is right:
+        return True
+    if left is None or right is None or depth == 0:
+        return False
+    one, other = left.producer(), right.producer()
+    if one is None or other is None:
+        return _same_constants(left, right)
+    if (one.domain, one.op_type, len(one.inputs)) != (other.domain, other.op_type, len(other.inputs)):
+        return False
+    if one.op_type in _UNREPEATABLE or one.outputs.index(left) != other.outputs.index(right):
+        return False
+    if {name: each.value for name, each in one.attributes.items()} != {
+        name: each.value for name, each in other.attributes.items()
+    }:
+        return False
+    if one.op_type.startswith("Reduce") and one.domain == "":
+        axes = _axes(one)
+        return axes is not None and axes == _axes(other) and same(one.inputs[0], other.inputs[0], depth - 1)
+    return all(same(a, b, depth - 1) for a, b in zip(one.inputs, other.inputs, strict=True))
+
+
+def _axes(reduction: ir.Node) -> frozenset[int] | None:
+    count = rank(reduction.inputs[0])
+    axes = integers(reduction.inputs[1]) if len(reduction.inputs) > 1 else None
+    return None if count is None or axes is None else frozenset(axis % count for axis in axes)
+
+
+_UNREPEATABLE = frozenset(
+    {"Bernoulli", "Dropout", "If", "Loop", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
+    | {"RandomUniformLike", "Scan"}
+)
+"""Operators that may give something else at another place."""
+
+
+def _same_constants(left: ir.Value, right: ir.Value) -> bool:
+    if is_trained(left) or is_trained(right) or left.dtype != right.dtype:
+        return False
+    if left.const_value is None or right.const_value is None or left.const_value.size > _SMALL:
+        return False
+    one, other = constant(left), constant(right)
+    return one is not None and other is not None and np.array_equal(one, other)
+
+
+_SMALL = 16
+"""Constants of up to so many elements are compared."""
+
+
+def settled(value: ir.Value | None) -> ir.Value | None:
+    """The earliest value that a chain of reshapes and expansions leads back to with the same shape.
+
+    Moves of this kind keep the order of elements, so that it holds the same ones. Axes of unknown
+    size count as the same if they have the same name.
+    """
+    found = current = value
+    while current is not None:
+        if found is None or has_shape_of(current, found):
+            found = current
+        node = producer(current, "Expand", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")
+        current = None if node is None else node.inputs[0]
+    return found
+
+
+def has_shape_of(left: ir.Value, right: ir.Value) -> bool:
+    """Whether two values are known to have one shape."""
+    if left is right:
+        return True
+    if left.shape is None or right.shape is None or left.shape != right.shape:
+        return False
+    return all(isinstance(axis, int) or axis.value is not None for axis in left.shape)
 
 
 def vector(value: ir.Value | None) -> Array | None:
