@@ -154,7 +154,7 @@ def _taking_padded(forward: Callable[..., Any]) -> Callable[..., Any]:
             input.padded,
             input.lengths,
             list(hx) if is_lstm else [hx],
-            self._flat_weights,
+            [getattr(self, name) for name in self._flat_weights_names],
             self.bias,
             self.num_layers,
             float(self.dropout),

@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 
 from bridge.errors import BridgeError
 from bridge.formats.request import ReadRequest
+from bridge.hub import metadata
 
 LAYERS = {
     "lstm": nn.LSTM(4, 3, 2, bidirectional=True, batch_first=True),
@@ -56,6 +57,8 @@ def test_every_length(layer: str, options: dict[str, Any], tmp_path: Path) -> No
     export_module(module, (torch.randn(3, 6, 4), torch.tensor([6, 2, 4])), tmp_path / "net.pt2")
     model = read(ReadRequest(str(tmp_path / "net.pt2"), "pt2"))
     assert [str(size) for size in model.graph.inputs[0].shape or ()] == ["batch", "sequence", "4"]
+    kept = [info.path for info in map(metadata.weight_info, model.graph.initializers.values()) if info]
+    assert sorted(kept) == sorted(name for name, _ in module.named_parameters())
     session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString())
     for x, ends in PAIRS:
         lengths = torch.tensor(ends)
