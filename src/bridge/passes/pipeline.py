@@ -25,6 +25,7 @@ from bridge.passes.conv1d import lower_rank_of_windows
 from bridge.passes.conv_bias import fuse_conv_bias
 from bridge.passes.conv_transpose_crop import fuse_crop
 from bridge.passes.duplicates import drop_duplicates
+from bridge.passes.einsum import write_projections_as_products
 from bridge.passes.fold_trained import fold_buffers, fold_moves
 from bridge.passes.gelu import recognise_gelu
 from bridge.passes.gemm import order_operands, recognise_gemm
@@ -94,6 +95,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("drop identities", drop_identities),
     Pass("simplify what follows from positions", simplify_positions),
     Pass("drop duplicates", drop_duplicates),
+    Pass("write projections as matrix products", write_projections_as_products),
     Pass("fold moves of trained tensors", fold_moves),
     Pass("simplify moves", simplify_moves),
     Pass("restore the rank of matrix products", restore_matmul_rank),
