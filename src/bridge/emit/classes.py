@@ -221,7 +221,9 @@ class ClassWriter:
         if layer.source is None:
             return self._dialect.parameter_defaults(layer.constructor)
         own = _own_parameters(layer.source)
-        return {name: each.default for name, each in own.items() if each.default is not each.empty}
+        return {
+            name: each.default for name, each in own.items() if isinstance(each.default, int | float | str)
+        }
 
     def _find_parameters(self, emitted: EmittedClass) -> None:
         if len(emitted.members) < 2:
