@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from bridge.hub.graph import add_constant, constant, only_use, producer, rank
 from bridge.passes.layer_norm import between_transposes, fits, reshaped
-from bridge.passes.match import has_shape_of
+from bridge.passes.match import restores, same_axis
 from bridge.passes.moments import Normal, is_weight, normalised
 
 
@@ -77,7 +77,7 @@ def _between_reshapes(node: ir.Node) -> _Groups | None:
     data, grouped = first.inputs[0], normal.data
     if data is None or data.shape is None or grouped.shape is None or only_use(inner) is not node:
         return None
-    if not has_shape_of(data, node.outputs[0]) or grouped.shape[0] != data.shape[0]:
+    if not restores(data, node.outputs[0]) or not same_axis(grouped.shape[0], data.shape[0]):
         return None
     axes = normal.axes
     count = len(grouped.shape)

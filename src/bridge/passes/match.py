@@ -180,25 +180,38 @@ _SMALL = 16
 def settled(value: ir.Value | None) -> ir.Value | None:
     """The earliest value that a chain of reshapes and expansions leads back to with the same shape.
 
-    Moves of this kind keep the order of elements, so that it holds the same ones. Axes of unknown
-    size count as the same if they have the same name.
+    Moves of this kind keep the order of elements, so that it holds the same ones.
     """
     found = current = value
-    while current is not None:
-        if found is None or has_shape_of(current, found):
+    expanded = False
+    while current is not None and found is not None:
+        if restores(current, found, free=0 if expanded else 1):
             found = current
         node = producer(current, "Expand", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")
+        expanded = expanded or (node is not None and node.op_type == "Expand")
         current = None if node is None else node.inputs[0]
     return found
 
 
-def has_shape_of(left: ir.Value, right: ir.Value) -> bool:
-    """Whether two values are known to have one shape."""
-    if left is right:
+def restores(data: ir.Value, result: ir.Value, *, free: int = 1) -> bool:
+    """Whether a result that has the elements of the data in their order has its shape too.
+
+    Axes of unknown size count as the same if they have one name. Where a single axis is not known to be
+    the same, the count of elements decides that it is: `free` is the number of such axes that may be.
+    """
+    if data is result:
         return True
-    if left.shape is None or right.shape is None or left.shape != right.shape:
+    if data.shape is None or result.shape is None or len(data.shape) != len(result.shape):
         return False
-    return all(isinstance(axis, int) or axis.value is not None for axis in left.shape)
+    pairs = list(zip(data.shape, result.shape, strict=True))
+    if any(isinstance(one, int) and isinstance(other, int) and one != other for one, other in pairs):
+        return False
+    return sum(not same_axis(one, other) for one, other in pairs) <= free
+
+
+def same_axis(one: int | ir.SymbolicDim, other: int | ir.SymbolicDim) -> bool:
+    """Whether two axes are known to be of one size."""
+    return one == other and (isinstance(one, int) or one.value is not None)
 
 
 def vector(value: ir.Value | None) -> Array | None:

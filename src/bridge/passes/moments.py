@@ -9,7 +9,16 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.hub.graph import is_trained, only_use, producer, rank, scalar
-from bridge.passes.match import inverse_root_of, keeps_rank, root_of, same, settled, squared, with_scalar
+from bridge.passes.match import (
+    inverse_root_of,
+    keeps_rank,
+    root_of,
+    same,
+    same_axis,
+    settled,
+    squared,
+    with_scalar,
+)
 from bridge.passes.moves import axes_of
 
 _DEPTH = 8
@@ -93,7 +102,7 @@ def mean_of(value: ir.Value | None) -> _Mean | None:
     if node.op_type in ("Unsqueeze", "Reshape"):
         reduction = producer(node.inputs[0], "ReduceMean")
         found = None if reduction is None else _reduction(reduction, keepdims=False)
-        return found if found is not None and _keeps(found, value) else None
+        return found if found is not None and _keeps(found, node) else None
     if node.op_type in ("Div", "Mul"):
         return _sum_over_count(node)
     if node.op_type == "ReduceMean":
@@ -110,13 +119,20 @@ def _reduction(node: ir.Node, *, keepdims: bool) -> _Mean | None:
     return _Mean(data, axes) if axes and axes[0] > 0 else None
 
 
-def _keeps(mean: _Mean, value: ir.Value) -> bool:
-    """Whether a value has the shape of a mean whose axes are kept."""
-    if mean.of.shape is None or value.shape is None:
+def _keeps(mean: _Mean, node: ir.Node) -> bool:
+    """Whether an Unsqueeze or Reshape puts back the axes of a mean."""
+    result = node.outputs[0].shape
+    if mean.of.shape is None or result is None or len(result) != len(mean.of.shape):
         return False
+    if node.op_type == "Unsqueeze":
+        return axes_of(node, len(result)) == mean.axes
     kept = [1 if axis in mean.axes else size for axis, size in enumerate(mean.of.shape)]
-    named = all(isinstance(size, int) or size.value is not None for size in kept)
-    return kept == list(value.shape) and (named or sum(not isinstance(size, int) for size in kept) < 2)
+    pairs = list(zip(kept, result, strict=True))
+    if any(isinstance(one, int) != isinstance(other, int) for one, other in pairs):
+        return False
+    if any(isinstance(one, int) and one != other for one, other in pairs):
+        return False
+    return sum(not same_axis(one, other) for one, other in pairs) < 2
 
 
 def _sum_over_count(node: ir.Node) -> _Mean | None:
@@ -231,11 +247,14 @@ def _with_node(deviation: _Deviation, value: ir.Value) -> _Deviation:
 
 
 def _normal(factor: ir.Value, deviation: _Deviation, nodes: tuple[ir.Node, ...]) -> Normal | None:
-    """A factor over its own deviation."""
+    """A factor over its own deviation; data that something else was centred by is left as it is."""
     if not same(factor, deviation.size):
         return None
     centred = _centred(factor)
     if centred is None:
+        difference = producer(factor, "Sub")
+        if difference is not None and mean_of(difference.inputs[1]) is not None:
+            return None
         nodes = (*deviation.nodes, *nodes)
         return Normal(factor, deviation.axes, deviation.epsilon, False, None, None, nodes)
     data, mean, subtraction = centred
