@@ -302,9 +302,7 @@ class Planner:
         """Tensors that nodes read directly, at their source's path."""
         parameters: dict[Path, ParameterSpec] = {}
         for node in self._homes:
-            if node in layer_of:
-                continue
-            for value in node.inputs:
+            for value in _read(node, layer_of.get(node)):
                 if value is None or value in owners or not value.is_initializer():
                     continue
                 info = origin(value)
@@ -373,3 +371,11 @@ def regions(root: tree.Region) -> Iterator[tree.Region]:
         if isinstance(item, tree.Region):
             yield from regions(item)
     yield root
+
+
+def _read(node: ir.Node, spec: LayerSpec | None) -> list[ir.Value | None]:
+    """What a node reads apart from the tensors of its layer; a layer may be called with a trained tensor."""
+    if spec is None:
+        return list(node.inputs)
+    passed = spec.layer.passed(node)
+    return [each for value in passed for each in (value if isinstance(value, list) else [value])]
