@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from bridge.emit.layer import Layer, NodeView
 from bridge.emit.layer import Tensor as LayerTensor
@@ -260,6 +260,48 @@ def activate(x: Tensor, activation: tuple[str, float, float], clip: float | None
     if name == "elu":
         return F.elu(x, alpha)
     return F.softsign(x) if name == "softsign" else F.softplus(x)
+
+
+@lowering("KeepSteps", domain="bridge")
+def keep_steps(y: Tensor, lengths: Tensor, *, batch_first: int) -> Tensor:
+    """Sequences with zeros after their ends."""
+    steps = torch.arange(y.shape[1 if batch_first else 0], device=y.device)
+    kept = steps < lengths[:, None] if batch_first else steps[:, None] < lengths
+    return torch.where(kept[:, :, None], y, 0)
+
+
+@lowering("LastStep", domain="bridge")
+def last_step(y: Tensor, lengths: Tensor, first: Tensor | None = None, *, batch_first: int) -> Tensor:
+    """What a recurrent layer gave at the last step of each sequence (1, batch, size).
+
+    A sequence without steps keeps its first state, which is zero if it is not given.
+    """
+    rows = torch.arange(len(lengths), device=y.device)
+    place = (lengths.long() - 1).clamp(min=0)
+    last = (y[rows, place] if batch_first else y[place, rows])[None]
+    return torch.where(lengths[:, None] > 0, last, 0 if first is None else first)
+
+
+@lowering("PackSteps", domain="bridge")
+def pack_steps(x: Tensor, lengths: Tensor, *, batch_first: int) -> nn.utils.rnn.PackedSequence:
+    """Sequences of different lengths without their padding; of those without steps one step is kept."""
+    return nn.utils.rnn.pack_padded_sequence(
+        x, lengths.long().clamp(min=1).cpu(), batch_first=bool(batch_first), enforce_sorted=False
+    )
+
+
+@lowering("PadSteps", domain="bridge")
+def pad_steps(packed: nn.utils.rnn.PackedSequence, lengths: Tensor, x: Tensor, *, batch_first: int) -> Tensor:
+    """Packed results as sequences of the same number of steps as x, with zeros after their ends."""
+    steps = x.shape[1 if batch_first else 0]
+    y, _ = nn.utils.rnn.pad_packed_sequence(packed, batch_first=bool(batch_first), total_length=steps)
+    return keep_steps(y, lengths, batch_first=batch_first)
+
+
+@lowering("StateOrFirst", domain="bridge")
+def state_or_first(state: Tensor, lengths: Tensor, first: Tensor | None = None) -> Tensor:
+    """The last state of each sequence (directions, batch, size), the first of those without steps."""
+    return torch.where(lengths[:, None] > 0, state, 0 if first is None else first)
 
 
 @layer_rule("LSTM", domain="bridge")

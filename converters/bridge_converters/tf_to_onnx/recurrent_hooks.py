@@ -62,11 +62,17 @@ class _Mask:
         """What a recurrence gave for the steps that count, at every step: the last so far, zero before."""
         counts = self.counts
         last = _steps(series, tf.cast(tf.maximum(counts - 1, 0), tf.int64))
-        return tf.where((counts > 0)[..., None], last, tf.zeros((), series.dtype))
+        return tf.where(tf.expand_dims(counts > 0, 2), last, tf.zeros((), series.dtype))
 
     def unless_empty(self, state: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
         """A last state; the first one where no step counts."""
-        return state if _is_zeros(first) else tf.where((self.lengths > 0)[:, None], state, first)
+        return state if _is_zeros(first) else tf.where(tf.expand_dims(self.lengths > 0, 1), state, first)
+
+    def zero_if_empty(self, state: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+        """A last state as the last output, which is zero where no step counts."""
+        if _is_zeros(first):
+            return state
+        return tf.where(tf.expand_dims(self.lengths > 0, 1), state, tf.zeros((), state.dtype))
 
 
 def recurrence(
@@ -101,9 +107,11 @@ def recurrence(
     states = keras.tree.pack_sequence_as(initial_state, final)
     if steps is None:
         return last[-1][0], x, states
+    if not layer.return_sequences and not layer.zero_output_for_mask:
+        return steps.zero_if_empty(last[-1][0], given[0]), x, states
     series = steps.held(x)
     if layer.zero_output_for_mask:
-        series = tf.where(steps.kept[..., None], series, tf.zeros((), series.dtype))
+        series = tf.where(tf.expand_dims(steps.kept, 2), series, tf.zeros((), series.dtype))
     return series[:, -1], series, states
 
 
@@ -121,11 +129,11 @@ def _run(
     options = attributes | ({"direction": "reverse"} if reverse else {})
     inputs = [
         tf.transpose(x, (1, 0, 2)),
-        tf.transpose(_reordered(cell.kernel, order))[None],
-        tf.transpose(_reordered(cell.recurrent_kernel, order))[None],
+        tf.expand_dims(tf.transpose(_reordered(cell.kernel, order)), 0),
+        tf.expand_dims(tf.transpose(_reordered(cell.recurrent_kernel, order)), 0),
         _bias(cell.bias, order),
         None if steps is None else steps.lengths,
-        *(tf.convert_to_tensor(state)[None] for state in first),
+        *(tf.expand_dims(state, 0) for state in first),
     ]
     last = tf.TensorShape([1, x.shape[0], cell.units])
     y, *states = mark_several(
@@ -146,7 +154,7 @@ def _steps(sequences: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
     """The steps of sequences (batch, steps, size) at places (batch, steps)."""
     return mark(
         "GatherND",
-        [sequences, places[..., None]],
+        [sequences, tf.expand_dims(places, 2)],
         shape=sequences.shape,
         dtype=sequences.dtype,
         attributes={"batch_dims": 1},
@@ -209,4 +217,4 @@ def _bias(bias: Any, order: tuple[int, ...]) -> tf.Tensor | None:
     if tensor.shape.rank == 2:
         return tf.reshape(tensor, (1, -1))
     reordered = _reordered(tensor, order)
-    return tf.concat([reordered, tf.zeros(reordered.shape, reordered.dtype)], 0)[None]
+    return tf.expand_dims(tf.concat([reordered, tf.zeros(reordered.shape, reordered.dtype)], 0), 0)

@@ -39,8 +39,6 @@ def refusal(node: ir.Node, target: Literal["torch", "tf"]) -> str | None:
         return "its weights are computed"
     if not has_no_bias(node) and not is_trained(input_of(node, _BIAS)):
         return "its bias is computed"
-    if target == "torch" and input_of(node, LENGTHS) is not None:
-        return "its sequences have lengths of their own"
     if input_of(node, _PEEPHOLES) is not None:
         return f"{names[target]} has no peephole connections"
     if attribute(node, "clip") is not None:

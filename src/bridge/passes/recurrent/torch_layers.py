@@ -2,40 +2,80 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx_ir as ir
 
 from bridge.hub.graph import attribute, producer
 from bridge.passes.moves import permutation
-from bridge.passes.recurrent.builder import SWAP, Builder, forget_unread
-from bridge.passes.recurrent.eligible import first_states, has_no_bias
+from bridge.passes.recurrent.builder import DOMAIN, SWAP, Builder, forget_unread
+from bridge.passes.recurrent.eligible import LENGTHS, first_states, has_no_bias, input_of
 
 
 class TorchBuilder(Builder):
     """Makes `nn.LSTM`, `nn.GRU` or `nn.RNN` of one layer, or their cells."""
 
     def build(self, *, batch_first: bool) -> None:
-        """A layer, the other way round on reversed sequences."""
-        x = self.x
-        backwards = attribute(self.node, "direction", "forward") == "reverse"
-        x = self.swapped(x) if batch_first else x
-        inputs: list[ir.Value | None] = [self.reversed(x, int(batch_first)) if backwards else x]
+        """A layer, the other way round on reversed sequences.
+
+        Sequences with lengths of their own are run to the end, and what comes after their ends is left out,
+        which any exporter can follow; the last cell state of an LSTM and what goes backwards in both
+        directions need a packed sequence.
+        """
+        x = self.swapped(self.x) if batch_first else self.x
+        lengths = input_of(self.node, LENGTHS)
+        packed = lengths is not None and (self.directions == 2 or self.is_read(2))
+        around = {"batch_first": int(batch_first)}
+        steps = self._other_way(x, lengths, batch_first)
+        if lengths is not None and packed:
+            steps = self._own("PackSteps", [steps, lengths], None, around)
+        inputs: list[ir.Value | None] = [steps]
         for direction in range(self.directions):
             inputs.extend(self._tensors(direction, "_l0_reverse" if direction else "_l0"))
         inputs.extend(first_states(self.node))
         start = [self.batch, self.steps] if batch_first else [self.steps, self.batch]
         state = [self.directions, self.batch, self.hidden]
-        attributes = self.attributes(None) | {"batch_first": int(batch_first), "directions": self.directions}
+        attributes = self.attributes(None) | around | {"directions": self.directions}
         layer = self.layer(
             inputs, attributes, [[*start, self.directions * self.hidden], *[state] * self.count]
         )
-        if self.is_read(0):
-            y = layer.outputs[0]
-            y = self.reversed(y, int(batch_first)) if backwards else y
-            self.replace_sequences(y, batch_first=batch_first)
+        series = layer.outputs[0]
+        if lengths is not None and self.is_read(0):
+            kept: list[ir.Value | None] = [series, lengths, *([x] if packed else [])]
+            y = self._own("PadSteps" if packed else "KeepSteps", kept, series.shape, around)
+            self.replace_sequences(self._other_way(y, lengths, batch_first), batch_first=batch_first)
+        elif self.is_read(0):
+            self.replace_sequences(self._other_way(series, None, batch_first), batch_first=batch_first)
         for index in range(1, self.count + 1):
             if self.is_read(index):
-                self.hand_over(self.node.outputs[index], layer.outputs[index])
+                last = layer.outputs[index]
+                if lengths is not None:
+                    first = first_states(self.node)[index - 1 : index]
+                    operator = "StateOrFirst" if packed else "LastStep"
+                    read = last if packed else series
+                    last = self._own(operator, [read, lengths, *first], state, {} if packed else around)
+                self.hand_over(self.node.outputs[index], last)
         forget_unread(layer)
+
+    def _other_way(self, x: ir.Value, lengths: ir.Value | None, batch_first: bool) -> ir.Value:
+        """Sequences from their ends to their beginnings, if the layer goes backwards only."""
+        if attribute(self.node, "direction", "forward") != "reverse":
+            return x
+        if lengths is None:
+            return self.reversed(x, int(batch_first))
+        axes = {"batch_axis": 1 - int(batch_first), "time_axis": int(batch_first)}
+        return self.add("ReverseSequence", [x, lengths], x.shape, **axes)
+
+    def _own(
+        self, op_type: str, inputs: list[ir.Value | None], shape: Any, attributes: dict[str, Any]
+    ) -> ir.Value:
+        """What one of bridge's own functions around a layer gives."""
+        made = ir.Node(DOMAIN, op_type, inputs, ir.convenience.convert_attributes(attributes))
+        made.metadata_props.update(self.node.metadata_props)
+        self.graph.insert_before(self.node, made)
+        made.outputs[0].type = self.x.type
+        made.outputs[0].shape = None if shape is None else ir.Shape(shape)
+        return made.outputs[0]
 
     def build_step(self) -> None:
         """A cell."""
