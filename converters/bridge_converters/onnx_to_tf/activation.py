@@ -82,6 +82,7 @@ def hard_swish(x: tf.Tensor) -> tf.Tensor:
     return x * tf.nn.relu6(x + 3) / 6
 
 
+@lowering("Swish", domain="bridge")
 @lowering("Swish", since=24)
 def swish(x: tf.Tensor, *, alpha: float = 1.0) -> tf.Tensor:
     """x * sigmoid(alpha * x)."""
@@ -204,6 +205,7 @@ def gelu_layer(view: NodeView) -> Layer | None:
     return Layer("keras.layers.Activation", ("gelu",)) if view.attr("approximate", "none") == "none" else None
 
 
+@layer_rule("Swish", domain="bridge")
 @layer_rule("Swish")
 def swish_layer(view: NodeView) -> Layer | None:
     return Layer("keras.layers.Activation", ("silu",)) if view.attr("alpha", 1.0) == 1.0 else None

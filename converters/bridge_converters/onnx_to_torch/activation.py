@@ -81,6 +81,7 @@ def hard_swish(x: Tensor) -> Tensor:
     return F.hardswish(x)
 
 
+@lowering("Swish", domain="bridge")
 @lowering("Swish", since=24)
 def swish(x: Tensor, *, alpha: float = 1.0) -> Tensor:
     """x * sigmoid(alpha * x)."""
@@ -203,6 +204,7 @@ def gelu_layer(view: NodeView) -> Layer | None:
     return Layer("nn.GELU", (), without(arguments, {"approximate": "none"}))
 
 
+@layer_rule("Swish", domain="bridge")
 @layer_rule("Swish")
 def swish_layer(view: NodeView) -> Layer | None:
     return Layer("nn.SiLU") if view.attr("alpha", 1.0) == 1.0 else None

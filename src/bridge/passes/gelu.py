@@ -57,14 +57,25 @@ def _is_tanh(value: ir.Value, data: ir.Value) -> bool:
     """`tanh(sqrt(2 / pi) (x + 0.044715 x**3))`."""
     node = producer(value, "Tanh")
     number, parts = factors(node.inputs[0]) if node is not None else (0.0, [])
-    if len(parts) != 1 or not close(number, math.sqrt(2 / math.pi), data.dtype):
+    if not close(number, math.sqrt(2 / math.pi), data.dtype):
         return False
-    total = producer(parts[0], "Add")
+    if len(parts) == 2 and data in parts:
+        return _is_quadratic(parts[1] if parts[0] is data else parts[0], data)
+    total = producer(parts[0], "Add") if len(parts) == 1 else None
     if total is None or data not in total.inputs:
         return False
     cubic = total.inputs[1] if total.inputs[0] is data else total.inputs[0]
     number, powers = factors(cubic)
     return close(number, 0.044715, data.dtype) and _degree(powers, data) == 3
+
+
+def _is_quadratic(value: ir.Value, data: ir.Value) -> bool:
+    """`1 + 0.044715 x**2`."""
+    found = with_scalar(producer(value, "Add"))
+    if found is None or found[1] != 1:
+        return False
+    number, powers = factors(found[0])
+    return close(number, 0.044715, data.dtype) and _degree(powers, data) == 2
 
 
 def _degree(powers: list[ir.Value], data: ir.Value) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from bridge.hub.graph import add_constant, common_scope, fuse, rank, static_shape
+from bridge.hub.graph import add_constant, common_scope, fuse, producer, rank, scalar, static_shape
 from bridge.hub.metadata import set_scope
 from bridge.passes.moments import Normal, normalised
 
@@ -18,6 +18,9 @@ def recognise_layer_norm(model: ir.Model) -> ir.Model:
     A missing gamma becomes ones. Where the axes of an image are not the last ones, the node stands between
     two transposes.
     """
+    for node in model.graph:
+        if node.domain == "" and node.op_type in ("LayerNormalization", "RMSNormalization"):
+            _plain_scale(node, model.graph)
     for node in reversed(list(model.graph)):
         if node.graph is None or node.domain != "" or node.op_type not in ("Add", "Cast", "Div", "Mul"):
             continue
@@ -28,6 +31,20 @@ def recognise_layer_norm(model: ir.Model) -> ir.Model:
             if write(normal, model.graph):
                 break
     return model
+
+
+def _plain_scale(node: ir.Node, graph: ir.Graph) -> None:
+    """A scale of ones that is made as large as the data at run time, as ones of the normalised shape."""
+    data, scale = node.inputs[0], node.inputs[1]
+    ones = producer(scale, "ConstantOfShape", "Expand")
+    if data is None or data.shape is None or data.dtype is None or ones is None:
+        return
+    value = ones.attributes.get_tensor("value") if ones.op_type == "ConstantOfShape" else None
+    is_one = scalar(ones.inputs[0]) == 1 if value is None else bool(np.all(value.numpy() == 1))
+    axis = node.attributes.get_int("axis", -1) % len(data.shape)
+    sizes = [size for size in list(data.shape)[axis:] if isinstance(size, int)]
+    if is_one and len(sizes) == len(data.shape) - axis:
+        node.replace_input_with(1, add_constant(graph, np.ones(sizes, data.dtype.numpy()), "scale"))
 
 
 def _in_place(normal: Normal) -> bool:

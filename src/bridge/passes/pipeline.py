@@ -13,7 +13,7 @@ import onnx_ir as ir
 from bridge.hub import metadata
 from bridge.hub.check import check_model
 from bridge.hub.metadata import Layout
-from bridge.passes.attention import recognise_attention
+from bridge.passes.attention import lower_attention, recognise_attention
 from bridge.passes.attention_masks import recognise_causal_masks, shrink_masks
 from bridge.passes.batch_norm import recognise_batch_norm
 from bridge.passes.branches import capture_invariants, simplify_loops
@@ -43,6 +43,7 @@ from bridge.passes.loop_shapes import find_loop_shapes
 from bridge.passes.lowest_opset import take_lowest_opset
 from bridge.passes.matmul_rank import restore_matmul_rank
 from bridge.passes.moves import simplify_moves
+from bridge.passes.multihead import fuse_multihead_layers
 from bridge.passes.naming import name_values
 from bridge.passes.opset import to_hub_opset
 from bridge.passes.order import order_nodes
@@ -55,6 +56,7 @@ from bridge.passes.scalars import give_range_scalars
 from bridge.passes.sequences import split_without_sequences
 from bridge.passes.shapes import infer_shapes
 from bridge.passes.sizes import write_sizes
+from bridge.passes.smooth_activations import fuse_swish, recognise_smooth_activations
 from bridge.passes.static import fold_static
 from bridge.passes.sums import write_sums_as_additions
 from bridge.passes.time_major import bring_time_first
@@ -105,6 +107,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("recognise GELU", recognise_gelu),
     Pass("recognise bounds", recognise_clip),
     Pass("recognise hard activations", recognise_hard_activations),
+    Pass("recognise smooth activations", recognise_smooth_activations),
     Pass("recognise attention", recognise_attention),
     Pass("recognise causal masks", recognise_causal_masks),
     Pass("resolve automatic padding", resolve_auto_pad),
@@ -181,8 +184,10 @@ def prepare(
     framework = metadata.source_info(prepared).framework
     if exact_training and framework != "onnx" and framework != target:
         metadata.set_trains_as(prepared, framework)
+    prepared = fuse_multihead_layers(prepared, target)
     prepared = fuse_recurrent_layers(fuse_linear(prepared), target, exact_training=exact_training)
-    prepared = drop_unused(write_sizes(shrink_masks(hold_rows(prepared, target))))
+    prepared = lower_attention(shrink_masks(hold_rows(prepared, target)), target)
+    prepared = drop_unused(fuse_swish(write_sizes(prepared)))
     return express_classical(prepared, text=target == "tf")
 
 
