@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from bridge_converters._attention import (
+    are_grouped,
     attention_refusal,
     causal_conv_refusal,
     flex_attention_refusal,
@@ -86,29 +87,107 @@ def attention_options(is_causal: int, scale: float | None) -> dict[str, Any]:
     return options
 
 
-def scaled_dot_product_attention(
-    q: tf.Tensor, k: tf.Tensor, v: tf.Tensor, *, is_causal: bool = False, scale: float | None = None
+@lowering("Attention", domain="bridge")
+def native_attention(
+    q: tf.Tensor,
+    k: tf.Tensor,
+    v: tf.Tensor,
+    mask: tf.Tensor | None = None,
+    *,
+    blind: str = "none",
+    is_causal: int = 0,
+    scale: float | None = None,
 ) -> tf.Tensor:
-    """softmax(q @ k.T * scale) @ v on (batch, heads, length, size); heads of keys may be fewer."""
-    k, v = repeat_heads(k, q), repeat_heads(v, q)
+    """Attention of four axes; `blind` says what a query gets that the mask hides all keys from."""
+    options = attention_options(is_causal, scale)
+    if mask is None:
+        return scaled_dot_product_attention(q, k, v, **options)
+    if blind == "zeros":
+        return masked_attention(q, k, v, mask, **options)
+    return scaled_dot_product_attention(q, k, v, mask, **options)
+
+
+@lowering("AttentionWeights", domain="bridge")
+def native_attention_weights(
+    q: tf.Tensor,
+    k: tf.Tensor,
+    mask: tf.Tensor | None = None,
+    *,
+    blind: str = "none",
+    is_causal: int = 0,
+    scale: float | None = None,
+) -> tf.Tensor:
+    """What attention weighs values by."""
+    options = attention_options(is_causal, scale)
+    if mask is None:
+        return attention_weights(q, k, **options)
+    if blind == "zeros":
+        return masked_attention_weights(q, k, mask, **options)
+    return attention_weights(q, k, mask, **options)
+
+
+@lowering("AttentionValues", domain="bridge")
+def native_attention_values(
+    weights: tf.Tensor,
+    v: tf.Tensor,
+    *,
+    input_shapes: tuple[tuple[Any, ...] | None, ...] = (None,) * 2,
+) -> tf.Tensor:
+    """weights @ v; heads of values may be fewer."""
+    if are_grouped(input_shapes, None, None):
+        return tf.matmul(weights, repeat_heads(v, weights))
+    return tf.matmul(weights, v)
+
+
+def scaled_dot_product_attention(
+    q: tf.Tensor,
+    k: tf.Tensor,
+    v: tf.Tensor,
+    mask: tf.Tensor | None = None,
+    *,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> tf.Tensor:
+    """softmax(q @ k.T * scale + mask) @ v on (batch, heads, length, size); heads of keys may be fewer."""
+    weights = attention_weights(q, k, mask, is_causal=is_causal, scale=scale)
+    return tf.matmul(weights, repeat_heads(v, q))
+
+
+def attention_weights(
+    q: tf.Tensor,
+    k: tf.Tensor,
+    mask: tf.Tensor | None = None,
+    *,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> tf.Tensor:
+    """softmax(q @ k.T * scale + mask); a mask is True for what a query may see, or numbers that are added."""
     q = q / tf.sqrt(tf.cast(tf.shape(q)[-1], q.dtype)) if scale is None else q * scale
-    scores = tf.matmul(q, k, transpose_b=True)
+    scores = tf.matmul(q, repeat_heads(k, q), transpose_b=True)
     if is_causal:
         seen = tf.range(tf.shape(k)[2]) <= tf.range(tf.shape(q)[2])[:, None]
         scores = tf.where(seen, scores, tf.constant(-math.inf, q.dtype))
-    return tf.matmul(tf.nn.softmax(scores), v)
+    return tf.nn.softmax(scores if mask is None else scores + mask_bias(mask, q))
 
 
 def masked_attention(
     q: tf.Tensor, k: tf.Tensor, v: tf.Tensor, mask: tf.Tensor, *, scale: float | None = None
 ) -> tf.Tensor:
-    """softmax(q @ k.T * scale + mask) @ v on (batch, heads, length, size); heads of keys may be fewer.
+    """Attention under a mask that may hide all keys from a query, which then gets zeros."""
+    bias = mask_bias(mask, q)
+    blind = tf.reduce_max(bias, -1, keepdims=True) == -math.inf
+    y = scaled_dot_product_attention(q, k, v, tf.where(blind, tf.zeros_like(bias), bias), scale=scale)
+    return tf.where(blind, tf.zeros_like(y), y)
 
-    A mask is True for what a query may see, or numbers that are added.
-    """
-    k, v = repeat_heads(k, q), repeat_heads(v, q)
-    q = q / tf.sqrt(tf.cast(tf.shape(q)[-1], q.dtype)) if scale is None else q * scale
-    return tf.matmul(masked_softmax(tf.matmul(q, k, transpose_b=True), mask_bias(mask, q)), v)
+
+def masked_attention_weights(
+    q: tf.Tensor, k: tf.Tensor, mask: tf.Tensor, *, scale: float | None = None
+) -> tf.Tensor:
+    """The weights under a mask that may hide all keys from a query, which then has none."""
+    bias = mask_bias(mask, q)
+    blind = tf.reduce_max(bias, -1, keepdims=True) == -math.inf
+    weights = attention_weights(q, k, tf.where(blind, tf.zeros_like(bias), bias), scale=scale)
+    return tf.where(blind, tf.zeros_like(weights), weights)
 
 
 def packed_attention(

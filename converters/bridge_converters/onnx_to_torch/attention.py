@@ -97,6 +97,82 @@ def attention(
     )
 
 
+@lowering("Attention", domain="bridge")
+def native_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    *,
+    blind: str = "none",
+    dropout: float = 0.0,
+    is_causal: int = 0,
+    scale: float | None = None,
+    training: bool = False,
+    input_shapes: tuple[tuple[Any, ...] | None, ...] = (None,) * 3,
+) -> Tensor:
+    """Attention of four axes; `blind` says what a query gets that the mask hides all keys from."""
+    options = attention_options(is_causal, scale, are_grouped(input_shapes, None, None))
+    if mask is not None and blind == "uniform" and dropout:
+        return seen_attention(q, k, v, mask, dropout_p=dropout if training else 0.0, **options)
+    if mask is not None and blind == "uniform":
+        return seen_attention(q, k, v, mask, **options)
+    if mask is not None and blind == "arithmetic" and dropout:
+        return biased_attention(q, k, v, mask, dropout_p=dropout if training else 0.0, **options)
+    if mask is not None and blind == "arithmetic":
+        return biased_attention(q, k, v, mask, **options)
+    if mask is None and dropout:
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout if training else 0.0, **options)
+    if mask is None:
+        return F.scaled_dot_product_attention(q, k, v, **options)
+    if dropout:
+        return F.scaled_dot_product_attention(
+            q, k, v, mask, dropout_p=dropout if training else 0.0, **options
+        )
+    return F.scaled_dot_product_attention(q, k, v, mask, **options)
+
+
+def seen_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    seen: Tensor,
+    *,
+    dropout_p: float = 0.0,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Attention to the keys that a query sees; one that sees none weighs all keys alike."""
+    some = seen.any(-1, keepdim=True)
+    y = F.scaled_dot_product_attention(
+        q, k, v, seen | ~some, dropout_p=dropout_p, scale=scale, enable_gqa=enable_gqa
+    )
+    return torch.where(some, y, v.mean(-2, keepdim=True).repeat_interleave(q.shape[1] // v.shape[1], 1))
+
+
+def biased_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor,
+    *,
+    dropout_p: float = 0.0,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Attention with numbers that are added to scores, however low they are in all of a row.
+
+    The gradients of `F.scaled_dot_product_attention` need a number near zero in each row, and scores beside
+    which none is lose all difference.
+    """
+    top = bias.amax(-1, keepdim=True)
+    y = F.scaled_dot_product_attention(
+        q, k, v, bias - top, dropout_p=dropout_p, scale=scale, enable_gqa=enable_gqa
+    )
+    mean = v.mean(-2, keepdim=True).repeat_interleave(q.shape[1] // v.shape[1], 1)
+    return torch.where((top < -1e30) & (top > -math.inf), mean, y)
+
+
 def attention_options(is_causal: int, scale: float | None, grouped: bool) -> dict[str, Any]:
     """The options of `F.scaled_dot_product_attention` that are not its defaults."""
     options: dict[str, Any] = {}

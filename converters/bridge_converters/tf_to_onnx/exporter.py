@@ -101,7 +101,7 @@ def export(bundle: Bundle) -> Exported:
                 input_names=[*inputs, *weights],
                 output_names=outputs,
             )
-            converted = optimizer.optimize_graph(converted, catch_errors=False)
+            converted = optimizer.optimize_graph(converted, catch_errors=False, optimizers=_optimizers())
         except _FAILURES as error:
             raise BridgeError(
                 f"tf2onnx cannot convert the graph: {_first_line(error)}",
@@ -205,6 +205,15 @@ def _optimise(
 
 def _is_static(shape: tensor_shape_pb2.TensorShapeProto) -> bool:
     return not shape.unknown_rank and all(dim.size > 0 for dim in shape.dim)
+
+
+def _optimizers() -> Mapping[str, type]:
+    """tf2onnx's optimizers but the one that writes Einsum as products of tensors of five axes."""
+    return {
+        name: each
+        for name, each in optimizer._get_optimizers().items()
+        if each is not optimizer.EinsumOptimizer
+    }
 
 
 @contextmanager

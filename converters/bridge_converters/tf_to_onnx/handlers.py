@@ -134,6 +134,14 @@ def _truncate_mod(graph: Graph, node: Node, name: str, _: list[Any]) -> None:
     )
 
 
+def _select(graph: Graph, node: Node, name: str, _: list[Any]) -> None:
+    """Where, which keeps what is not selected out of the result; a product with zero lets infinity through."""
+    inputs, (result,) = list(node.input), node.output
+    shape, dtype = graph.get_shape(result), graph.get_dtype(result)
+    graph.remove_node(name)
+    graph.make_node("Where", inputs, name=name, outputs=[result], shapes=[shape], dtypes=[dtype])
+
+
 def _reverse(graph: Graph, node: Node, name: str, _: list[Any]) -> None:
     """A slice with steps of -1 along the axes."""
     x, (result,) = node.input[0], node.output
@@ -156,5 +164,6 @@ def custom_handlers() -> dict[str, Handler]:
         "FloorDiv": (_floor_div, []),
         "FloorMod": (_floor_mod, []),
         "ReverseV2": (_reverse, []),
+        "SelectV2": (_select, []),
         "TruncateMod": (_truncate_mod, []),
     }

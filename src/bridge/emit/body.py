@@ -25,6 +25,9 @@ from bridge.hub.carriers import carrier, carry
 from bridge.hub.opset import operator_version
 
 _FRESH = ("x", "y", "z", "u", "v", "w")
+_TRAINING = "training"
+"""The keyword-only parameter by which a lowering for PyTorch asks whether its module is in training."""
+
 _LOOP_ROLES = ("step", "condition")
 
 
@@ -299,6 +302,9 @@ class _Function:
             if parameter.kind is parameter.VAR_POSITIONAL:
                 variadic = [self._facts(value) for value in node.inputs[position:] if value is not None]
             elif parameter.kind is parameter.KEYWORD_ONLY:
+                if name == _TRAINING:
+                    bindings[name] = Facts(ast.parse("self.training", mode="eval").body)
+                    continue
                 if name in _OF_THE_NODE:
                     bindings[name] = Known(_OF_THE_NODE[name](node))
                     continue

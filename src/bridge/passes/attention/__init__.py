@@ -1,5 +1,6 @@
-"""Attention that arrives taken apart, as the standard's Attention."""
+"""Attention that arrives taken apart, as the standard's Attention, and that as a target's own."""
 
+from bridge.passes.attention.native import lower_attention
 from bridge.passes.attention.recognise import recognise_attention
 
-__all__ = ["recognise_attention"]
+__all__ = ["lower_attention", "recognise_attention"]

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.hub import metadata
-from bridge.hub.graph import add_constant, constant, producer, rank, scalar
+from bridge.hub.graph import add_constant, constant, integers, producer, rank, scalar
 from bridge.hub.recipe import Array
 from bridge.passes.attention.scores import Added, Hidden, Mask
 
@@ -17,6 +17,9 @@ _ABSORBING = -1e38
 
 Not the lowest one: onnxruntime takes that for minus infinity.
 """
+
+_ABSORBED, _HIDDEN = -1e30, -1e3
+"""Numbers from here on down absorb scores altogether, and in float32 a part of them."""
 
 _MOVES = (
     "Cast",
@@ -47,8 +50,8 @@ class MaskBuilder:
         """One mask for a sequence of them, in the order of their application, exact in every row.
 
         Attention gives zeros where a row hides all keys by minus infinity; arithmetic gives NaN. Where
-        that cannot be ruled out the mask's own greatest number is subtracted in each row: that changes no
-        weights, and makes such a row NaN. None if a mask cannot be told by numbers to add.
+        that cannot be ruled out the mask itself is made NaN in such a row. None if a mask cannot be told by
+        numbers to add.
         """
         masks = tuple(masks)
         if len(masks) == 1 and isinstance(masks[0], Hidden) and never_all(masks[0].condition, masks[0].when):
@@ -64,7 +67,7 @@ class MaskBuilder:
                 return None
             bias = self._where(mask, number, bias, dtype)
         if bias is not None and may_hide_all(bias):
-            bias = self._relative(bias)
+            bias = self._as_arithmetic(bias)
         return bias
 
     def _absorbing(self, mask: Hidden, dtype: ir.DataType) -> float | None:
@@ -87,12 +90,15 @@ class MaskBuilder:
         operands = (filler, other) if mask.when else (other, filler)
         return self._node("Where", mask.condition, *operands, dtype=dtype)
 
-    def _relative(self, bias: ir.Value) -> ir.Value:
+    def _as_arithmetic(self, bias: ir.Value) -> ir.Value:
+        """Not a number throughout where a row is minus infinity throughout."""
         axes = self._constant(np.asarray([-1], np.int64))
+        assert bias.dtype is not None
         greatest = self._node("ReduceMax", bias, axes, dtype=bias.dtype)
         if bias.shape is not None:
             greatest.shape = ir.Shape([*bias.shape[:-1], 1])
-        return self._node("Sub", bias, greatest)
+        hidden = self._node("Equal", greatest, self._number(-np.inf, bias.dtype), dtype=ir.DataType.BOOL)
+        return self._node("Where", hidden, self._number(np.nan, bias.dtype), bias, dtype=bias.dtype)
 
     def _number(self, number: float, dtype: ir.DataType) -> ir.Value:
         return self._constant(np.asarray(number, dtype.numpy()))
@@ -140,6 +146,18 @@ def _joint_shape(inputs: Iterable[ir.Value]) -> ir.Shape | None:
     return ir.Shape(axes)
 
 
+def condition_of(value: ir.Value) -> ir.Value:
+    """A condition without what only gives it the shape of the scores: `And` with True."""
+    node = producer(value, "And")
+    for mask, ones in () if node is None else (node.inputs, tuple(reversed(node.inputs))):
+        spread = producer(ones, "Expand", "ConstantOfShape")
+        filled = spread.inputs[0] if spread is not None and spread.op_type == "Expand" else None
+        array = constant(filled)
+        if mask is not None and array is not None and bool(array.all()):
+            return mask
+    return value
+
+
 def never_all(condition: ir.Value | None, when: bool) -> bool:
     """Whether no row of a condition is `when` throughout, along the last axis."""
     array = constant(condition)
@@ -158,18 +176,64 @@ def may_hide_all(bias: ir.Value) -> bool:
     array = constant(bias)
     if array is not None:
         return array.ndim == 0 or bool(np.any(np.all(np.isneginf(array), axis=-1)))
-    node = producer(bias, "Where", "Sub")
-    if node is not None and node.op_type == "Where":
+    if arithmetic_of(bias) is not None:
+        return False
+    node = producer(bias, "Where")
+    if node is not None:
         condition, first, second = node.inputs
         hidden = [may_be_infinite(first), may_be_infinite(second)]
         if all(hidden):
             return True
         return any(hidden) and not never_all(condition, hidden[0])
-    if node is not None and node.op_type == "Sub":
-        greatest = producer(node.inputs[1], "ReduceMax")
-        if greatest is not None and greatest.inputs[0] is node.inputs[0]:
-            return False
     return may_be_infinite(bias)
+
+
+def arithmetic_of(bias: ir.Value) -> ir.Value | None:
+    """The numbers that a mask adds, if it is they but for rows that are made NaN."""
+    node = producer(bias, "Where")
+    equal = None if node is None else producer(node.inputs[0], "Equal")
+    greatest = None if equal is None else producer(equal.inputs[0], "ReduceMax")
+    if node is None or equal is None or greatest is None or scalar(equal.inputs[1]) != -np.inf:
+        return None
+    number = scalar(node.inputs[1])
+    same = greatest.inputs[0] is node.inputs[2] and integers(greatest.inputs[1]) == (-1,)
+    return node.inputs[2] if same and number is not None and np.isnan(number) else None
+
+
+def visible_of(bias: ir.Value) -> tuple[ir.Value, bool] | None:
+    """The condition that is told by zeros and by numbers that absorb all scores, and where it hides."""
+    node = producer(bias, "Where")
+    if node is None or node.inputs[0] is None:
+        return None
+    first, second = scalar(node.inputs[1]), scalar(node.inputs[2])
+    if first is None or second is None or {0.0} == {first, second}:
+        return None
+    if second == 0 and -np.inf < first <= _ABSORBED:
+        return node.inputs[0], True
+    return (node.inputs[0], False) if first == 0 and -np.inf < second <= _ABSORBED else None
+
+
+def may_be_low(value: ir.Value | None, depth: int = 32) -> bool:
+    """Whether numbers to add may be so low that scores are lost beside them."""
+    if value is None or depth == 0:
+        return True
+    if value.const_value is not None and not value.is_graph_input():
+        array = value.const_value.numpy()
+        return bool(array.size) and bool(np.min(array) < _HIDDEN)
+    node = producer(value, "Where", "Add", "Sub", *_MOVES, "MatMul", "Einsum")
+    if node is None:
+        return True
+    if node.op_type in ("MatMul", "Einsum"):
+        return False
+    data = node.inputs[1:] if node.op_type == "Where" else node.inputs
+    if node.op_type in _MOVES and node.op_type != "Concat":
+        data = node.inputs[:1]
+    if node.op_type == "Where" and any(
+        never_all(node.inputs[0], when) and not may_be_low(other, depth - 1)
+        for when, other in ((True, node.inputs[2]), (False, node.inputs[1]))
+    ):
+        return False
+    return any(may_be_low(each, depth - 1) for each in data)
 
 
 def may_be_infinite(value: ir.Value | None, depth: int = 32) -> bool:

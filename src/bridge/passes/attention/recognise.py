@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import onnx_ir as ir
 
 from bridge.hub import metadata
 from bridge.hub.graph import common_scope, fuse, producer
-from bridge.passes.attention.masks import MaskBuilder
-from bridge.passes.attention.scores import Added, Mask, Weights, weights_of
+from bridge.passes.attention.masks import MaskBuilder, condition_of
+from bridge.passes.attention.scores import Added, Hidden, Mask, Weights, weights_of
 from bridge.passes.attention.views import Product, View, product
 from bridge.passes.dims import dim_of
 from bridge.passes.match import close
@@ -64,6 +65,7 @@ def _fuse(
 ) -> None:
     q, k, v = operands
     k, v = _ungrouped(k, v)
+    weights = replace(weights, masks=tuple(map(_condensed, weights.masks)))
     if not _fits(q, k, v) or not all(_covers(mask, q, k) for mask in weights.masks):
         return
     dtype = q.value.dtype
@@ -145,14 +147,29 @@ def _same(left: int | ir.SymbolicDim, right: int | ir.SymbolicDim) -> bool:
     return dim_of(left) is not None and dim_of(left) == dim_of(right)
 
 
+def _may_be_same(left: int | ir.SymbolicDim, right: int | ir.SymbolicDim) -> bool:
+    named = isinstance(dim_of(left), str) and isinstance(dim_of(right), str)
+    return named or _same(left, right)
+
+
+def _condensed(mask: Mask) -> Mask:
+    return replace(mask, condition=condition_of(mask.condition)) if isinstance(mask, Hidden) else mask
+
+
 def _covers(mask: Mask, q: View, k: View) -> bool:
-    """Whether a mask has an element for each key and makes the scores no larger than they are."""
+    """Whether a mask has an element for each key and makes the scores no larger than they are.
+
+    Axes of two names are those of two inputs: they are equal, or the source itself fails or broadcasts.
+    """
     value = mask.bias if isinstance(mask, Added) else mask.condition
     if value.shape is None or not 2 <= len(value.shape) <= 4:
         return False
     scores = (q.shape[0], q.shape[1], q.shape[2], k.shape[2])[-len(value.shape) :]
     pairs = list(zip(value.shape, scores, strict=True))
-    return _same(*pairs[-1]) and all(axis == 1 or _same(axis, size) for axis, size in pairs)
+    return all(
+        (axis == 1 and position < len(pairs) - 1) or _may_be_same(axis, size)
+        for position, (axis, size) in enumerate(pairs)
+    )
 
 
 def _ungrouped(k: View, v: View) -> tuple[View, View]:

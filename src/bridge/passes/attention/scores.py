@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from bridge.hub.graph import only_use, producer, rank, scalar
 from bridge.passes.attention.views import Product, product
-from bridge.passes.match import with_scalar
+from bridge.passes.match import close, with_scalar
 
 _HIDDEN = -1e4
 """A score from here on down has no weight beside any other."""
@@ -89,6 +89,12 @@ def weights_of(value: ir.Value | None) -> Weights | None:
     if not math.isfinite(scale) or scale < 0:
         return None
     return Weights(products, scale, softcap, tuple(reversed(masks)), precision, ratio, tuple(reversed(taken)))
+
+
+def is_default_scale(scale: float, q: ir.Value | None) -> bool:
+    """Whether a scale is 1 / sqrt(size) of the queries, as their type rounds it."""
+    size = None if q is None or q.shape is None else q.shape[-1]
+    return q is not None and isinstance(size, int) and size > 0 and close(scale, size**-0.5, q.dtype)
 
 
 def _taken(value: ir.Value | None, taken: list[ir.Node], *op_types: str) -> ir.Node | None:
