@@ -12,7 +12,7 @@ from bridge.formats.request import ReadRequest
 from bridge.hub import metadata
 from bridge.hub.check import check_model
 from bridge.hub.metadata import SourceInfo
-from bridge_converters.torch_to_onnx import names
+from bridge_converters.torch_to_onnx import names, recurrent
 from bridge_converters.torch_to_onnx import program as program_rewrites
 from bridge_converters.torch_to_onnx.annotate import Interface, annotate
 from bridge_converters.torch_to_onnx.attention_dropout import annotate_ratios
@@ -87,6 +87,7 @@ def _remarks(program: ExportedProgram) -> list[str]:
     left_out = names.left_out_outputs(program)
     if left_out:
         remarks.append(f"outputs that are no tensors are left out: {', '.join(left_out)}")
+    remarks += recurrent.remarks(program)
     changed = program_rewrites.mutated_buffers(program)
     if changed:
         remarks.append(

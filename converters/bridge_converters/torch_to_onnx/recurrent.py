@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import onnx_ir as ir
 import torch
 from onnxscript import opset23
+from torch.export import ExportedProgram
 from torch.onnx._internal.exporter._torchlib.ops.hop import call_op
 
 from bridge.hub.graph import static_shape
@@ -43,6 +45,20 @@ def translations() -> dict[Callable[..., Any], Translation]:
         aten.rnn_tanh_cell.default: partial(_cell, *_KINDS["rnn_tanh"]),
         aten.rnn_relu_cell.default: partial(_cell, *_KINDS["rnn_relu"]),
     }
+
+
+def remarks(program: ExportedProgram) -> list[str]:
+    """What the user should know about a program's recurrent modules."""
+    names = {
+        str(spec.target).rpartition(".")[0]
+        for spec in program.graph_signature.input_specs
+        if re.search(r"(^|\.)weight_hr_l\d+(_reverse)?$", str(spec.target))
+    }
+    return [
+        f"LSTM at {name or 'the root'} is a composed loop because it has a projection (proj_size), "
+        "which neither ONNX nor Keras has a layer for"
+        for name in sorted(names)
+    ]
 
 
 def _lstm(
