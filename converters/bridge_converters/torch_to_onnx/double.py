@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -81,10 +82,20 @@ def cast_program(program: ExportedProgram, dtype: torch.dtype) -> CastModule:
     module = program.module(check_guards=False)
     assert isinstance(module, fx.GraphModule)
     substitutes = substitutes_by(dtype)
+    _copy_inner_graphs(module)
     cast_graphs(module, substitutes, {})
     if dtype is not torch.float64:
         _limit_numbers(module, torch.finfo(dtype).max)
     return CastModule(module, substitutes, dtype)
+
+
+def _copy_inner_graphs(module: fx.GraphModule) -> None:
+    """Give a program's module graphs of its own for branches and regions, which all its modules share."""
+    for name, child in list(module.named_children()):
+        if isinstance(child, fx.GraphModule):
+            own = fx.GraphModule(child, copy.deepcopy(child.graph))
+            _copy_inner_graphs(own)
+            setattr(module, name, own)
 
 
 def substitutes_by(dtype: torch.dtype) -> Substitutes:

@@ -143,3 +143,20 @@ def test_parts_without_gradients_keep_their_scopes_and_lines() -> None:
     detached = {name for name, node in nodes.items() if (node.meta.get("custom") or {}).get(DETACHED)}
     assert "cos" in detached
     assert {node.name for node in decomposed.graph.output_node().all_input_nodes}.isdisjoint(detached)
+
+
+class Region(nn.Module):
+    """Casts inside a region of its own, as rotary positions of transformers do."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", enabled=False):
+            angles = x.to(torch.float32) * torch.ones(3, dtype=torch.float32)
+        return x + angles
+
+
+def test_regions_of_a_program_stay_as_they_are() -> None:
+    program = torch.export.export(Region(), (torch.ones(2, 3),))
+    runnable = program.module()
+    assert fp64_program(program)(torch.ones(2, 3)).dtype is torch.float64
+    assert runnable(torch.ones(2, 3)).dtype is torch.float32
+    assert program.module()(torch.ones(2, 3)).dtype is torch.float32
