@@ -262,6 +262,21 @@ def activate(x: Tensor, activation: tuple[str, float, float], clip: float | None
     return F.softsign(x) if name == "softsign" else F.softplus(x)
 
 
+@lowering("KeptFirst", domain="bridge")
+def kept_first(x: Tensor, mask: Tensor) -> Tensor:
+    """Sequences (batch, steps, size) with the steps of the mask before the others, in their order."""
+    order = torch.argsort((~mask).int(), dim=1, stable=True)
+    return x.gather(1, order[:, :, None].expand_as(x))
+
+
+@lowering("Held", domain="bridge")
+def held(y: Tensor, mask: Tensor) -> Tensor:
+    """What a recurrence gave for the steps of a mask, at every step: the last so far, zero before."""
+    count = mask.cumsum(1)[:, :, None]
+    last = y.gather(1, (count - 1).clamp(min=0).expand_as(y))
+    return torch.where(count > 0, last, 0)
+
+
 @lowering("KeepSteps", domain="bridge")
 def keep_steps(y: Tensor, lengths: Tensor, *, batch_first: int) -> Tensor:
     """Sequences with zeros after their ends."""
@@ -276,7 +291,7 @@ def last_step(y: Tensor, lengths: Tensor, first: Tensor | None = None, *, batch_
 
     A sequence without steps keeps its first state, which is zero if it is not given.
     """
-    rows = torch.arange(len(lengths), device=y.device)
+    rows = torch.arange(lengths.shape[0], device=y.device)
     place = (lengths.long() - 1).clamp(min=0)
     last = (y[rows, place] if batch_first else y[place, rows])[None]
     return torch.where(lengths[:, None] > 0, last, 0 if first is None else first)

@@ -11,6 +11,7 @@ from bridge.passes.recurrent.keras_layers import (
     read_last_step_as_state,
     return_what_is_read,
 )
+from bridge.passes.recurrent.masks import name_kept_steps
 from bridge.passes.recurrent.states import read_parts
 from bridge.passes.recurrent.torch_layers import TorchBuilder, is_batch_first
 from bridge.passes.recurrent.weights import LayerWeights
@@ -36,6 +37,8 @@ def fuse_recurrent_layers(model: ir.Model, target: Target, *, exact_training: bo
     valid ONNX.
     """
     weights = LayerWeights(model, target)
+    if target == "torch":
+        name_kept_steps(model)
     made: list[list[ir.Node]] = []
     for group in list(groups(model, target)):
         if target == "tf":
