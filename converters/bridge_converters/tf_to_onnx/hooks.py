@@ -3,7 +3,8 @@
 Keras 3 computes batch normalization, layer normalization and GELU by elementary operations and drops
 Dropout in inference. During a trace these become markers (see `markers`) that carry the operator's
 attributes, and every call of a layer is recorded with the name scope it runs in. Everything touched is
-private to Keras: this file and `recurrent_hooks` are all that name it, written for Keras 3.15.
+private to Keras: this file, `attention_hooks` and `recurrent_hooks` are all that name it, written for Keras
+3.15.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from keras.src.ops import nn as ops_nn
 from keras.src.ops.operation import Operation
 
 from bridge.hub.metadata import Scope, ScopeEntry
+from bridge_converters.tf_to_onnx.attention_hooks import attend, project, repeated
 from bridge_converters.tf_to_onnx.markers import mark
 from bridge_converters.tf_to_onnx.patching import replaced
 from bridge_converters.tf_to_onnx.recurrent_hooks import recurrence
@@ -250,10 +252,131 @@ def _inner_loop(
     return found
 
 
+def _einsum_dense_call(
+    recorder: Recorder,
+    original: Callable[..., Any],
+    layer: layers.EinsumDense,
+    inputs: tf.Tensor,
+    training: bool | None = None,
+) -> Any:
+    found = project(layer, tf.convert_to_tensor(inputs))
+    if found is None:
+        return original(layer, inputs, training=training)
+    recorder.fired["projection"] += 1
+    return found
+
+
+def _embedding_call(
+    recorder: Recorder, original: Callable[..., Any], layer: layers.Embedding, inputs: tf.Tensor
+) -> Any:
+    """Rows of a table; ONNX's Gather counts negative numbers from the end, as Keras does."""
+    inputs = tf.convert_to_tensor(inputs)
+    if layer.quantization_mode or layer.lora_enabled or not inputs.dtype.is_integer:
+        return original(layer, inputs)
+    recorder.fired["embedding"] += 1
+    table = tf.convert_to_tensor(layer.embeddings)
+    return tf.cast(tf.gather(table, inputs), layer.compute_dtype)
+
+
+def _multi_head_attention(
+    recorder: Recorder,
+    original: Callable[..., Any],
+    layer: layers.MultiHeadAttention,
+    query: tf.Tensor,
+    key: tf.Tensor,
+    value: tf.Tensor,
+    attention_mask: tf.Tensor | None = None,
+    training: bool | None = None,
+    return_attention_scores: bool = False,
+    use_causal_mask: bool = False,
+) -> Any:
+    found = None
+    if not training and not return_attention_scores:
+        found = attend(
+            query,
+            key,
+            value,
+            attention_mask,
+            scale=layer._inverse_sqrt_key_dim,
+            dropout=layer._dropout,
+            causal=use_causal_mask,
+        )
+    if found is None:
+        return original(
+            layer,
+            query,
+            key,
+            value,
+            attention_mask=attention_mask,
+            training=training,
+            return_attention_scores=return_attention_scores,
+            use_causal_mask=use_causal_mask,
+        )
+    recorder.fired["attention"] += 1
+    return found, None
+
+
+def _grouped_query_call(
+    recorder: Recorder,
+    original: Callable[..., Any],
+    layer: layers.GroupedQueryAttention,
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """Leave keys and values unrepeated: the operator shares them among the heads of a group."""
+    repeats = layer.num_repeats
+    layer.num_repeats = 1
+    try:
+        return original(layer, *args, **kwargs)
+    finally:
+        layer.num_repeats = repeats
+
+
+def _grouped_query_attention(
+    recorder: Recorder,
+    original: Callable[..., Any],
+    layer: layers.GroupedQueryAttention,
+    query: tf.Tensor,
+    key: tf.Tensor,
+    value: tf.Tensor,
+    attention_mask: tf.Tensor | None = None,
+    training: bool | None = None,
+    use_causal_mask: bool = False,
+) -> Any:
+    found = None
+    if not training and not layer._return_attention_scores:
+        found = attend(
+            query,
+            key,
+            value,
+            attention_mask,
+            scale=layer._inverse_sqrt_head_dim,
+            dropout=layer.dropout,
+            causal=use_causal_mask,
+        )
+    if found is None:
+        return original(
+            layer,
+            query,
+            repeated(layer, key),
+            repeated(layer, value),
+            attention_mask=attention_mask,
+            training=training,
+            use_causal_mask=use_causal_mask,
+        )
+    recorder.fired["attention"] += 1
+    return found, None
+
+
 _HOOKS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (Operation, "__call__", _operation_call),
     (layers.Dropout, "call", _dropout_call),
     (layers.Normalization, "call", _normalization_call),
+    (layers.EinsumDense, "call", _einsum_dense_call),
+    (layers.Embedding, "call", _embedding_call),
+    (layers.GroupedQueryAttention, "call", _grouped_query_call),
+    (layers.GroupedQueryAttention, "_compute_attention", _grouped_query_attention),
+    (layers.MultiHeadAttention, "_compute_attention", _multi_head_attention),
     (layers.GRU, "inner_loop", _inner_loop),
     (layers.LSTM, "inner_loop", _inner_loop),
     (layers.RNN, "inner_loop", _inner_loop),

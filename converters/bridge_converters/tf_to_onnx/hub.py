@@ -10,6 +10,8 @@ import onnx_ir as ir
 
 from bridge.hub import metadata
 from bridge.hub.metadata import Scope, SourceInfo, WeightInfo
+from bridge.passes.opset import to_hub_opset
+from bridge_converters.tf_to_onnx import attention_hooks
 from bridge_converters.tf_to_onnx.bundle import Bundle, Port
 from bridge_converters.tf_to_onnx.exporter import Exported
 
@@ -52,6 +54,7 @@ def build(exported: Exported, bundle: Bundle, *, seconds: float) -> ir.Model:
     """The hub model. `exported.model` is consumed; `seconds` is the exporter's time."""
     model = ir.from_proto(exported.model)
     graph = model.graph
+    newer = _finish_attention(graph)
     source = _SourceGraph(bundle)
     _sort(graph, source)
     for node in ir.traversal.RecursiveGraphIterator(graph):
@@ -81,7 +84,20 @@ def build(exported: Exported, bundle: Bundle, *, seconds: float) -> ir.Model:
             unused_weights=tuple(unused),
         ),
     )
-    return model
+    return to_hub_opset(model) if newer else model
+
+
+def _finish_attention(graph: ir.Graph) -> bool:
+    """Say of which opset Attention nodes are, which is newer than tf2onnx's, and what they drop; if any."""
+    found = False
+    for node in ir.traversal.RecursiveGraphIterator(graph):
+        if node.op_type == "Attention" and node.domain == "":
+            node.version = attention_hooks.VERSION
+            ratio = node.attributes.pop(attention_hooks.DROPOUT, None)
+            if ratio is not None:
+                metadata.set_attention_dropout(node, ratio.as_float())
+            found = True
+    return found
 
 
 def _sort(graph: ir.Graph, source: _SourceGraph) -> None:
