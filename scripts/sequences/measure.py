@@ -123,7 +123,8 @@ def _specifications(made: Path, case: Sequence) -> list[str]:
     if case.file != "module.pt":
         return []
     inputs = json.loads((made / "about.json").read_text())["inputs"]
-    return [part for each in inputs.values() for part in ("--input", each)]
+    specifications = [part for each in inputs.values() for part in ("--input", each)]
+    return ["--inputs", str(made / "example.npz"), *specifications]
 
 
 def _reload(found: Measurement, case: Sequence, made: Path, out: Path) -> None:

@@ -48,12 +48,12 @@ def document(found: list[Measurement]) -> str:
     rows = [
         "# Sequence models",
         "",
-        "Made by `scripts/sequence_models --update`; do not edit. Each model is converted by the command line,",
-        "verified with gradients, and reloaded where nothing but the target framework can be imported. There",
-        "model.py and the framework's artifact run with three batch sizes and, where the model allows it, two",
-        f"lengths against the source's outputs (relative distance at most {TOLERANCE:.0e}). *Native* counts",
-        "recurrent layers that became the target's own (a layer in two directions counts as two) and calls of",
-        "its fused attention.",
+        "Made by `scripts/sequence_models --update`; do not edit. Each model is converted by the command",
+        "line, verified with gradients, and reloaded where nothing but the target framework can be",
+        "imported. There model.py and the framework's artifact run with three batch sizes and, where the",
+        "model allows it, two lengths against the source's outputs (relative distance at most",
+        f"{TOLERANCE:.0e}). *Native* counts recurrent layers that became the target's own (a layer in two",
+        "directions counts as two) and calls of its fused attention.",
     ]
     for target, direction in (("tf", "PyTorch to TensorFlow"), ("torch", "TensorFlow to PyTorch")):
         group = [each for each in found if each.target == target]
