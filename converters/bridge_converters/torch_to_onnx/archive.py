@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 
 from bridge.errors import InputError, TrustError
 from bridge_converters.torch_to_onnx.axes import Axes
+from bridge_converters.torch_to_onnx.containers import register_containers
 from bridge_converters.torch_to_onnx.packed import declare_operators
 from bridge_converters.torch_to_onnx.quiet import quiet
 from bridge_converters.torch_to_onnx.user_code import first_line
@@ -93,6 +94,7 @@ def load_archive(path: Path, *, trust: bool) -> tuple[ExportedProgram, ExportRec
     declare_operators()
     extra = {EXTRA_FILE: ""}
     try:
+        register_containers(path)
         with quiet():
             program = torch.export.load(path, extra_files=extra)
     except Exception as error:  # torch's deserialiser raises AssertionError, KeyError, RuntimeError and more

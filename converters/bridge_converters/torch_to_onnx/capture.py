@@ -101,6 +101,8 @@ def preserved_buffers(module: nn.Module) -> Iterator[None]:
 
 def _with_plain_structures(module: nn.Module, examples: Examples) -> tuple[Examples, tuple[str, ...]]:
     """Call the module once; where its arguments or results are no plain structures, make them so."""
+    if examples.invented and not _runs(module, examples) and _runs(module, examples.with_ones()):
+        examples = examples.with_ones()
     try:
         results = call(module, examples, examples.tensors())
         notes = leave_out_cache(module, results)
@@ -136,13 +138,17 @@ def _with_open_masks(module: nn.Module, examples: Examples) -> Examples:
         changed[..., -1] = 1 - tensor.flatten()[0].to(torch.int64)
         return changed
 
-    tensors = [opened(tensor) for tensor in examples.tensors()]
+    args, kwargs = examples.arguments([opened(tensor) for tensor in examples.tensors()])
+    changed = replace(examples, args=args, kwargs=kwargs)
+    return changed if _runs(module, changed) else examples
+
+
+def _runs(module: nn.Module, examples: Examples) -> bool:
     try:
-        call(module, examples, tensors)
+        call(module, examples, examples.tensors())
     except Exception:  # the module's code runs and may raise anything
-        return examples
-    args, kwargs = examples.arguments(tensors)
-    return replace(examples, args=args, kwargs=kwargs)
+        return False
+    return True
 
 
 _Export = tuple[ExportedProgram, Examples, tuple[str, ...]]
@@ -202,11 +208,7 @@ def _export_as_it_is(module: nn.Module, examples: Examples, *, static_batch: boo
 def _with_batch(module: nn.Module, examples: Examples) -> Examples:
     """Two samples where the examples have one, unless the module refuses that: one may serve all others."""
     batch = examples.with_batch()
-    try:
-        call(module, batch, batch.tensors())
-    except Exception:  # the module's code runs and may raise anything
-        return examples
-    return batch
+    return batch if _runs(module, batch) else examples
 
 
 def _fixed_note(program: ExportedProgram, examples: Examples) -> str:

@@ -32,13 +32,14 @@ class Examples:
 
     `axes` names the dynamic axes the user asked for: by position of the tensor among all tensors, then
     by axis. `stated` are the positions of the tensors whose axes the user described: no other axis of
-    theirs but the batch is dynamic.
+    theirs but the batch is dynamic. `invented`: the values are not the user's, and integers among them 0.
     """
 
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     axes: Mapping[int, Mapping[int, str]] = field(default_factory=dict)
     stated: frozenset[int] = frozenset()
+    invented: bool = False
 
     def tensors(self) -> list[torch.Tensor]:
         """The tensors in the order in which torch.export flattens them."""
@@ -57,6 +58,15 @@ class Examples:
             return tensor.repeat(_BATCH, *([1] * (tensor.ndim - 1)))
 
         args, kwargs = pytree.tree_map_only(torch.Tensor, repeat, (self.args, dict(self.kwargs)))
+        return replace(self, args=args, kwargs=kwargs)
+
+    def with_ones(self) -> Examples:
+        """The same with integers of 1: lengths of sequences may not be 0."""
+
+        def filled(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor if tensor.is_floating_point() else torch.ones_like(tensor)
+
+        args, kwargs = pytree.tree_map_only(torch.Tensor, filled, (self.args, dict(self.kwargs)))
         return replace(self, args=args, kwargs=kwargs)
 
     def arguments(self, tensors: Sequence[torch.Tensor]) -> Arguments:
@@ -88,7 +98,7 @@ def from_specs(specs: Sequence[InputSpec], parameters: Sequence[inspect.Paramete
         shape = [axis if isinstance(axis, int) else sizes[axis] for axis in spec.shape]
         tensors[name] = _example(shape, spec.dtype, generator)
         axes[name] = {position: axis for position, axis in enumerate(spec.shape) if isinstance(axis, str)}
-    return _arrange(tensors, axes, parameters)
+    return replace(_arrange(tensors, axes, parameters), invented=True)
 
 
 def from_file(

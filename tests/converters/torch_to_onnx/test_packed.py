@@ -115,3 +115,10 @@ def test_the_packed_data_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(BridgeError, match="depend on its lengths") as caught:
         export_module(Reads(), inputs, tmp_path / "net.pt2")
     assert "test_packed.py" in (caught.value.where or "")
+
+
+def test_lengths_from_a_specification_are_not_zero(tmp_path: Path) -> None:
+    inputs = {"x": "NxTx4", "lengths": "N:int64"}
+    export_module(Net(LAYERS["lstm"], total=True), inputs, tmp_path / "net.pt2")
+    model = read(ReadRequest(str(tmp_path / "net.pt2"), "pt2"))
+    assert [str(size) for size in model.graph.inputs[0].shape or ()] == ["N", "T", "4"]

@@ -204,3 +204,52 @@ def test_a_pickled_module_runs_with_plain_structures(tmp_path: Path) -> None:
 class Tagged(nn.Module):
     def forward(self, x: Tensor) -> Pair:
         return Pair(x + 1, x)
+
+
+_FOREIGN = """
+import sys
+from collections import OrderedDict
+from dataclasses import dataclass
+import torch
+from torch.utils import _pytree as pytree
+
+class Output(OrderedDict):
+    pass
+
+pytree.register_pytree_node(
+    Output,
+    lambda each: (list(each.values()), list(each)),
+    lambda values, keys: Output(zip(keys, values)),
+    serialized_type_name="somewhere.models.Output",
+)
+
+@dataclass
+class Pair:
+    left: torch.Tensor
+    right: torch.Tensor | None = None
+
+torch.export.register_dataclass(Pair, serialized_type_name="somewhere.Pair")
+
+class Net(torch.nn.Module):
+    def forward(self, pair):
+        return Output(logits=pair.left + 1, last=Pair(pair.right, None))
+
+program = torch.export.export(Net(), (Pair(torch.ones(2, 3), torch.zeros(2)),))
+torch.export.save(program, sys.argv[1])
+"""
+
+
+def test_an_archive_with_containers_of_packages_that_are_not_here_is_read(tmp_path: Path) -> None:
+    from bridge_converters.torch_to_onnx.load import load_runnable
+
+    path = tmp_path / "net.pt2"
+    subprocess.run([sys.executable, "-c", _FOREIGN, str(path)], check=True)
+    model = read(ReadRequest(str(path), "pt2"))
+    info = metadata.source_info(model)
+    assert info.inputs == ("pair_left", "pair_right")
+    assert info.outputs == ("logits", "last_left")
+    assert metadata.structure(model)["outputs"] == {"logits": "logits", "last": {"left": "last_left"}}
+    runnable = load_runnable(ReadRequest(str(path), "pt2"))
+    logits, last = runnable(torch.ones(2, 3), torch.full((2,), 5.0))
+    assert logits.tolist() == [[2.0] * 3] * 2
+    assert last.tolist() == [5.0, 5.0]
