@@ -64,7 +64,8 @@ def test_spellings(data: st.DataObject, case: tuple[str, str]) -> None:
         (
             "Softmax",
             "m = ReduceMax <keepdims=1> (x, axes) d = Sub(x, m) e = Exp(d)"
-            " n = ReduceMax <keepdims=1> (x, last) c = Sub(x, n) f = Exp(c) s = ReduceSum <keepdims=1> (f, last) y = Div(e, s)",
+            " n = ReduceMax <keepdims=1> (x, last) c = Sub(x, n) f = Exp(c)"
+            " s = ReduceSum <keepdims=1> (f, last) y = Div(e, s)",
         ),
         ("LogSoftmax", "l = ReduceLogSumExp <keepdims=1> (x, axes) y = Sub(x, l)"),
         (

@@ -205,16 +205,19 @@ def layer_normalization_layer(view: NodeView) -> Layer | None:
 
 @layer_rule("RMSNormalization")
 def rms_normalization_layer(view: NodeView) -> Layer | None:
-    """A root-mean-square normalisation of the last axis with a trained scale."""
+    """A root-mean-square normalisation with a trained scale of the normalised shape."""
     shape, scale = view.shape(0), view.input(1)
     if shape is None or scale is None or not view.is_trained(1):
         return None
-    if view.attr("axis", -1) not in (-1, len(shape) - 1) or view.known_shape(1) != shape[-1:]:
+    axis = view.attr("axis", -1)
+    if view.known_shape(1) != shape[axis:]:
         return None
+    axes = tuple(range(axis % len(shape) - len(shape), 0))
+    arguments = {"axis": axes[0] if len(axes) == 1 else axes, "epsilon": view.attr("epsilon", 1e-05)}
     return Layer(
         "keras.layers.RMSNormalization",
         (),
-        without({"epsilon": view.attr("epsilon", 1e-05)}, {"epsilon": 1e-06}),
+        without(arguments, {"axis": -1, "epsilon": 1e-06}),
         {"scale": LayerTensor(scale)},
         build_shape=shape,
     )
@@ -222,17 +225,36 @@ def rms_normalization_layer(view: NodeView) -> Layer | None:
 
 @layer_rule("GroupNormalization")
 def group_normalization_layer(view: NodeView) -> Layer | None:
-    """A group normalisation with trained scale and bias."""
+    """A group normalisation; a scale of ones and a bias of zeros are left out."""
+    return _normalized_groups(view, view.attr("num_groups"))
+
+
+@layer_rule("InstanceNormalization")
+def instance_normalization_layer(view: NodeView) -> Layer | None:
+    """An instance normalisation: as many groups as channels, which Keras writes as -1."""
+    return _normalized_groups(view, -1)
+
+
+def _normalized_groups(view: NodeView, groups: int) -> Layer | None:
     shape, scale, bias = view.shape(0), view.input(1), view.input(2)
-    if shape is None or scale is None or bias is None or view.layout != "channels_last":
+    if shape is None or len(shape) < 3 or scale is None or bias is None or view.layout != "channels_last":
         return None
-    if not view.is_trained(1) or not view.is_trained(2) or channels(view) is None:
+    tensors = {}
+    if not view.all_equal(1, 1):
+        tensors["gamma"] = LayerTensor(scale)
+    if not view.all_equal(2, 0):
+        tensors["beta"] = LayerTensor(bias)
+    if not all(view.is_trained(index) for index, name in ((1, "gamma"), (2, "beta")) if name in tensors):
         return None
-    arguments = {"groups": view.attr("num_groups"), "epsilon": view.attr("epsilon", 1e-05)}
+    if channels(view) is None:
+        return None
+    arguments = {
+        "groups": groups,
+        "epsilon": view.attr("epsilon", 1e-05),
+        "center": "beta" in tensors,
+        "scale": "gamma" in tensors,
+    }
+    defaults = {"groups": 32, "epsilon": 0.001, "center": True, "scale": True}
     return Layer(
-        "keras.layers.GroupNormalization",
-        (),
-        without(arguments, {"groups": 32, "epsilon": 0.001}),
-        {"gamma": LayerTensor(scale), "beta": LayerTensor(bias)},
-        build_shape=shape,
+        "keras.layers.GroupNormalization", (), without(arguments, defaults), tensors, build_shape=shape
     )

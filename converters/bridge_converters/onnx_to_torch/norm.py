@@ -195,18 +195,20 @@ def layer_normalization_layer(view: NodeView) -> Layer | None:
 
 @layer_rule("RMSNormalization")
 def rms_normalization_layer(view: NodeView) -> Layer | None:
-    """A root-mean-square normalisation with a trained scale of the normalised shape."""
+    """A root-mean-square normalisation with a scale of the normalised shape, trained or ones."""
     shape, scale = view.shape(0), view.input(1)
-    if shape is None or scale is None or not view.is_trained(1):
+    if shape is None or scale is None or view.constant(1) is None:
         return None
     normalized = shape[view.attr("axis", -1) :]
-    if view.known_shape(1) != normalized:
+    plain = view.all_equal(1, 1)
+    if view.known_shape(1) != normalized or not (plain or view.is_trained(1)):
         return None
+    arguments = {"eps": view.attr("epsilon", 1e-05), "elementwise_affine": not plain}
     return Layer(
         "nn.RMSNorm",
         (uniform_shape(normalized),),
-        {"eps": view.attr("epsilon", 1e-05)},
-        {"weight": LayerTensor(scale)},
+        without(arguments, {"elementwise_affine": True}),
+        {} if plain else {"weight": LayerTensor(scale)},
     )
 
 
@@ -217,29 +219,41 @@ def uniform_shape(shape: tuple[int | None, ...]) -> int | tuple[int | None, ...]
 
 @layer_rule("GroupNormalization")
 def group_normalization_layer(view: NodeView) -> Layer | None:
-    """A group normalisation with trained scale and bias."""
-    scale, bias = view.input(1), view.input(2)
-    if scale is None or bias is None or not view.is_trained(1) or not view.is_trained(2):
+    """A group normalisation with trained scale and bias, or without either."""
+    tensors = _channel_weights(view)
+    if tensors is None:
         return None
+    arguments = {"eps": view.attr("epsilon", 1e-05), "affine": bool(tensors)}
     return Layer(
         "nn.GroupNorm",
         (view.attr("num_groups"), *view.known_shape(1)),
-        without({"eps": view.attr("epsilon", 1e-05)}, {"eps": 1e-05}),
-        {"weight": LayerTensor(scale), "bias": LayerTensor(bias)},
+        without(arguments, {"eps": 1e-05, "affine": True}),
+        tensors,
     )
 
 
 @layer_rule("InstanceNormalization")
 def instance_normalization_layer(view: NodeView) -> Layer | None:
-    """An instance normalisation with trained scale and bias."""
-    shape, scale, bias = view.shape(0), view.input(1), view.input(2)
-    if shape is None or not 3 <= len(shape) <= 5 or scale is None or bias is None:
+    """An instance normalisation with trained scale and bias, or without either."""
+    shape, tensors = view.shape(0), _channel_weights(view)
+    if shape is None or not 3 <= len(shape) <= 5 or tensors is None:
         return None
-    if not view.is_trained(1) or not view.is_trained(2):
-        return None
+    arguments = {"eps": view.attr("epsilon", 1e-05), "affine": bool(tensors)}
     return Layer(
         f"nn.InstanceNorm{len(shape) - 2}d",
         view.known_shape(1),
-        without({"eps": view.attr("epsilon", 1e-05), "affine": True}, {"eps": 1e-05}),
-        {"weight": LayerTensor(scale), "bias": LayerTensor(bias)},
+        without(arguments, {"eps": 1e-05, "affine": False}),
+        tensors,
     )
+
+
+def _channel_weights(view: NodeView) -> dict[str, LayerTensor] | None:
+    """Trained scale and bias of channels; nothing where they are ones and zeros; None if neither is so."""
+    scale, bias = view.input(1), view.input(2)
+    if scale is None or bias is None:
+        return None
+    if view.all_equal(1, 1) and view.all_equal(2, 0):
+        return {}
+    if not view.is_trained(1) or not view.is_trained(2):
+        return None
+    return {"weight": LayerTensor(scale), "bias": LayerTensor(bias)}

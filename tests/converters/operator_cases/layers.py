@@ -314,8 +314,14 @@ NORMALISATIONS = [
     LayerCase(
         case("RMSNormalization", draw(2, 3, 8), draw(3, 8, seed=1), axis=1),
         "nn.RMSNorm((3, 8), eps=1e-05)",
-        None,
+        "keras.layers.RMSNormalization(axis=(-2, -1), epsilon=1e-05)",
         trained=(1,),
+    ),
+    LayerCase(
+        case("RMSNormalization", draw(2, 8), np.ones(8, np.float32), label="plain"),
+        "nn.RMSNorm(8, eps=1e-05, elementwise_affine=False)",
+        None,
+        constants=(1,),
     ),
     LayerCase(case("Swish", draw(2, 3), opset=24), "nn.SiLU()", "keras.layers.Activation('silu')"),
     LayerCase(case("Swish", draw(2, 3), opset=24, alpha=0.5), None, None),
@@ -328,12 +334,37 @@ NORMALISATIONS = [
     LayerCase(
         case("InstanceNormalization", draw(2, 6, 4, 5), draw(6, seed=1), draw(6, seed=2)),
         "nn.InstanceNorm2d(6, affine=True)",
-        None,
+        "keras.layers.GroupNormalization(groups=-1, epsilon=1e-05)",
         trained=(1, 2),
     ),
 ]
 
 PRODUCTS = [
+    LayerCase(
+        case(
+            "GroupNormalization",
+            draw(2, 6, 4, 5),
+            np.ones(6, np.float32),
+            np.zeros(6, np.float32),
+            num_groups=3,
+            label="plain",
+        ),
+        "nn.GroupNorm(3, 6, affine=False)",
+        "keras.layers.GroupNormalization(groups=3, epsilon=1e-05, center=False, scale=False)",
+        constants=(1, 2),
+    ),
+    LayerCase(
+        case(
+            "InstanceNormalization",
+            draw(2, 6, 4, 5),
+            np.ones(6, np.float32),
+            np.zeros(6, np.float32),
+            label="plain",
+        ),
+        "nn.InstanceNorm2d(6)",
+        "keras.layers.GroupNormalization(groups=-1, epsilon=1e-05, center=False, scale=False)",
+        constants=(1, 2),
+    ),
     LayerCase(
         case("Gemm", draw(2, 3), draw(4, 3), draw(4), transB=1),
         "nn.Linear(3, 4)",
