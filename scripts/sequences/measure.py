@@ -120,7 +120,7 @@ def measure(name: str, *, live: bool = False) -> Measurement:
 
 
 def _specifications(made: Path, case: Sequence) -> list[str]:
-    if case.file != "module.pt":
+    if case.program != "torch" or case.file == "model.pt2":
         return []
     inputs = json.loads((made / "about.json").read_text())["inputs"]
     specifications = [part for each in inputs.values() for part in ("--input", each)]
