@@ -141,7 +141,7 @@ class TensorFlowDialect:
         *inner, leaf = slot.split(".")
         if not inner:
             return slot
-        if layer.source is not None:
+        if layer.source is not None or layer.constructor == "keras.layers.MultiHeadAttention":
             return slot.replace(".", "/")
         wrapped = layer.args[0] if isinstance(layer.args[0], Inner) else None
         name = snake_case((wrapped or layer).constructor.rpartition(".")[2])

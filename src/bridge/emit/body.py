@@ -270,6 +270,7 @@ class _Function:
             ]
             named = ((name, node.inputs[index]) for name, index in spec.layer.keywords.items())
             keywords = [ast.keyword(name, self._value(value)) for name, value in named if value is not None]
+            keywords += [ast.keyword(name, literal(each)) for name, each in spec.layer.call_options.items()]
             return ast.Call(callee, arguments, keywords)
         version = operator_version(node.domain, self._writer.imports)
         lowering = self._writer._table.find(node.op_type, node.domain, version=version)

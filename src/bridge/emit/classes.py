@@ -396,8 +396,10 @@ class ClassWriter:
         """What follows once a child exists: building it, and freezing what the source does not train."""
         keras = self._dialect.name == "tf"
         if keras and (has_tensors(child) if isinstance(child, Module) else child.layer.tensors):
-            shape = [value_at((*slot, *place), size, stored=True) for place, size in _build_slots(child)]
-            arguments = [ast.Tuple(shape, ast.Load())] if shape else []
+            arguments: list[ast.expr] = [
+                ast.Tuple([value_at((*slot, *place), size, stored=True) for place, size in shape], ast.Load())
+                for shape in _build_shapes(child)
+            ]
             yield ast.Expr(call(ast.Attribute(reference, "build", ast.Load()), *arguments))
         if isinstance(child, LayerSpec):
             for name in _frozen(child.layer):
@@ -518,8 +520,20 @@ def _only_built_axes(layer: Layer, shape: tuple[int | None, ...]) -> tuple[int |
     return tuple(size if axis in kept else None for axis, size in enumerate(shape))
 
 
+def _build_shapes(child: Module | LayerSpec) -> list[list[tuple[Slot, int | None]]]:
+    """The slots of the shapes that `build` takes."""
+    first = _build_shape(child)
+    further = child.layer.further_build_shapes if isinstance(child, LayerSpec) else ()
+    shapes: list[list[tuple[Slot, int | None]]] = []
+    if first:
+        shapes.append([(("build", f"{axis}"), size) for axis, size in enumerate(first)])
+    for number, shape in enumerate(further, 1):
+        shapes.append([(("build", f"{number}.{axis}"), size) for axis, size in enumerate(shape)])
+    return shapes
+
+
 def _build_slots(child: Module | LayerSpec) -> list[tuple[Slot, int | None]]:
-    return [(("build", f"{axis}"), size) for axis, size in enumerate(_build_shape(child))]
+    return [each for shape in _build_shapes(child) for each in shape]
 
 
 def _ordered(module: Module) -> list[tuple[str, Module | LayerSpec | ParameterSpec]]:

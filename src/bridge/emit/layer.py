@@ -52,7 +52,8 @@ class Layer:
     the module of its tensors whatever they are called there: its name below that module if that is no single
     layer. `source` is a class of the converters, called as `constructor` says, where the target has no such
     layer: its text is copied into the emitted module.
-    `keywords` are the indices of the inputs that the call takes by name.
+    `keywords` are the indices of the inputs that the call takes by name, `call_options` Python literals that
+    it takes by name. `further_build_shapes` are the shapes of the further inputs where `build` takes several.
     """
 
     constructor: str
@@ -65,6 +66,8 @@ class Layer:
     label: str | None = None
     source: type | None = None
     keywords: Mapping[str, int] = field(default_factory=dict)
+    call_options: Mapping[str, Any] = field(default_factory=dict)
+    further_build_shapes: tuple[tuple[int | None, ...], ...] = ()
 
     def passed(self, node: ir.Node) -> list[ir.Value | list[ir.Value]]:
         """The values that the call takes, lists for what it takes as one."""

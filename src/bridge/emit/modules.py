@@ -108,7 +108,7 @@ class ModuleTree:
             inputs, outputs = values_read(item), values_made(item, self._homes)
             spec = plan.layer_of.get(item) if isinstance(item, ir.Node) else None
             if isinstance(item, ir.Node):
-                if spec is None or len(item.outputs) != 1 or spec.layer.keywords:
+                if spec is None or len(item.outputs) != 1 or spec.layer.keywords or spec.layer.call_options:
                     return False
                 taken = spec.layer.passed(item)
                 inputs = [value for value in taken if isinstance(value, ir.Value)]

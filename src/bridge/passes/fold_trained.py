@@ -84,12 +84,12 @@ def _fold_trained(model: ir.Model, *, compute_buffers: bool) -> ir.Model:
             continue
         if all(len(results_of[name]) == 1 for name in sources(recipe)):
             if recipe not in made:
-                made[recipe] = _make(graph, value, recipe, source_shapes, known)
+                made[recipe] = make_initializer(graph, value, recipe, source_shapes, known)
             replace_by_initializer(value, made[recipe])
     return model
 
 
-def _make(
+def make_initializer(
     graph: ir.Graph,
     value: ir.Value,
     recipe: Recipe,
