@@ -145,7 +145,7 @@ def test_parts_without_gradients_keep_their_scopes_and_lines() -> None:
     assert {node.name for node in decomposed.graph.output_node().all_input_nodes}.isdisjoint(detached)
 
 
-class Region(nn.Module):
+class Region(torch.nn.Module):
     """Casts inside a region of its own, as rotary positions of transformers do."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -231,10 +231,10 @@ class Pair:
 torch.export.register_dataclass(Pair, serialized_type_name="somewhere.Pair")
 
 class Net(torch.nn.Module):
-    def forward(self, pair):
-        return Output(logits=pair.left + 1, last=Pair(pair.right, None))
+    def forward(self, left, right):
+        return Output(logits=left + 1, last=Pair(right * 1, None))
 
-program = torch.export.export(Net(), (Pair(torch.ones(2, 3), torch.zeros(2)),))
+program = torch.export.export(Net(), (torch.ones(2, 3), torch.zeros(2)))
 torch.export.save(program, sys.argv[1])
 """
 
@@ -246,7 +246,7 @@ def test_an_archive_with_containers_of_packages_that_are_not_here_is_read(tmp_pa
     subprocess.run([sys.executable, "-c", _FOREIGN, str(path)], check=True)
     model = read(ReadRequest(str(path), "pt2"))
     info = metadata.source_info(model)
-    assert info.inputs == ("pair_left", "pair_right")
+    assert info.inputs == ("left", "right")
     assert info.outputs == ("logits", "last_left")
     assert metadata.structure(model)["outputs"] == {"logits": "logits", "last": {"left": "last_left"}}
     runnable = load_runnable(ReadRequest(str(path), "pt2"))
