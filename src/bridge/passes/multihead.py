@@ -497,26 +497,20 @@ class _Maker:
 
     def torch(self, found: _Found) -> list[ir.Value | None]:
         """in_proj_weight, or None and q_proj_weight, k_proj_weight, v_proj_weight; biases; the output's."""
-        matrices: list[Recipe] = []
-        vectors: list[Recipe] = []
-        for each in found.inputs:
-            order = [int(index) for index in each.order.reshape(-1)]
-            matrices.append(step("transpose", _columns(each.product, order), perm=(1, 0)))
-            vector = _entries(each.product, order)
-            if vector is not None:
-                vectors.append(vector)
-        products = [each.product for each in found.inputs]
+        parts = [(each.product, [int(i) for i in each.order.reshape(-1)]) for each in found.inputs]
+        matrices = [step("transpose", _columns(*part), perm=(1, 0)) for part in parts]
+        products = [product for product, _ in parts]
         width = _features(products[0])
         made: list[ir.Value | None] = [None, None, None, None]
         if all(_features(each) == width for each in products):
-            made[0] = self._make(products[0].matrix.value, _joined(matrices, products), (3 * width, width))
+            joined = _whole_matrix(parts) or step("concat", *matrices, axis=0)
+            made[0] = self._make(products[0].matrix.value, joined, (3 * width, width))
         else:
             for index, (product, recipe) in enumerate(zip(products, matrices, strict=True), 1):
                 made[index] = self._make(product.matrix.value, recipe, (width, _features(product)))
-        bias = products[0].bias
-        made.append(
-            None if bias is None else self._make(bias[0], step("concat", *vectors, axis=0), (3 * width,))
-        )
+        vectors = [vector for part in parts if (vector := _entries(*part)) is not None]
+        joined = _whole_vector(parts) or step("concat", *vectors, axis=0)
+        made.append(self._bias(products[0], joined if vectors else None, (3 * width,)))
         output = found.output
         weight = step("transpose", self._rows(found), perm=(1, 0))
         made.append(self._make(output.matrix.value, weight, (output.width, width)))
@@ -536,8 +530,28 @@ class _Maker:
         return make_initializer(self._graph, wanted, recipe, self._shapes, self._known)
 
 
-def _joined(parts: Sequence[Recipe], products: Sequence[_Product]) -> Recipe:
-    return step("concat", *parts, axis=0)
+_Part = tuple[_Product, list[int]]
+"""A product and which of its channels are taken, in order."""
+
+
+def _whole_matrix(parts: Sequence[_Part]) -> Recipe | None:
+    """The tensor (channels, features) whose channels are those of all parts, one after the other."""
+    matrices = [product.matrix for product, _ in parts]
+    value, transposed = matrices[0].value, matrices[0].transposed
+    chosen = [product.matrix.channels[index] for product, order in parts for index in order]
+    if any(each.value is not value for each in matrices) or chosen != list(range(len(chosen))):
+        return None
+    source: Recipe = Source(str(value.name))
+    return source if transposed else step("transpose", source, perm=(1, 0))
+
+
+def _whole_vector(parts: Sequence[_Part]) -> Recipe | None:
+    """The vector whose entries are those of all parts, one after the other."""
+    first = parts[0][0].bias
+    if first is None or any(each.bias is None or each.bias[0] is not first[0] for each, _ in parts):
+        return None
+    chosen = [each.bias[1][index] for each, order in parts if each.bias is not None for index in order]
+    return Source(str(first[0].name)) if chosen == list(range(len(chosen))) else None
 
 
 def _shaped(recipe: Recipe, shape: Sequence[int]) -> Recipe:
