@@ -1,6 +1,6 @@
 """What bridge changes in Keras while it traces a model, so that layers arrive whole.
 
-Keras 3 computes batch normalization, layer normalization and GELU by elementary operations and drops
+Keras 3 computes batch, layer and RMS normalization and GELU by elementary operations and drops
 Dropout in inference. During a trace these become markers (see `markers`) that carry the operator's
 attributes, and every call of a layer is recorded with the name scope it runs in. Everything touched is
 private to Keras: this file, `attention_hooks` and `recurrent_hooks` are all that name it, written for Keras
@@ -26,8 +26,10 @@ from keras.src.ops.operation import Operation
 from bridge.hub.metadata import Scope, ScopeEntry
 from bridge_converters.tf_to_onnx.attention_hooks import attend, project, repeated
 from bridge_converters.tf_to_onnx.markers import mark
+from bridge_converters.tf_to_onnx.normalization_hooks import normalize, normalized_axes
 from bridge_converters.tf_to_onnx.patching import replaced
 from bridge_converters.tf_to_onnx.recurrent_hooks import recurrence
+from bridge_converters.tf_to_onnx.time_distributed import fold_time, map_over_time
 
 _LOCK = threading.RLock()
 
@@ -172,32 +174,27 @@ def _layer_normalization(
     rms_scaling: bool = False,
 ) -> tf.Tensor:
     x = tf.convert_to_tensor(x)
-    rank = x.shape.rank
-    axes = [axis] if isinstance(axis, int) else list(axis)
-    normalized = sorted(each % rank for each in axes) if rank else []
-    sizes = [x.shape[each] for each in normalized]
-    if (
-        rms_scaling
-        or normalized != list(range(rank - len(normalized), rank))
-        or None in sizes
-        or x.dtype != tf.float32
-    ):
+    axes = normalized_axes(x, axis)
+    if rms_scaling or axes is None or x.dtype != tf.float32:
         return original(x, gamma, beta, axis, epsilon, rms_scaling)
     recorder.fired["layer_normalization"] += 1
-    scale = tf.ones(sizes, x.dtype) if gamma is None else tf.convert_to_tensor(gamma, x.dtype)
-    inputs = [x, scale]
-    if beta is not None:
-        inputs.append(tf.convert_to_tensor(beta, x.dtype))
-    return mark(
-        "LayerNormalization",
-        inputs,
-        shape=x.shape,
-        dtype=x.dtype,
-        attributes={
-            "axis": -len(normalized),
-            "epsilon": float(keras.backend.epsilon() if epsilon is None else epsilon),
-        },
-    )
+    return normalize("LayerNormalization", x, axes, gamma, beta, epsilon)
+
+
+def _rms_normalization(
+    recorder: Recorder,
+    original: Callable[..., Any],
+    x: tf.Tensor,
+    scale: tf.Tensor | None = None,
+    axis: int | list[int] | tuple[int, ...] = -1,
+    epsilon: float | None = None,
+) -> tf.Tensor:
+    x = tf.convert_to_tensor(x)
+    axes = normalized_axes(x, axis)
+    if axes is None or axes != list(range(axes[0], x.shape.rank)) or x.dtype != tf.float32:
+        return original(x, scale, axis, epsilon)
+    recorder.fired["rms_normalization"] += 1
+    return normalize("RMSNormalization", x, axes, scale, None, epsilon)
 
 
 def _normalization_call(
@@ -368,6 +365,49 @@ def _grouped_query_attention(
     return found, None
 
 
+def _time_distributed_call(
+    recorder: Recorder,
+    original: Callable[..., Any],
+    layer: layers.TimeDistributed,
+    inputs: Any,
+    training: Any = None,
+    mask: Any = None,
+) -> Any:
+    found = None if training else fold_time(layer, inputs, mask)
+    if found is None:
+        return _steps_in_time(original, layer, inputs, training=training, mask=mask)
+    recorder.fired["time_distributed"] += 1
+    return found
+
+
+def _steps_in_time(
+    original: Callable[..., Any],
+    layer: layers.TimeDistributed,
+    inputs: Any,
+    training: Any = None,
+    mask: Any = None,
+) -> Any:
+    """What Keras does where it knows the number of steps, and what it should do elsewhere."""
+    if not tf.is_tensor(inputs) or inputs.shape[1] is not None:
+        return original(layer, inputs, training=training, mask=mask)
+    return map_over_time(layer, inputs, training, mask)
+
+
+@contextmanager
+def repaired_keras() -> Iterator[None]:
+    """Trace a model as Keras computes it eagerly, in this thread: without its fault in TimeDistributed."""
+    original = layers.TimeDistributed.call
+    thread = threading.get_ident()
+
+    def call(layer: layers.TimeDistributed, *args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() != thread or any_symbolic_tensors(args, kwargs):
+            return original(layer, *args, **kwargs)
+        return _steps_in_time(original, layer, *args, **kwargs)
+
+    with _LOCK, replaced(layers.TimeDistributed, "call", call):
+        yield
+
+
 _HOOKS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (Operation, "__call__", _operation_call),
     (layers.Dropout, "call", _dropout_call),
@@ -380,7 +420,9 @@ _HOOKS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (layers.GRU, "inner_loop", _inner_loop),
     (layers.LSTM, "inner_loop", _inner_loop),
     (layers.RNN, "inner_loop", _inner_loop),
+    (layers.TimeDistributed, "call", _time_distributed_call),
     (backend_nn, "batch_normalization", _batch_normalization),
     (backend_nn, "gelu", _gelu),
     (ops_nn, "_layer_normalization", _layer_normalization),
+    (ops_nn, "_rms_normalization", _rms_normalization),
 )

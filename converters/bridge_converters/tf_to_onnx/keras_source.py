@@ -12,11 +12,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bridge.errors import InputError, TrustError
+from bridge.errors import BridgeError, InputError, TrustError
 from bridge.formats.request import InputSpec, ReadRequest
 from bridge_converters.tf_to_onnx.bundle import Bundle, Weight
 from bridge_converters.tf_to_onnx.functions import Signature, distinct, port
-from bridge_converters.tf_to_onnx.hooks import Recorder, keras_hooks
+from bridge_converters.tf_to_onnx.hooks import Recorder, keras_hooks, repaired_keras
 from bridge_converters.tf_to_onnx.keras_tree import layer_paths, variables
 from bridge_converters.tf_to_onnx.lift import Lifted, arguments, lift_variables
 
@@ -127,6 +127,7 @@ def trace_keras(
     declares none. Raises InputError for inputs that are no plain tensors of numbers.
     """
     started = time.perf_counter()
+    _refuse_kept_states(model)
     function, names, recorder = trace_function(model, inputs, static_batch=static_batch, hooks=True)
     ports = tuple(port(name, tensor) for name, tensor in zip(names, arguments(function), strict=True))
     outputs = tuple(
@@ -149,6 +150,20 @@ def trace_keras(
         notes=tuple(dict.fromkeys(recorder.notes)),
         seconds=time.perf_counter() - started,
     )
+
+
+def _refuse_kept_states(model: keras.Model) -> None:
+    """Raise BridgeError for a recurrent layer that starts where its last call ended."""
+    paths = layer_paths(model)
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.RNN) and layer.stateful:
+            raise BridgeError(
+                f"the {type(layer).__name__} {layer.name!r} keeps its state from one call to the next, and a "
+                "converted model computes from its inputs alone",
+                hint="build the layer with stateful=False, and where the state matters take it as an input "
+                "(initial_state) and give it back (return_state=True); the weights fit as they are",
+                where="/".join(paths.get(id(layer), (layer.name,))),
+            )
 
 
 def _root_type(model: keras.Model) -> str:
@@ -180,7 +195,8 @@ def trace_function(
 
     traced = tf.function(call, input_signature=specs, autograph=False)
     if not hooks:
-        return traced.get_concrete_function(), names, recorder
+        with repaired_keras():
+            return traced.get_concrete_function(), names, recorder
     with keras_hooks(recorder):
         return traced.get_concrete_function(), names, recorder
 
