@@ -17,7 +17,7 @@ DROPOUT = "dropout"
 """An attribute of the marker that is none of the operator's: the ratio of dropped weights in training."""
 
 VERSION = 23
-"""The opset that has Attention first."""
+"""The opset that has Attention and RMSNormalization first."""
 
 _HIDDEN = -0.7 * 3.38953e38
 """What Keras' fused attention writes over masked scores in float32: a row without keys weighs all alike."""

@@ -54,7 +54,7 @@ def build(exported: Exported, bundle: Bundle, *, seconds: float) -> ir.Model:
     """The hub model. `exported.model` is consumed; `seconds` is the exporter's time."""
     model = ir.from_proto(exported.model)
     graph = model.graph
-    newer = _finish_attention(graph)
+    newer = _finish_newer(graph)
     source = _SourceGraph(bundle)
     _sort(graph, source)
     for node in ir.traversal.RecursiveGraphIterator(graph):
@@ -87,16 +87,17 @@ def build(exported: Exported, bundle: Bundle, *, seconds: float) -> ir.Model:
     return to_hub_opset(model) if newer else model
 
 
-def _finish_attention(graph: ir.Graph) -> bool:
-    """Say of which opset Attention nodes are, which is newer than tf2onnx's, and what they drop; if any."""
+def _finish_newer(graph: ir.Graph) -> bool:
+    """Say of which opset the nodes are that are newer than tf2onnx's, and what attention drops; if any."""
     found = False
     for node in ir.traversal.RecursiveGraphIterator(graph):
-        if node.op_type == "Attention" and node.domain == "":
+        if node.op_type in ("Attention", "RMSNormalization") and node.domain == "":
             node.version = attention_hooks.VERSION
+            found = True
+        if node.op_type == "Attention" and node.domain == "":
             ratio = node.attributes.pop(attention_hooks.DROPOUT, None)
             if ratio is not None:
                 metadata.set_attention_dropout(node, ratio.as_float())
-            found = True
     return found
 
 

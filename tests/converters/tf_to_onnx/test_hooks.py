@@ -34,6 +34,8 @@ def markers(model: keras.Model) -> list[str]:
     [
         (lambda: layers.BatchNormalization(), "batch_normalization", ["BatchNormalization"]),
         (lambda: layers.LayerNormalization(axis=[1, 2]), "layer_normalization", ["LayerNormalization"]),
+        (lambda: layers.LayerNormalization(axis=1), "layer_normalization", ["LayerNormalization"]),
+        (lambda: layers.RMSNormalization(), "rms_normalization", ["RMSNormalization"]),
         (lambda: layers.Activation("gelu"), "gelu", ["Gelu"]),
         (lambda: layers.Dropout(0.25), "dropout", ["Dropout"]),
         (lambda: layers.Normalization(), "normalization", []),
@@ -57,7 +59,6 @@ def test_every_hook_fires(layer: Callable[[], layers.Layer], hook: str, expected
 @pytest.mark.parametrize(
     "layer",
     [
-        lambda: layers.LayerNormalization(axis=1),
         lambda: layers.LayerNormalization(rms_scaling=True),
         lambda: layers.Dropout(0.0),
         lambda: layers.Dropout(0.5, noise_shape=(None, 1, 6)),
