@@ -98,7 +98,7 @@ def native_attention(
     is_causal: int = 0,
     scale: float | None = None,
 ) -> tf.Tensor:
-    """Attention of four axes; `blind` says what a query gets that the mask hides all keys from."""
+    """Attention of four axes, or three; `blind` says what a query gets that the mask hides all keys from."""
     options = attention_options(is_causal, scale)
     if mask is None:
         return scaled_dot_product_attention(q, k, v, **options)
@@ -134,7 +134,7 @@ def native_attention_values(
     input_shapes: tuple[tuple[Any, ...] | None, ...] = (None,) * 2,
 ) -> tf.Tensor:
     """weights @ v; heads of values may be fewer."""
-    if are_grouped(input_shapes, None, None):
+    if v.ndim == 4 and are_grouped(input_shapes, None, None):
         return tf.matmul(weights, repeat_heads(v, weights))
     return tf.matmul(weights, v)
 
@@ -165,7 +165,7 @@ def attention_weights(
     q = q / tf.sqrt(tf.cast(tf.shape(q)[-1], q.dtype)) if scale is None else q * scale
     scores = tf.matmul(q, repeat_heads(k, q), transpose_b=True)
     if is_causal:
-        seen = tf.range(tf.shape(k)[2]) <= tf.range(tf.shape(q)[2])[:, None]
+        seen = tf.range(tf.shape(k)[-2]) <= tf.range(tf.shape(q)[-2])[:, None]
         scores = tf.where(seen, scores, tf.constant(-math.inf, q.dtype))
     return tf.nn.softmax(scores if mask is None else scores + mask_bias(mask, q))
 
@@ -267,7 +267,9 @@ def merge_heads(x: tf.Tensor) -> tf.Tensor:
 
 
 def repeat_heads(x: tf.Tensor, q: tf.Tensor) -> tf.Tensor:
-    """Each head of keys or values for all the heads of queries that share it."""
+    """Each head of keys or values for all the heads of queries that share it; three axes have none."""
+    if x.ndim == 3:
+        return x
     if None in (x.shape[1], q.shape[1]):
         return tf.repeat(x, tf.shape(q)[1] // tf.shape(x)[1], axis=1)
     return x if x.shape[1] == q.shape[1] else tf.repeat(x, q.shape[1] // x.shape[1], axis=1)

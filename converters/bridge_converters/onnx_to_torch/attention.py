@@ -111,8 +111,9 @@ def native_attention(
     training: bool = False,
     input_shapes: tuple[tuple[Any, ...] | None, ...] = (None,) * 3,
 ) -> Tensor:
-    """Attention of four axes; `blind` says what a query gets that the mask hides all keys from."""
-    options = attention_options(is_causal, scale, are_grouped(input_shapes, None, None))
+    """Attention of four axes, or three; `blind` says what a query gets that the mask hides all keys from."""
+    grouped = q.ndim == 4 and are_grouped(input_shapes, None, None)
+    options = attention_options(is_causal, scale, grouped)
     if mask is not None and blind == "uniform" and dropout:
         return seen_attention(q, k, v, mask, dropout_p=dropout if training else 0.0, **options)
     if mask is not None and blind == "uniform":
@@ -147,7 +148,8 @@ def seen_attention(
     y = F.scaled_dot_product_attention(
         q, k, v, seen | ~some, dropout_p=dropout_p, scale=scale, enable_gqa=enable_gqa
     )
-    return torch.where(some, y, v.mean(-2, keepdim=True).repeat_interleave(q.shape[1] // v.shape[1], 1))
+    mean = v.mean(-2, keepdim=True)
+    return torch.where(some, y, mean.repeat_interleave(q.shape[1] // v.shape[1], 1) if enable_gqa else mean)
 
 
 def biased_attention(
@@ -169,7 +171,8 @@ def biased_attention(
     y = F.scaled_dot_product_attention(
         q, k, v, bias - top, dropout_p=dropout_p, scale=scale, enable_gqa=enable_gqa
     )
-    mean = v.mean(-2, keepdim=True).repeat_interleave(q.shape[1] // v.shape[1], 1)
+    mean = v.mean(-2, keepdim=True)
+    mean = mean.repeat_interleave(q.shape[1] // v.shape[1], 1) if enable_gqa else mean
     return torch.where((top < -1e30) & (top > -math.inf), mean, y)
 
 

@@ -135,7 +135,7 @@ def _truncate_mod(graph: Graph, node: Node, name: str, _: list[Any]) -> None:
 
 
 def _select(graph: Graph, node: Node, name: str, _: list[Any]) -> None:
-    """Where, which keeps what is not selected out of the result; a product with zero lets infinity through."""
+    """Where, which keeps what is not selected out of the result; a product with zero lets infinity in."""
     inputs, (result,) = list(node.input), node.output
     shape, dtype = graph.get_shape(result), graph.get_dtype(result)
     graph.remove_node(name)

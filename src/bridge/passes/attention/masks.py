@@ -59,7 +59,7 @@ class MaskBuilder:
         bias: ir.Value | None = None
         for position, mask in enumerate(masks):
             if isinstance(mask, Added):
-                bias = mask.bias if bias is None else self._node("Add", bias, mask.bias)
+                bias = mask.bias if bias is None else self.sum(bias, mask.bias)
                 continue
             later = masks[position + 1 :]
             number = self._absorbing(mask, dtype)
@@ -69,6 +69,18 @@ class MaskBuilder:
         if bias is not None and may_hide_all(bias):
             bias = self._as_arithmetic(bias)
         return bias
+
+    def sum(self, left: ir.Value, right: ir.Value) -> ir.Value:
+        """Numbers that are added one after the other."""
+        return self._node("Add", left, right)
+
+    def for_one_head(self, mask: ir.Value) -> ir.Value:
+        """A mask (batch, length, keys) with an axis of heads."""
+        if mask.shape is None or len(mask.shape) < 3:
+            return mask
+        made = self._node("Unsqueeze", mask, self._constant(np.asarray([1], np.int64)), dtype=mask.dtype)
+        made.shape = ir.Shape([mask.shape[0], 1, *mask.shape[1:]])
+        return made
 
     def _absorbing(self, mask: Hidden, dtype: ir.DataType) -> float | None:
         """What is added to hide a score: all scores of a row hidden by one number have equal weights."""

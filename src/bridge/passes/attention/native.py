@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.hub import metadata
-from bridge.hub.graph import add_constant, attribute, producer, take_over
+from bridge.hub.graph import add_constant, attribute, integers, producer, rank, take_over
 from bridge.passes.attention.masks import (
     arithmetic_of,
     may_be_low,
@@ -25,8 +25,9 @@ Target = Literal["torch", "tf"]
 
 
 def lower_attention(model: ir.Model, target: Target) -> ir.Model:
-    """Attention of four axes as `bridge::Attention(q, k, v, mask)`, which says what more a kernel has to do.
+    """Attention of four axes, or of three for one head, as a kernel of the target takes it.
 
+    `bridge::Attention(q, k, v, mask)` says what more such a kernel has to do.
     `blind` says what a query gets that the mask hides all keys from: `zeros` as the standard has it,
     `uniform` weights, what `arithmetic` gives, or `none`, where there is no such query. `dropout` is the
     part of the weights that training drops; TensorFlow gets a Dropout between `bridge::AttentionWeights(q, k,
@@ -40,11 +41,13 @@ def lower_attention(model: ir.Model, target: Target) -> ir.Model:
 
 
 def _is_plain(node: ir.Node) -> bool:
-    """One attention of four axes, in its own precision, with one output and a mask or none."""
+    """One attention of all heads, in its own precision, with one output and a mask or none."""
     q, v = node.inputs[0], node.inputs[2]
     given = [index for index, value in enumerate(node.inputs) if value is not None]
     read = [each for each in node.outputs if each.uses() or each.is_graph_output()]
-    if q is None or v is None or q.shape is None or len(q.shape) != 4 or q.dtype != v.dtype:
+    if q is None or v is None or q.shape is None or q.dtype != v.dtype:
+        return False
+    if len(q.shape) != 4 and not _has_one_head(node):
         return False
     if set(given) - {0, 1, 2, 3} or read != [node.outputs[0]] or attribute(node, "softcap", 0.0):
         return False
@@ -57,9 +60,25 @@ def _is_plain(node: ir.Node) -> bool:
     return mask is None or mask.dtype in (ir.DataType.BOOL, q.dtype)
 
 
+def _has_one_head(node: ir.Node) -> bool:
+    """Whether three axes are those of one head, and the mask has no axis of heads or one that can go."""
+    if (attribute(node, "q_num_heads"), attribute(node, "kv_num_heads")) != (1, 1):
+        return False
+    mask = node.inputs[3] if len(node.inputs) > 3 else None
+    return mask is None or rank(mask) == 2 or _of_one_head(mask) is not None
+
+
+def _of_one_head(mask: ir.Value) -> ir.Value | None:
+    """A mask before it got an axis of heads."""
+    node = producer(mask, "Unsqueeze")
+    return node.inputs[0] if node is not None and integers(node.inputs[1]) == (1,) else None
+
+
 def _lower(node: ir.Node, target: Target) -> None:
     mask = node.inputs[3] if len(node.inputs) > 3 else None
     blind = "none"
+    if mask is not None and rank(node.inputs[0]) == 3:
+        mask = _of_one_head(mask) or mask
     if mask is not None:
         mask, blind = _mask(node, mask, target)
     attributes: dict[str, object] = {"blind": blind}
@@ -116,7 +135,7 @@ def _add(
     output = made.outputs[0]
     output.type = node.outputs[0].type
     if op_type in ("AttentionWeights", "Dropout") and q is not None and k is not None:
-        output.shape = None if q.shape is None or k.shape is None else ir.Shape([*q.shape[:3], k.shape[2]])
+        output.shape = None if q.shape is None or k.shape is None else ir.Shape([*q.shape[:-1], k.shape[-2]])
     return output
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import onnx_ir as ir
 
 from bridge.hub import metadata
 from bridge.hub.graph import common_scope, fuse, producer
+from bridge.passes.attention.heads import join, joining, split_heads, split_mask
 from bridge.passes.attention.masks import MaskBuilder, condition_of
-from bridge.passes.attention.scores import Added, Hidden, Mask, Weights, weights_of
+from bridge.passes.attention.scores import Added, Hidden, Mask, Weights, is_default_scale, weights_of
 from bridge.passes.attention.views import Product, View, product
 from bridge.passes.dims import dim_of
-from bridge.passes.match import close
 from bridge.passes.moves import permutation
 
 _TYPES = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
@@ -47,8 +46,35 @@ def _recognise(node: ir.Node, masks: MaskBuilder) -> None:
     dtype = q.value.dtype
     if dtype not in _TYPES or any(each.value.dtype != dtype for each in (k, v)):
         return
+    weights = replace(weights, masks=tuple(map(_condensed, weights.masks)))
     if count == 4:
+        k, v = _ungrouped(k, v)
         _fuse(node, outer, weights, (q, k, v), masks)
+    elif outer.output == (0, 1, 2) and not _fuse_heads(node, outer, weights, (q, k, v), masks):
+        _fuse(node, outer, weights, (q, k, v), masks)
+
+
+def _fuse_heads(
+    node: ir.Node, outer: Product, weights: Weights, operands: tuple[View, View, View], masks: MaskBuilder
+) -> bool:
+    """Attention of heads that were joined with the batch for the products, and are joined otherwise after."""
+    split = [split_heads(each, node) for each in operands]
+    q, k, v = split
+    if q is None or k is None or v is None:
+        return False
+    heads = dim_of(q.shape[1])
+    parts = [split_mask(mask, heads, masks) for mask in weights.masks]
+    last = joining(node.outputs[0], heads, dim_of(v.shape[3]))
+    if last is None or any(part is None for part in parts):
+        return False
+    weights = replace(weights, masks=tuple(part for part in parts if part is not None))
+    made = _fuse(node, outer, weights, (q, k, v), masks)
+    if made is None:
+        return False
+    result = made.outputs[0]
+    result.shape = ir.Shape([*q.shape[:3], v.shape[3]])
+    join(result, last)
+    return True
 
 
 def _is_transposed(found: Product) -> bool:
@@ -62,22 +88,21 @@ def _fuse(
     weights: Weights,
     operands: tuple[View, View, View],
     masks: MaskBuilder,
-) -> None:
+) -> ir.Node | None:
+    """Put an Attention in the place of what computes one; None if it is none after all."""
     q, k, v = operands
-    k, v = _ungrouped(k, v)
-    weights = replace(weights, masks=tuple(map(_condensed, weights.masks)))
     if not _fits(q, k, v) or not all(_covers(mask, q, k) for mask in weights.masks):
-        return
+        return None
     dtype = q.value.dtype
     assert dtype is not None
     mask = masks.combined(weights.masks, dtype) if weights.masks else None
     if weights.masks and mask is None:
-        return
+        return None
     graph = node.graph
     assert isinstance(graph, ir.Graph)
     inputs: list[ir.Value | None] = [_placed(each, node) for each in (q, k, v)]
     if mask is not None:
-        inputs.append(mask)
+        inputs.append(mask if len(q.perm) == 4 else masks.for_one_head(mask))
     attributes = _attributes(weights, q)
     nodes = [*weights.nodes, node]
     identity = tuple(range(len(outer.output)))
@@ -95,13 +120,14 @@ def _fuse(
         fuse(nodes, "Transpose", [made.outputs[0]], {"perm": outer.output})
     if weights.dropout:
         metadata.set_attention_dropout(made, weights.dropout)
+    return made
 
 
 def _attributes(weights: Weights, q: View) -> dict[str, object]:
     attributes: dict[str, object] = {}
-    size = q.shape[-1]
-    default = size**-0.5 if isinstance(size, int) and size > 0 else math.nan
-    if not close(weights.scale, default, q.value.dtype):
+    if len(q.perm) == 3:
+        attributes |= {"q_num_heads": 1, "kv_num_heads": 1}
+    if not is_default_scale(weights.scale, q.value, q.perm[-1]):
         attributes["scale"] = weights.scale
     if weights.softcap:
         attributes["softcap"] = weights.softcap
@@ -128,6 +154,8 @@ def _placed(view: View, before: ir.Node) -> ir.Value:
 
 def _fits(q: View, k: View, v: View) -> bool:
     """Whether the operands have the same batch, a head of keys for one or several of queries, and sizes."""
+    if len(q.perm) == 3:
+        return all(_same(q.shape[0], each.shape[0]) for each in (k, v)) and _same(k.shape[1], v.shape[1])
     heads, groups = dim_of(q.shape[1]), dim_of(k.shape[1])
     if isinstance(heads, int) and isinstance(groups, int):
         if groups == 0 or heads % groups:
@@ -162,9 +190,9 @@ def _covers(mask: Mask, q: View, k: View) -> bool:
     Axes of two names are those of two inputs: they are equal, or the source itself fails or broadcasts.
     """
     value = mask.bias if isinstance(mask, Added) else mask.condition
-    if value.shape is None or not 2 <= len(value.shape) <= 4:
+    if value.shape is None or not 2 <= len(value.shape) <= len(q.perm):
         return False
-    scores = (q.shape[0], q.shape[1], q.shape[2], k.shape[2])[-len(value.shape) :]
+    scores = (*q.shape[:-1], k.shape[-2])[-len(value.shape) :]
     pairs = list(zip(value.shape, scores, strict=True))
     return all(
         (axis == 1 and position < len(pairs) - 1) or _may_be_same(axis, size)

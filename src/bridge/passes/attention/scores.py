@@ -91,9 +91,9 @@ def weights_of(value: ir.Value | None) -> Weights | None:
     return Weights(products, scale, softcap, tuple(reversed(masks)), precision, ratio, tuple(reversed(taken)))
 
 
-def is_default_scale(scale: float, q: ir.Value | None) -> bool:
-    """Whether a scale is 1 / sqrt(size) of the queries, as their type rounds it."""
-    size = None if q is None or q.shape is None else q.shape[-1]
+def is_default_scale(scale: float, q: ir.Value | None, axis: int = -1) -> bool:
+    """Whether a scale is 1 / sqrt(size) of the queries along an axis, as their type rounds it."""
+    size = None if q is None or q.shape is None else q.shape[axis]
     return q is not None and isinstance(size, int) and size > 0 and close(scale, size**-0.5, q.dtype)
 
 
