@@ -84,7 +84,7 @@ def measure(name: str, *, live: bool = False) -> Measurement:
     shutil.rmtree(out, ignore_errors=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     source = made / case.file
-    options = [*case.options, *_specifications(made, case)]
+    examples, shapes = _inputs(made, case)
     command = (
         ["scripts.sequences.live", name, str(out)]
         if live
@@ -98,7 +98,9 @@ def measure(name: str, *, live: bool = False) -> Measurement:
             str(out),
             "--no-verify",
             "--json",
-            *options,
+            *case.options,
+            *examples,
+            *shapes,
         ]
     )
     code, printed, error = _step(found, "convert", command)
@@ -111,20 +113,21 @@ def measure(name: str, *, live: bool = False) -> Measurement:
     found.left, found.lines = leftovers(text), len(text.splitlines())
     _reload(found, case, made, out)
     if not live:
-        code, printed, error = _step(
-            found, "verify", ["bridge", "verify", str(source), str(out), "--grad", "--json", "-q", *options]
-        )
+        drawn = shapes if case.drawn else examples
+        options = [*case.options, *drawn, "--grad", "--json", "-q"]
+        code, printed, error = _step(found, "verify", ["bridge", "verify", str(source), str(out), *options])
         if code != 0:
             found.errors["verify"] = f"exit {code}: {_told(_record(printed)) or error}"
     return found
 
 
-def _specifications(made: Path, case: Sequence) -> list[str]:
+def _inputs(made: Path, case: Sequence) -> tuple[list[str], list[str]]:
+    """The example inputs and the specifications that a file without shapes needs, as arguments."""
     if case.program != "torch" or case.file == "model.pt2":
-        return []
+        return [], []
     inputs = json.loads((made / "about.json").read_text())["inputs"]
-    specifications = [part for each in inputs.values() for part in ("--input", each)]
-    return ["--inputs", str(made / "example.npz"), *specifications]
+    shapes = [part for each in inputs.values() for part in ("--input", each)]
+    return ["--inputs", str(made / "example.npz")], shapes
 
 
 def _reload(found: Measurement, case: Sequence, made: Path, out: Path) -> None:

@@ -1,9 +1,9 @@
 """Time per step of emitted layers over the target's own layers written by hand, with the same weights.
 
 `python -m scripts.sequences.speed --target torch|tf [--only lstm] [--rounds 40]`: every kind of layer in two
-widths is made in the other framework and converted; one process of the target framework then runs emitted and
-handwritten layers in turn (A B A B ...) and prints the ratio of their medians with a 95% interval by bootstrap.
-A miss is an interval wholly above 1.05.
+widths is made in the other framework and converted; one process of the target framework then runs emitted
+and handwritten layers in turn (A B A B ...) and prints the ratio of their medians with a 95% interval by
+bootstrap. A miss is an interval wholly above 1.05.
 """
 
 from __future__ import annotations
@@ -78,9 +78,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=40, help="turns of both (default: %(default)s)")
     options = parser.parse_args()
     missed = 0
-    print(
-        f"{'layer':10} {'width':>5} {'steps':>5} {'batch':>5} {'mode':22} {'native':>9} {'ratio':>6}  95% interval"
-    )
+    titles = f"{'layer':10} {'width':>5} {'steps':>5} {'batch':>5} {'mode':22} {'native':>9} {'ratio':>6}"
+    print(f"{titles}  95% interval")
     for kind in options.only or KINDS:
         for width in WIDTHS:
             directory = converted(kind, width, options.target)

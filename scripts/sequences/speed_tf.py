@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def layer(kind: str, width: int) -> keras.Model:
 
 
 def take_weights(native: keras.Model, ours: keras.Model) -> None:
-    """Give the handwritten layer the weights of the emitted one: by the names of variables, else by shapes."""
+    """Give the handwritten layer the weights of the emitted one: by names of variables, else by shapes."""
     left = list(ours.weights)
     for variable in native.weights:
         same = [each for each in left if each.shape == variable.shape and each.name == variable.name]
@@ -62,12 +63,12 @@ def measure(kind: str, width: int, directory: Path, rounds: int) -> list[dict[st
     for steps, batch in SIZES:
         x = tf.constant(np.random.default_rng(0).normal(size=(batch, steps, width)).astype(np.float32))
         modes: dict[str, list[Callable[[], Any]]] = {
-            "forward, tf.function": [lambda f=f: f(x) for f in traced],
-            "forward, SavedModel": [lambda f=f: f(x=x) for f in served],
-            "training, tf.function": [lambda f=f: f(x) for f in steps_of],
+            "forward, tf.function": [partial(f, x) for f in traced],
+            "forward, SavedModel": [partial(f, x=x) for f in served],
+            "training, tf.function": [partial(f, x) for f in steps_of],
         }
         if kind not in ("lstm", "gru"):
-            modes["forward, eager"] = [lambda f=f: f(x) for f in (ours, native)]
+            modes["forward, eager"] = [partial(f, x) for f in (ours, native)]
         for mode, (one, other) in modes.items():
             series = in_turns(one, other, rounds)
             found.append(
