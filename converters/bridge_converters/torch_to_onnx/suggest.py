@@ -65,9 +65,9 @@ def _taken_by(module: nn.Module) -> str | None:
         return f"1x{_TOKENS}:int64"
     if len(weight) == 2:
         return f"1x{weight[1]}"
-    groups = getattr(module, "groups", 1)
-    channels = weight[0] if "Transpose" in kind else weight[1] * (groups if isinstance(groups, int) else 1)
     sides = {3: (_SERIES,), 4: (_IMAGE, _IMAGE), 5: (_VOLUME, _VOLUME, _VOLUME)}.get(len(weight))
     if sides is None:
         return None
+    groups = getattr(module, "groups", 1)
+    channels = weight[0] if "Transpose" in kind else weight[1] * (groups if isinstance(groups, int) else 1)
     return "x".join(map(str, (1, channels, *sides)))
