@@ -7,12 +7,12 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from bridge.hub import metadata
-from bridge.hub.graph import common_scope, fuse, producer
+from bridge.hub.graph import common_scope, fuse, integers, producer
 from bridge.passes.attention.heads import join, joining, split_heads, split_mask
 from bridge.passes.attention.masks import MaskBuilder, condition_of
 from bridge.passes.attention.scores import Added, Hidden, Mask, Weights, is_default_scale, weights_of
 from bridge.passes.attention.views import Product, View, product
-from bridge.passes.dims import dim_of
+from bridge.passes.dims import Dim, dim_of
 from bridge.passes.moves import permutation
 
 _TYPES = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
@@ -220,13 +220,25 @@ def _unrepeated(view: View) -> tuple[View, int] | None:
     if any(shape is None for shape in shapes):
         return None
     before, single, repeated, merged = ([dim_of(axis) for axis in shape or ()] for shape in shapes)
-    times = repeated[heads + 1] if heads + 1 < len(repeated) else None
-    count = before[heads] if heads < len(before) else None
-    if not isinstance(times, int) or not isinstance(count, int) or len(before) != 4 or None in before:
+    if len(before) != 4 or len(merged) != 4 or None in before:
         return None
-    expected = [*before[: heads + 1], 1, *before[heads + 1 :]]
-    if single != expected or repeated != [*before[: heads + 1], times, *before[heads + 1 :]]:
+    if single != [*before[: heads + 1], 1, *before[heads + 1 :]]:
         return None
-    if merged != [*before[:heads], count * times, *before[heads + 1 :]]:
+    times, count = _times(spread, single, repeated, heads + 1), before[heads]
+    if times is None or not isinstance(count, int) or merged[heads] != count * times:
+        return None
+    kept = [repeated[axis] for axis in range(5) if axis != heads + 1]
+    if any(merged[axis] not in (before[axis], kept[axis]) for axis in range(4) if axis != heads):
         return None
     return View(source, view.perm, view.number, (*view.nodes, merge, spread, split)), times
+
+
+def _times(spread: ir.Node, before: list[Dim], after: list[Dim], axis: int) -> int | None:
+    """How often Tile or Expand repeats along an axis of size 1, if it leaves the others as they are."""
+    if spread.op_type == "Tile":
+        repeats = integers(spread.inputs[1])
+        if repeats is None or len(repeats) != len(before):
+            return None
+        return repeats[axis] if all(n == 1 for i, n in enumerate(repeats) if i != axis) else None
+    times = after[axis]
+    return times if isinstance(times, int) and [*after[:axis], 1, *after[axis + 1 :]] == before else None
