@@ -72,6 +72,42 @@ def _mask(mask: tf.Tensor, *, zeroed: bool) -> tf.Tensor:
     return mask if zeroed else tf.where(mask, tf.constant(0.0), tf.constant(_HIDDEN))
 
 
+def attend_at_once(
+    layer: layers.Attention,
+    query: tf.Tensor,
+    key: tf.Tensor,
+    value: tf.Tensor,
+    present: tf.Tensor | None,
+    *,
+    causal: bool,
+) -> tf.Tensor | None:
+    """Attention of (batch, length, size) without heads; `present` (batch, keys) says which keys there are.
+
+    None for scores that are no products, other ranks and types, and where `present` and `causal` may hide all
+    keys of a row together.
+    """
+    given = (query, key, value)
+    products = (
+        layer.score_mode == "dot" and type(layer)._calculate_scores is layers.Attention._calculate_scores
+    )
+    if not products or any(each.shape.rank != 3 or each.dtype != tf.float32 for each in given):
+        return None
+    if causal and present is not None:
+        return None
+    if layer.scale is not None:
+        query = query * layer.scale
+    inputs = [tf.expand_dims(each, 1) for each in (query, key, value)]
+    if present is not None:
+        added = tf.where(present, tf.constant(0.0), tf.constant(-1.0e9))
+        inputs.append(added[:, tf.newaxis, tf.newaxis])
+    attributes: dict[str, Any] = {"scale": 1.0, DROPOUT: float(layer.dropout)}
+    if causal:
+        attributes["is_causal"] = 1
+    shape = tf.TensorShape([*inputs[0].shape[:3], value.shape[2]])
+    result = mark("Attention", inputs, shape=shape, dtype=query.dtype, attributes=attributes)
+    return tf.squeeze(result, 1)
+
+
 def project(layer: layers.EinsumDense, inputs: tf.Tensor) -> tf.Tensor | None:
     """An EinsumDense over an input's last axes as the product of matrices that it is.
 

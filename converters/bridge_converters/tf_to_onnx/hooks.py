@@ -24,7 +24,7 @@ from keras.src.ops import nn as ops_nn
 from keras.src.ops.operation import Operation
 
 from bridge.hub.metadata import Scope, ScopeEntry
-from bridge_converters.tf_to_onnx.attention_hooks import attend, project, repeated
+from bridge_converters.tf_to_onnx.attention_hooks import attend, attend_at_once, project, repeated
 from bridge_converters.tf_to_onnx.markers import mark
 from bridge_converters.tf_to_onnx.normalization_hooks import normalize, normalized_axes
 from bridge_converters.tf_to_onnx.patching import replaced
@@ -275,6 +275,37 @@ def _embedding_call(
     return tf.cast(tf.gather(table, inputs), layer.compute_dtype)
 
 
+def _attention_call(
+    recorder: Recorder,
+    original: Callable[..., Any],
+    layer: layers.Attention,
+    inputs: list[tf.Tensor],
+    mask: list[tf.Tensor | None] | None = None,
+    training: bool = False,
+    return_attention_scores: bool = False,
+    use_causal_mask: bool = False,
+) -> Any:
+    found = None
+    if not training and not return_attention_scores:
+        layer._validate_inputs(inputs=inputs, mask=mask)
+        query, value, key = (tf.convert_to_tensor(inputs[index]) for index in (0, 1, len(inputs) - 1))
+        present = mask[1] if mask else None
+        found = attend_at_once(layer, query, key, value, present, causal=use_causal_mask)
+    if found is None:
+        return original(
+            layer,
+            inputs,
+            mask=mask,
+            training=training,
+            return_attention_scores=return_attention_scores,
+            use_causal_mask=use_causal_mask,
+        )
+    recorder.fired["attention"] += 1
+    if mask and mask[0] is not None:
+        found = tf.where(mask[0][:, :, tf.newaxis], found, tf.constant(0.0))
+    return found
+
+
 def _multi_head_attention(
     recorder: Recorder,
     original: Callable[..., Any],
@@ -412,6 +443,7 @@ _HOOKS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (Operation, "__call__", _operation_call),
     (layers.Dropout, "call", _dropout_call),
     (layers.Normalization, "call", _normalization_call),
+    (layers.Attention, "call", _attention_call),
     (layers.EinsumDense, "call", _einsum_dense_call),
     (layers.Embedding, "call", _embedding_call),
     (layers.GroupedQueryAttention, "call", _grouped_query_call),

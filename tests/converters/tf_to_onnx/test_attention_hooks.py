@@ -148,3 +148,36 @@ def test_an_embedding_is_a_gather() -> None:
     numbers = np.array([[0, 8, -1, -9]], np.int32)
     (ours,) = run.run(None, {"ids": numbers})
     np.testing.assert_array_equal(ours, np.asarray(model(numbers)))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("options", [{}, {"use_scale": True}, {"dropout": 0.3}])
+def test_attention_without_heads_is_one_operator(options: dict[str, Any], causal: bool) -> None:
+    layer = layers.Attention(**options)
+    query, value = keras.Input((None, WIDTH), name="query"), keras.Input((None, WIDTH), name="value")
+    model = keras.Model([query, value], layer([query, value], use_causal_mask=causal))
+    for weight in layer.weights:
+        weight.assign(np.full(weight.shape, 0.7))
+    hub = read(model)
+    assert operators(hub).count("Attention") == 1
+    for steps in (4, 6):
+        check_numbers(model, hub, draw(2, steps, WIDTH), draw(2, 5, WIDTH))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_without_heads_leaves_masked_keys_out(causal: bool) -> None:
+    ids = keras.Input((None,), dtype="int32", name="ids")
+    x = layers.Embedding(9, WIDTH, mask_zero=True)(ids)
+    model = keras.Model(ids, layers.Attention()([x, x], use_causal_mask=causal))
+    hub = read(model)
+    assert ("Attention" in operators(hub)) != causal
+    check_numbers(model, hub, np.array([[1, 4, 0, 0], [0, 0, 0, 0], [0, 2, 3, 4]], np.int32))
+
+
+def test_sums_of_queries_and_keys_stay_computed() -> None:
+    query, value = keras.Input((None, WIDTH), name="query"), keras.Input((None, WIDTH), name="value")
+    for layer in (layers.AdditiveAttention(), layers.Attention(score_mode="concat")):
+        model = keras.Model([query, value], layer([query, value]))
+        hub = read(model)
+        assert "Attention" not in operators(hub)
+        check_numbers(model, hub, draw(2, 4, WIDTH), draw(2, 5, WIDTH))
