@@ -24,6 +24,7 @@ from bridge.passes.contrib.run import expand_contrib
 from bridge.passes.conv1d import lower_rank_of_windows
 from bridge.passes.conv_bias import fuse_conv_bias
 from bridge.passes.conv_transpose_crop import fuse_crop
+from bridge.passes.counted_loops import count_steps
 from bridge.passes.duplicates import drop_duplicates
 from bridge.passes.einsum import write_projections_as_products
 from bridge.passes.fold_trained import fold_buffers, fold_moves
@@ -61,6 +62,7 @@ from bridge.passes.static import fold_static
 from bridge.passes.sums import write_sums_as_additions
 from bridge.passes.time_major import bring_time_first
 from bridge.passes.unused import drop_unused
+from bridge.passes.whole_slices import drop_whole_slices
 from bridge.passes.windows import resolve_auto_pad
 from bridge.passes.zero_bias import drop_zero_bias
 
@@ -91,6 +93,8 @@ PASSES: tuple[Pass, ...] = (
     Pass("take the lowest opset", take_lowest_opset),
     Pass("simplify loops", simplify_loops),
     Pass("capture what loops do not change", capture_invariants),
+    Pass("count the steps of loops", count_steps),
+    Pass("drop slices of whole axes", drop_whole_slices),
     Pass("find the shapes that loops keep", find_loop_shapes),
     Pass("move what reorders trained tensors out of loops", hoist_moves),
     Pass("write sums of two as additions", write_sums_as_additions),

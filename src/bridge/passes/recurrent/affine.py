@@ -8,7 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.hub.graph import attribute, constant, integers, is_trained, producer, rank, static_shape
-from bridge.hub.recipe import Literal, Recipe, Source, step
+from bridge.hub.recipe import Literal, Recipe, Source, only_moves, step
+from bridge.passes.recipe_steps import literal, translation
 
 _LITERAL = 256
 """Elements that a constant may have which becomes part of a recipe."""
@@ -60,7 +61,7 @@ class Reading:
             if size is None:
                 return None
             columns = (0, size)
-        bias = _vector(value, columns)
+        bias = self._vector(value, columns)
         if bias is not None:
             return Affine((), (Bias(bias),))
         node = producer(value, "Add", "Gemm", "Identity", "MatMul", "Slice", "Split")
@@ -112,7 +113,7 @@ class Reading:
         product = self._product(data, node.inputs[1], columns, transposed=bool(attribute(node, "transB", 0)))
         if len(node.inputs) < 3 or node.inputs[2] is None or product is None:
             return product
-        bias = _vector(node.inputs[2], columns)
+        bias = self._vector(node.inputs[2], columns)
         return None if bias is None else Affine(product.products, (Bias(bias, data),))
 
     def _product(
@@ -134,6 +135,16 @@ class Reading:
             products.append(Product(part, cut, columns[1] - columns[0], width))
             start += width
         return Affine(tuple(products))
+
+    def _vector(self, value: ir.Value | None, columns: tuple[int, int]) -> Recipe | None:
+        """A part of a trained vector, or of one that is moved out of a trained tensor, or of a constant."""
+        found = _vector(value, columns)
+        moved = None if found is not None or value is None else _moved(value)
+        if moved is None:
+            return found
+        recipe, nodes = moved
+        self.nodes |= nodes
+        return _cut(recipe, 0, columns, _width(value) or 0)
 
     def _parts(self, data: ir.Value, features: int) -> list[tuple[ir.Value, int]]:
         """What is joined side by side to the data of a product."""
@@ -181,6 +192,34 @@ def _vector(value: ir.Value | None, columns: tuple[int, int]) -> Recipe | None:
     if len(part) != stop - start or len(part) > _LITERAL or not np.all(np.isfinite(part)):
         return None
     return Literal(tuple(float(each) for each in part), array.dtype.name)
+
+
+def _moved(value: ir.Value) -> tuple[Recipe, set[ir.Node]] | None:
+    """A vector whose elements are moved out of one trained tensor, and the nodes that move them."""
+    shape = static_shape(value)
+    node = value.producer()
+    if shape is None or node is None or any(size != 1 for size in shape[:-1]) or not shape:
+        return None
+    chain = []
+    while node is not None and node.inputs and node.inputs[0] is not None:
+        chain.append(node)
+        if is_trained(node.inputs[0]):
+            break
+        node = node.inputs[0].producer()
+    else:
+        return None
+    recipes: dict[ir.Value, Recipe] = {node.inputs[0]: Source(str(node.inputs[0].name))}
+    for each in reversed(chain):
+        translate = translation(each)
+        if translate is None or any(static_shape(output) is None for output in each.outputs):
+            return None
+        operands = [recipes.get(operand, literal(operand)) for operand in each.inputs if operand is not None]
+        results = translate(each, operands)
+        if results is None or not all(map(only_moves, results)):
+            return None
+        recipes.update(zip(each.outputs, results, strict=True))
+    recipe = recipes[value]
+    return (recipe if len(shape) == 1 else step("reshape", recipe, shape=shape[-1:])), set(chain)
 
 
 def _width(value: ir.Value | None) -> int | None:
