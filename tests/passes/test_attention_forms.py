@@ -45,6 +45,7 @@ MASKS = {
     "none": ("", "a = Identity(s)"),
     "added": (", float[N,1,5,5] m", "a = Add(s, m)"),
     "added first": (", float[5,5] m", "a = Add(m, s)"),
+    "subtracted": (", float[N,1,5,5] m", "a = Sub(s, m)"),
     "shown": (", bool[N,1,5,5] m", "a = Where(m, s, lowest)"),
     "hidden": (", bool[N,4,5,5] m", "a = Where(m, lowest, s)"),
     "causal": ("", "a = Where(tril, s, infinity)"),
@@ -148,6 +149,14 @@ def test_what_becomes_of_queries_that_see_nothing(mask: str, blind: str) -> None
     lowered = lower_attention(apply(model, recognise_attention), "torch")
     (node,) = [each for each in lowered.graph if each.op_type == "Attention"]
     assert node.attributes.get_string("blind") == blind
+
+
+def test_scores_that_are_subtracted_are_no_attention() -> None:
+    found = recognised(
+        "t = Transpose <perm=[0,1,3,2]> (k) s = MatMul(q, t) a = Sub(m, s) w = Softmax(a) y = MatMul(w, v)",
+        ", float[N,1,5,5] m",
+    )
+    assert "Attention" not in operators(found)
 
 
 def test_a_strictly_lower_triangle_hides_all_keys_from_the_first_query() -> None:

@@ -66,7 +66,7 @@ def split_mask(mask: Mask, heads: Dim, masks: MaskBuilder) -> Mask | None:
     """A mask of joined scores as one that broadcasts to (batch, heads, length, keys)."""
     if isinstance(mask, Added):
         bias = _split_mask(mask.bias, heads, masks)
-        return None if bias is None else Added(bias)
+        return None if bias is None else replace(mask, bias=bias)
     condition = _split_mask(mask.condition, heads, masks)
     return None if condition is None else replace(mask, condition=condition)
 

@@ -59,7 +59,8 @@ class MaskBuilder:
         bias: ir.Value | None = None
         for position, mask in enumerate(masks):
             if isinstance(mask, Added):
-                bias = mask.bias if bias is None else self.sum(bias, mask.bias)
+                added = self._node("Neg", mask.bias) if mask.subtracted else mask.bias
+                bias = added if bias is None else self.sum(bias, added)
                 continue
             later = masks[position + 1 :]
             number = self._absorbing(mask, dtype)

@@ -17,9 +17,10 @@ _HIDDEN = -1e4
 
 @dataclass(frozen=True)
 class Added:
-    """Numbers that are added to scores."""
+    """Numbers that are added to scores, or `subtracted` from them."""
 
     bias: ir.Value
+    subtracted: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,19 +149,19 @@ def _mask(value: ir.Value | None, taken: list[ir.Node]) -> tuple[Mask, ir.Value 
                 return Hidden(condition, when, number), scores
         return None
     left, right = node.inputs
-    if node.op_type == "Sub" or left is None or right is None:
+    if left is None or right is None:
         return None
-    sides = [(left, right), (right, left)]
+    sides = [(left, right)] if node.op_type == "Sub" else [(left, right), (right, left)]
     leading = [each for each in sides if _leads_to_scores(each[0]) and each[1].dtype == value.dtype]
     if not leading:
         return None
     taken.append(node)
-    return Added(leading[0][1]), leading[0][0]
+    return Added(leading[0][1], node.op_type == "Sub"), leading[0][0]
 
 
 def _leads_to_scores(value: ir.Value | None, depth: int = 12) -> bool:
     """Whether a product stands at the end of what masks, scales and caps a value."""
-    node = producer(value, "MatMul", "Einsum", "Add", "Where", "Mul", "Div", "Tanh")
+    node = producer(value, "MatMul", "Einsum", "Add", "Sub", "Where", "Mul", "Div", "Tanh")
     if node is None or value is None or only_use(value) is None or depth == 0:
         return False
     if node.op_type in ("MatMul", "Einsum"):
