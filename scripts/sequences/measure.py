@@ -27,7 +27,10 @@ LIMIT = 600.0
 
 @dataclass
 class Measurement:
-    """What was found about one model. `errors` are by step: convert, model.py, artifact, verify."""
+    """What was found about one model. `errors` are by step: convert, reload, model, artifact, verify.
+
+    `unexported` is why the target's own exporter made no artifact beside model.py.
+    """
 
     name: str
     target: str
@@ -41,6 +44,8 @@ class Measurement:
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     lines: int = 0
+    refused: bool = False
+    unexported: str = ""
 
     @property
     def passed(self) -> bool:
@@ -54,7 +59,9 @@ class Measurement:
     @property
     def not_native(self) -> dict[str, str]:
         """Layers that did not become the target's own, by kind, and why where that is known."""
-        missing = {}
+        missing: dict[str, str] = {}
+        if self.refused:
+            return missing
         wanted = {
             **self.case.recurrent,
             **({"attention": self.case.attentions} if self.case.attentions else {}),
@@ -107,8 +114,13 @@ def measure(name: str, *, live: bool = False) -> Measurement:
     record = _record(printed)
     found.notes = record.get("notes", [])
     if code != 0 or not (out / "model.py").is_file():
-        found.errors["convert"] = _told(record) or error or f"exit code {code}"
+        reason = _told(record) or error or f"exit code {code}"
+        found.refused = bool(case.refusal) and case.refusal in reason
+        if not found.refused:
+            found.errors["convert"] = reason
         return found
+    if case.refusal:
+        found.errors["convert"] = f"it must be refused: {case.refusal}"
     text = (out / "model.py").read_text()
     found.left, found.lines = leftovers(text), len(text.splitlines())
     _reload(found, case, made, out)
@@ -142,7 +154,10 @@ def _reload(found: Measurement, case: Sequence, made: Path, out: Path) -> None:
     found.recurrent, found.attention = answer["layers"], answer["attention"]
     found.cosine, found.sizes = answer["cosine"], len(answer["model"])
     distances = []
-    for step in ("model", "artifact"):
+    exported = case.target == "tf" or (out / "model.pt2").is_file()
+    if not exported:
+        found.unexported = next((each for each in found.notes if "torch.export" in each), "")
+    for step in ("model", "artifact") if exported or not found.unexported else ("model",):
         failures = {}
         for size, value in answer[step].items():
             if isinstance(value, str) or not value <= TOLERANCE:

@@ -7,10 +7,12 @@ from typing import Literal
 from scripts.sequences.measure import TOLERANCE, Measurement
 
 
-def verdict(found: Measurement) -> Literal["failed", "passed", "native"]:
+def verdict(found: Measurement) -> Literal["failed", "passed", "native", "refused"]:
     """`native`: it passed, and every layer that the target has became the target's own."""
     if not found.passed:
         return "failed"
+    if found.refused:
+        return "refused"
     return "passed" if found.missed else "native"
 
 
@@ -20,10 +22,18 @@ def line(found: Measurement) -> str:
     native = ", ".join(f"{count} {kind}" for kind, count in layers(found).items()) or "-"
     text = f"{verdict(found):7} {found.name:32} {worst:>6}  {native}"
     missing = [f"{kind}: {reason}" for kind, reason in found.not_native.items()]
+    if found.unexported:
+        missing.append(f"no model.pt2: {found.unexported}")
     details = [f"not native: {each}" for each in missing] + [
         f"{step}: {e}" for step, e in found.errors.items()
     ]
     return "\n        ".join([text, *details])
+
+
+def also(found: Measurement) -> dict[str, str]:
+    """Layers that the target does not have, beside those that are counted."""
+    counted = {*found.case.recurrent, "attention"}
+    return {kind: why for kind, why in found.case.exceptions.items() if kind not in counted}
 
 
 def layers(found: Measurement) -> dict[str, int]:
@@ -38,7 +48,7 @@ def summary(found: list[Measurement]) -> str:
         group = [each for each in found if each.target == target]
         if group:
             passed = sum(each.passed for each in group)
-            native = sum(verdict(each) == "native" for each in group)
+            native = sum(verdict(each) in ("native", "refused") for each in group)
             rows.append(f"{direction}: {passed} of {len(group)} pass, {native} of these wholly native")
     return "\n".join(["", *rows])
 
@@ -63,8 +73,12 @@ def document(found: list[Measurement]) -> str:
         rows += ["|---|---|---|---|---|"]
         for each in group:
             native = ", ".join(f"{count} {kind}" for kind, count in layers(each).items()) or "-"
-            missing = "; ".join(f"{kind}: {reason}" for kind, reason in each.not_native.items()) or "-"
+            reasons = [f"{kind}: {reason}" for kind, reason in each.not_native.items()]
+            reasons += [f"{kind}: {why}" for kind, why in also(each).items()]
+            reasons += ["no .pt2: torch.export cannot trace it"] if each.unexported else []
+            missing = "; ".join(reasons) or "-"
             result = "passes" if each.passed else f"fails: {', '.join(each.errors)}"
+            result = "is refused, as it must be" if each.refused else result
             worst = "-" if each.worst is None else f"{each.worst:.0e}"
             rows.append(f"| {each.name} | {result} | {worst} | {native} | {missing} |")
     return "\n".join([*rows, summary(found), ""])

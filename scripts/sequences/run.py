@@ -57,7 +57,7 @@ def results(names: Iterable[str], *, jobs: int, resume: bool, live: bool) -> lis
 
 def regressions(found: list[Measurement], baseline: dict[str, str]) -> list[str]:
     """Models that are worse than the baseline says: failing where they passed, or no longer native."""
-    order = ("failed", "passed", "native")
+    order = ("failed", "passed", "native", "refused")
     return [
         f"{each.name}: {page.verdict(each)}, was {baseline[each.name]}"
         for each in found
