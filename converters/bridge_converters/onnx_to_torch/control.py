@@ -83,7 +83,7 @@ def counted_loop(
         return traced_loop(body, trip_count, None, carried, slices)
     stacks: list[list[Tensor]] = [[] for _ in slices]
     for step in range(int(trip_count)):
-        _, *results = body(torch.tensor(step), torch.tensor(True), *carried)
+        _, *results = body(*step_inputs(step), *carried)
         carried = tuple(results[: len(carried)])
         for stack, result in zip(stacks, results[len(carried) :], strict=True):
             stack.append(result)
@@ -107,12 +107,17 @@ def conditional_loop(
     stacks: list[list[Tensor]] = [[] for _ in slices]
     step = 0
     while condition and (limit is None or step < limit):
-        condition, *results = body(torch.tensor(step), torch.tensor(True), *carried)
+        condition, *results = body(*step_inputs(step), *carried)
         carried = tuple(results[: len(carried)])
         for stack, result in zip(stacks, results[len(carried) :], strict=True):
             stack.append(result)
         step += 1
     return (*carried, *stacked(stacks, slices))
+
+
+def step_inputs(step: int) -> tuple[Tensor, Tensor]:
+    """What a body is told in every step: its number, and that it was asked for."""
+    return torch.tensor(step, dtype=torch.int64), torch.tensor(True, dtype=torch.bool)
 
 
 def stacked(stacks: list[list[Tensor]], slices: tuple[tuple[str, tuple[int, ...]], ...]) -> list[Tensor]:
