@@ -10,7 +10,7 @@ for. No part of the reader takes part in it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -508,14 +508,18 @@ def _array_scatter(node: tf.compat.v1.NodeDef, inputs: list[Any]) -> list[Any]:
     return [tf.constant(0.0)]
 
 
+def _array_rows(array: list[Any], indices: Iterable[int]) -> list[Any]:
+    """Elements of an array; zeros where none was written, as after the end of a sequence."""
+    written = next((row for row in array if row is not None), None)
+    return [tf.zeros_like(written) if array[index] is None else array[index] for index in indices]
+
+
 _TENSOR_ARRAYS: Mapping[str, Callable[[tf.compat.v1.NodeDef, list[Any]], list[Any]]] = {
     "TensorArrayV3": _array,
     "TensorArrayWriteV3": _array_write,
     "TensorArrayScatterV3": _array_scatter,
-    "TensorArrayReadV3": lambda node, inputs: [inputs[0][int(inputs[1])]],
-    "TensorArrayGatherV3": lambda node, inputs: [
-        tf.stack([inputs[0][index] for index in np.asarray(inputs[1])])
-    ],
+    "TensorArrayReadV3": lambda node, inputs: _array_rows(inputs[0], [int(inputs[1])]),
+    "TensorArrayGatherV3": lambda node, inputs: [tf.stack(_array_rows(inputs[0], np.asarray(inputs[1])))],
     "TensorArraySizeV3": lambda node, inputs: [tf.constant(len(inputs[0]), tf.int32)],
 }
 """TensorFlow 1's arrays, which eager execution lacks: the handle is the list itself."""

@@ -10,7 +10,10 @@ import onnx_ir as ir
 
 from bridge.hub import metadata
 from bridge.hub.metadata import Scope, SourceInfo, WeightInfo
+from bridge.passes.dims import dim_of
+from bridge.passes.loop_shapes import find_loop_shapes
 from bridge.passes.opset import to_hub_opset
+from bridge.passes.shapes import infer_shapes
 from bridge_converters.tf_to_onnx import attention_hooks
 from bridge_converters.tf_to_onnx.bundle import Bundle, Port
 from bridge_converters.tf_to_onnx.exporter import Exported
@@ -65,6 +68,7 @@ def build(exported: Exported, bundle: Bundle, *, seconds: float) -> ir.Model:
     unused = _bind_weights(graph, bundle, values)
     _rename_all(graph, exported, bundle, source)
     _set_interface(graph, bundle)
+    _find_unknown_ranks(model)
     model.producer_name = "bridge"
     model.producer_version = None
     model.doc_string = None
@@ -275,6 +279,21 @@ def _set_interface(graph: ir.Graph, bundle: Bundle) -> None:
         for output in node.outputs:
             if not output.is_graph_output():
                 output.shape = None
+
+
+def _find_unknown_ranks(model: ir.Model) -> None:
+    """Give outputs of which TensorFlow does not know the rank the shapes that follow from the graph."""
+    outputs = model.graph.outputs
+    if all(value.shape is not None for value in outputs):
+        return
+    inferred = infer_shapes(find_loop_shapes(infer_shapes(model.clone(deep_copy=True))))
+    named = {dim_of(size) for value in model.graph.inputs if value.shape is not None for size in value.shape}
+    for value, found in zip(outputs, inferred.graph.outputs, strict=True):
+        if value.shape is None and found.shape is not None:
+            sizes = [dim_of(size) for size in found.shape]
+            value.shape = ir.Shape(
+                [size if isinstance(size, int) or size in named else None for size in sizes]
+            )
 
 
 def _shape(port: Port, batched: bool, *, named: bool = True) -> ir.Shape | None:

@@ -9,6 +9,9 @@ import tensorflow as tf
 from bridge.errors import InputError
 
 _PLACEHOLDERS = ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")
+_JOINS = frozenset({"Exit", "Merge", "RefExit", "RefMerge"})
+"""Where branches, or the steps of a loop, come together; a Merge also says which branch it took."""
+
 _NO_OUTPUT = frozenset(
     {"NoOp", "Assert", "Const", "Print", "PrintV2", "Placeholder", "PlaceholderWithDefault"}
 )
@@ -56,8 +59,11 @@ def find_outputs(graph_def: tf.compat.v1.GraphDef, graph: tf.Graph, *, where: st
     read = {
         source for name in forward for source in _sources(nodes[name]) if nodes[name].op not in ("Assert",)
     }
+    chosen = _on_some_branch(nodes)
     ends = [
-        name for name in nodes if name in forward and name not in read and nodes[name].op not in _NO_OUTPUT
+        name
+        for name in nodes
+        if name in forward and name not in read and name not in chosen and nodes[name].op not in _NO_OUTPUT
     ]
     if not ends:
         raise InputError("the graph has no output that depends on an input", hint=_HINT, where=where)
@@ -172,6 +178,22 @@ def _depends_on_variables(nodes: Mapping[str, tf.compat.v1.NodeDef]) -> dict[str
     return depends
 
 
+def _on_some_branch(nodes: Mapping[str, tf.compat.v1.NodeDef]) -> set[str]:
+    """The nodes that compute only if a condition of TensorFlow 1 has one of its values."""
+    readers: dict[str, list[str]] = {}
+    for name, node in nodes.items():
+        for source in _sources(node):
+            readers.setdefault(source, []).append(name)
+    found: set[str] = set()
+    pending = [name for name, node in nodes.items() if node.op in ("Switch", "RefSwitch")]
+    while pending:
+        name = pending.pop()
+        if name not in found and nodes[name].op not in _JOINS:
+            found.add(name)
+            pending.extend(readers.get(name, ()))
+    return found
+
+
 def _is_scalar(name: str, graph: tf.Graph) -> bool:
     outputs = graph.get_operation_by_name(name).outputs
     return len(outputs) == 1 and outputs[0].shape.rank == 0
@@ -186,7 +208,8 @@ def _is_numeric(name: str, graph: tf.Graph) -> bool:
 def _tensors(names: Iterable[str], graph: tf.Graph) -> dict[str, str]:
     found = {}
     for name in names:
-        for tensor in graph.get_operation_by_name(name).outputs:
+        operation = graph.get_operation_by_name(name)
+        for tensor in operation.outputs[:1] if operation.type in _JOINS else operation.outputs:
             label = name if tensor.value_index == 0 else f"{name}_{tensor.value_index}"
             found[label] = tensor.name
     return found

@@ -41,6 +41,7 @@ _WEIGHT_SLOTS: Mapping[str, tuple[int, ...]] = {
     "MatMul": (1,),
 }
 """Where the trained operands of an operator are: for graphs whose reads of variables were optimised away."""
+_ENTRANCES = frozenset({"Enter", "RefEnter", "RefSwitch", "Switch"})
 _BIASED = frozenset({"BatchMatMulV2", "Conv2D", "Conv2DBackpropInput", "DepthwiseConv2dNative", "MatMul"})
 
 
@@ -153,11 +154,12 @@ def weight_constants(graph: tf.compat.v1.GraphDef) -> list[str]:
     tool removed those, it is a constant of floating point in a place for trained operands.
     """
     constants = {node.name: node for node in graph.node if node.op == "Const"}
+    nodes = {node.name: node for node in graph.node}
     operators = {node.name: node.op for node in graph.node}
     read: set[str] = set()
     placed: set[str] = set()
     for node in graph.node:
-        sources = [name.split(":")[0] for name in node.input]
+        sources = [_before_control_flow(name, nodes) for name in node.input]
         if node.op == "Identity" and sources[0] in constants and _reads_variable(node.name, sources[0]):
             read.add(sources[0])
         if node.op in ("Add", "AddV2"):
@@ -167,6 +169,14 @@ def weight_constants(graph: tf.compat.v1.GraphDef) -> list[str]:
                 placed.add(sources[slot])
     found = read or {name for name in placed if tf.as_dtype(constants[name].attr["dtype"].type).is_floating}
     return [name for name in constants if name in found]
+
+
+def _before_control_flow(name: str, nodes: Mapping[str, tf.compat.v1.NodeDef]) -> str:
+    """The node whose tensor a branch or a loop takes from outside; the node itself elsewhere."""
+    name = name.split(":")[0].lstrip("^")
+    while nodes[name].op in _ENTRANCES:
+        name = nodes[name].input[0].split(":")[0]
+    return name
 
 
 def _biases(

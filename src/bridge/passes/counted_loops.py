@@ -98,7 +98,10 @@ def _trips(node: ir.Node, body: ir.Graph, counters: dict[int, int]) -> list[_Bou
             continue
         if largest is not None and each.first <= 0 and _same(each.limit, largest):
             continue
-        if not any(start.first == each.first and _same(start.limit, each.limit) for start in before):
+        begins = isinstance(each.limit, int) and each.first < each.limit
+        if not begins and not any(
+            start.first == each.first and _same(start.limit, each.limit) for start in before
+        ):
             return None
         found.append(each)
     for start in before:

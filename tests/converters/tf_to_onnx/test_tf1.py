@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from bridge_converters.tf_to_onnx.double import load_double
 from bridge_converters.tf_to_onnx.reader import read
 from bridge_converters.tf_to_onnx.tf1 import weight_constants
 
@@ -167,3 +168,59 @@ def test_global_step_is_no_weight_of_the_output(regression: Path) -> None:
     assert kernel is not None
     stored = tf.train.load_checkpoint(str(regression / "model.ckpt")).get_tensor("weights")
     np.testing.assert_array_equal(kernel.numpy(), stored)
+
+
+def branching(folder: Path) -> dict[str, Path]:
+    """Weights read in branches and a loop of TensorFlow 1's own control flow, frozen and as a checkpoint."""
+    v1.disable_control_flow_v2()
+    try:
+        with tf.Graph().as_default() as graph, v1.Session() as session:
+            x = v1.placeholder(tf.float32, [None, 4], name="x")
+            weights = [
+                v1.get_variable(name, [4, 3], initializer=v1.random_normal_initializer(seed=seed))
+                for seed, name in enumerate(("first", "second"))
+            ]
+            y, z = v1.cond(
+                tf.reduce_mean(x) > 0,
+                lambda: (tf.matmul(x, weights[0]), x * 2),
+                lambda: (tf.tanh(tf.matmul(x, weights[1])), x - 1),
+            )
+            _, h = v1.while_loop(
+                lambda i, h: i < 3, lambda i, h: (i + 1, tf.tanh(h + y)), [0, tf.zeros_like(y)]
+            )
+            tf.identity(h, name="state")
+            tf.identity(z, name="scaled")
+            session.run(v1.global_variables_initializer())
+            frozen = v1.graph_util.convert_variables_to_constants(
+                session, graph.as_graph_def(), ["state", "scaled"]
+            )
+            (folder / "branching.pb").write_bytes(frozen.SerializeToString())
+            v1.train.Saver().save(session, str(folder / "branching.ckpt"))
+    finally:
+        v1.enable_control_flow_v2()
+    return {"frozen_graph": folder / "branching.pb", "tf1_checkpoint": folder / "branching.ckpt"}
+
+
+def test_branches_are_no_outputs_and_their_weights_are_weights(tmp_path: Path) -> None:
+    for format, path in branching(tmp_path).items():
+        model = read_and_compare(ReadRequest(str(path), format))
+        assert sorted(value.name or "" for value in model.graph.outputs) == ["scaled", "state"]
+        assert set(weights(model)) == {"first", "second"}
+        assert all(info.trainable for info in weights(model).values())
+
+
+def test_elements_of_an_array_that_nothing_wrote_are_zeros(tmp_path: Path) -> None:
+    v1.disable_control_flow_v2()
+    try:
+        with tf.Graph().as_default() as graph:
+            x = v1.placeholder(tf.float32, [2, 3], name="x")
+            array = tf.TensorArray(tf.float32, size=4, element_shape=[2, 3])
+            array = array.write(0, x).write(2, 2 * x)
+            array.stack(name="stacked")
+            (tmp_path / "array.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    finally:
+        v1.enable_control_flow_v2()
+    form = load_double(ReadRequest(str(tmp_path / "array.pb"), "frozen_graph"))
+    data = np.random.default_rng(0).normal(size=(2, 3))
+    (stacked,) = form.run({"x": data})
+    np.testing.assert_array_equal(stacked, np.stack([data, 0 * data, 2 * data, 0 * data]))
