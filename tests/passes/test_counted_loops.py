@@ -204,3 +204,19 @@ def test_an_axis_read_backwards_keeps_its_size() -> None:
         y = Slice(x, start, end, axis, start)
     }""")
     assert str(model.graph.outputs[0].shape) == "[N,T,3]"
+
+
+@pytest.mark.parametrize(("axis", "count"), [(1, 0), (0, 2)])
+def test_what_is_read_backwards_twice_is_not(axis: int, count: int) -> None:
+    model = model_of(f"""(float[N, T, 3] x) => (float[A, B, C] y)
+        <int64[1] start = {{-1}}, int64[1] end = {{-9223372036854775808}}, int64[1] axis = {{1}},
+         int64[1] other = {{{axis}}}> {{
+        once = Slice(x, start, end, axis, start)
+        twice = Slice(once, start, end, other, start)
+        y = Neg(twice)
+    }}""")
+    x = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
+    (expected,) = run(model, x=x)
+    after = drop_unused(drop_whole_slices(model))
+    assert [node.op_type for node in after.graph].count("Slice") == count
+    np.testing.assert_array_equal(run(after, x=x)[0], expected)

@@ -10,12 +10,10 @@ import onnx
 import onnx_ir as ir
 
 from bridge.errors import BridgeError
-from bridge.hub.graph import all_nodes, bodies, integers, light_proto
+from bridge.hub.graph import all_nodes, bodies, light_proto
 from bridge.passes.contrib_shapes import infer_contrib_shapes
 from bridge.passes.dims import Contents, Dim, contents, dim_of, known_contents
-
-_END = 2**31 - 1
-"""Exporters write this, and larger numbers, for the end of any axis."""
+from bridge.passes.whole_slices import reversed_axis
 
 _ROUNDS = 8
 """Inference and refinement alternate; deep chains of computed shapes need a few rounds."""
@@ -144,14 +142,8 @@ def _refine_range(node: ir.Node, known: Mapping[ir.Value, Contents]) -> bool:
 
 def _refine_reversed(node: ir.Node) -> bool:
     """An axis that is read backwards from its end to its start stays as long as it is."""
-    data, output = node.inputs[0], node.outputs[0]
-    bounds = [integers(value) for value in node.inputs[1:]]
-    if len(bounds) != 4 or data is None or data.shape is None or output.shape is None:
-        return False
-    if any(each is None or len(each) != 1 for each in bounds):
-        return False
-    start, end, axis, step = (each[0] for each in bounds if each is not None)
-    if step != -1 or (start != -1 and start < _END) or end > -_END:
+    data, output, axis = node.inputs[0], node.outputs[0], reversed_axis(node)
+    if axis is None or data is None or data.shape is None or output.shape is None:
         return False
     old, new = dim_of(output.shape[axis]), dim_of(data.shape[axis])
     if not _is_better(new, old):
