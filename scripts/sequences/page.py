@@ -23,7 +23,7 @@ def line(found: Measurement) -> str:
     text = f"{verdict(found):7} {found.name:32} {worst:>6}  {native}"
     missing = [f"{kind}: {reason}" for kind, reason in found.not_native.items()]
     if found.unexported:
-        missing.append(f"no model.pt2: {found.unexported}")
+        missing.append(f"model.pt2: {found.unexported}")
     details = [f"not native: {each}" for each in missing] + [
         f"{step}: {e}" for step, e in found.errors.items()
     ]
@@ -75,7 +75,7 @@ def document(found: list[Measurement]) -> str:
             native = ", ".join(f"{count} {kind}" for kind, count in layers(each).items()) or "-"
             reasons = [f"{kind}: {reason}" for kind, reason in each.not_native.items()]
             reasons += [f"{kind}: {why}" for kind, why in also(each).items()]
-            reasons += ["no .pt2: torch.export cannot trace it"] if each.unexported else []
+            reasons += ["no .pt2 of all sizes: torch.export cannot trace it"] if each.unexported else []
             missing = "; ".join(reasons) or "-"
             result = "passes" if each.passed else f"fails: {', '.join(each.errors)}"
             result = "is refused, as it must be" if each.refused else result

@@ -82,7 +82,7 @@ def probe(kind: str, directory: Path, runs: dict[str, tuple[Named, Named]], fres
             ours = flat(framework.call(model, arrays))
             if len(ours) == len(expected) and ours[0].shape == expected[0].shape:
                 answer["cosine"] = min(answer["cosine"], cosine(ours[0], expected[0], mask))
-            return distance(ours, expected)
+            return paired(ours, expected)
 
         def of_artifact(artifact: Any = artifact, inputs: Any = inputs, expected: Any = expected) -> float:
             return paired(flat(framework.call_artifact(artifact, inputs)), expected)

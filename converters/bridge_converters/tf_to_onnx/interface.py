@@ -15,6 +15,7 @@ _JOINS = frozenset({"Exit", "Merge", "RefExit", "RefMerge"})
 _NO_OUTPUT = frozenset(
     {"NoOp", "Assert", "Const", "Print", "PrintV2", "Placeholder", "PlaceholderWithDefault"}
 )
+_OF_SHAPES = frozenset({"Rank", "Shape", "ShapeN", "Size"})
 _VARIABLES = frozenset({"Variable", "VariableV2", "VarHandleOp"})
 _HINT = (
     "freeze the graph up to the tensor you mean (tf.compat.v1.graph_util.convert_variables_to_constants), "
@@ -44,11 +45,12 @@ def find_inputs(graph_def: tf.compat.v1.GraphDef, outputs: Iterable[str], *, whe
 def find_outputs(graph_def: tf.compat.v1.GraphDef, graph: tf.Graph, *, where: str) -> dict[str, str]:
     """The tensors the graph is there to compute: name to tensor.
 
-    In an inference graph they are those that nothing reads. In a training graph (one with variables that
+    In an inference graph they are those that nothing reads, without what depends on the sizes of inputs
+    alone (`dynamic_rnn` leaves zeros behind that nothing uses). In a training graph (one with variables that
     something assigns) the gradients, the optimizer and the saver are set aside first; what is left
-    ends in losses, which are scalars. If it ends in other things as well, those are the outputs; else the
-    output is the last tensor before the loss reads the labels. Raises InputError where that is not one
-    tensor.
+    ends in losses, which are scalars, and in what only gradients read. If it ends in other things as well,
+    those are outputs. So is the last tensor before the loss reads the labels, unless it leads to one of
+    them. Raises InputError where there are no other outputs and that is not one tensor.
     """
     nodes = {node.name: node for node in graph_def.node}
     placeholders = _placeholders_behind(graph_def)
@@ -67,13 +69,19 @@ def find_outputs(graph_def: tf.compat.v1.GraphDef, graph: tf.Graph, *, where: st
     ]
     if not ends:
         raise InputError("the graph has no output that depends on an input", hint=_HINT, where=where)
+    valued = _depends_on_values(nodes)
+    if any(valued[name] for name in ends):
+        ends = [name for name in ends if valued[name]]
     if not training:
         return _tensors(ends, graph)
     losses = [name for name in ends if _is_scalar(name, graph)]
-    others = [name for name in ends if name not in losses]
-    if others:
-        return _tensors(others, graph)
+    for_gradients = {source for name in training for source in _sources(nodes[name])}
+    others = [name for name in ends if name not in losses and name not in for_gradients]
     frontier = _before_labels(nodes, placeholders, forward, losses)
+    if others:
+        before = _ancestors(nodes, others)
+        predictions = frontier if len(frontier) == 1 and frontier[0] not in before else []
+        return _tensors([name for name in nodes if name in others or name in predictions], graph)
     if len(frontier) != 1:
         named = ", ".join(frontier) or ", ".join(losses)
         raise InputError(
@@ -165,6 +173,22 @@ def _before_labels(
         if name in frontier
         and not any(name != other and name in _ancestors(nodes, [other]) for other in frontier)
     ]
+
+
+def _depends_on_values(nodes: Mapping[str, tf.compat.v1.NodeDef]) -> dict[str, bool]:
+    """Whether nodes depend on the values of inputs, not on their shapes alone."""
+    depends = {name: node.op in _PLACEHOLDERS for name, node in nodes.items()}
+    changed = True
+    while changed:
+        changed = False
+        for name, node in nodes.items():
+            if (
+                not depends[name]
+                and node.op not in _OF_SHAPES
+                and any(depends.get(source, False) for source in _sources(node))
+            ):
+                depends[name] = changed = True
+    return depends
 
 
 def _depends_on_variables(nodes: Mapping[str, tf.compat.v1.NodeDef]) -> dict[str, bool]:

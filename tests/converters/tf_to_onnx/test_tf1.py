@@ -224,3 +224,24 @@ def test_elements_of_an_array_that_nothing_wrote_are_zeros(tmp_path: Path) -> No
     data = np.random.default_rng(0).normal(size=(2, 3))
     (stacked,) = form.run({"x": data})
     np.testing.assert_array_equal(stacked, np.stack([data, 0 * data, 2 * data, 0 * data]))
+
+
+def classifier() -> None:
+    """Logits that only the loss reads, scores that nothing reads, and zeros that nothing uses."""
+    x = v1.placeholder(tf.float32, [None, 4], name="x")
+    labels = v1.placeholder(tf.int32, [None], name="labels")
+    weights = v1.get_variable("weights", [4, 3], initializer=v1.random_normal_initializer(seed=1))
+    bias = v1.get_variable("bias", [3], initializer=v1.random_normal_initializer(seed=2))
+    hidden = tf.matmul(x, weights)
+    tf.zeros([tf.shape(x)[0], 3], name="left_behind")
+    logits = tf.add(hidden, bias, name="logits")
+    tf.reduce_max(hidden, axis=1, name="scores")
+    loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+    v1.train.GradientDescentOptimizer(0.1).minimize(loss)
+
+
+def test_predictions_of_a_training_graph_are_outputs_beside_others(tmp_path: Path) -> None:
+    save(tmp_path, classifier)
+    hub = read_and_compare(ReadRequest(str(tmp_path / "model.ckpt"), "tf1_checkpoint"))
+    info = metadata.source_info(hub)
+    assert (info.inputs, info.outputs) == (("x",), ("logits", "scores"))
