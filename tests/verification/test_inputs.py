@@ -335,3 +335,16 @@ def test_any_inputs_can_be_drawn(specs: list[TensorSpec], seed: int) -> None:
                 assert not isinstance(wanted, int) or size == wanted
             if array.dtype.kind in "iu" and spec.limit is not None and plans[0].role is Role.TOKENS:
                 assert array.size == 0 or array.min() >= 0
+
+
+def test_a_mask_of_queries_and_keys_has_the_length_of_its_sequence() -> None:
+    specs = [
+        TensorSpec("x", "float32", ("batch", "length", 8)),
+        TensorSpec("mask", "float32", ("length", "length")),
+    ]
+    plans = plan(specs)
+    assert [each.dynamic_batch for each in plans] == [True, False]
+    for batch in (1, 3):
+        drawn = draw(plans, seed=0, index=0, rule="typical", batch=batch).arrays
+        assert drawn["x"].shape[0] == batch
+        assert drawn["mask"].shape == (drawn["x"].shape[1],) * 2

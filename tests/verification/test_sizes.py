@@ -76,3 +76,12 @@ def test_draws_have_the_sizes_that_were_asked_for() -> None:
             for rule in ("small", "large", "pixels", "boundary", "special", "special", "huge")
         ),
     ]
+
+
+def test_sizes_of_a_length_are_no_batch() -> None:
+    specs = [
+        TensorSpec("x", "float32", ("batch", "length", 8)),
+        TensorSpec("mask", "float32", ("length", "length")),
+    ]
+    wanted = parse_shapes(["x=3x7x8,mask=7x7"])
+    assert checked_shapes(specs, wanted) == [{"x": (3, 7, 8), "mask": (7, 7)}]

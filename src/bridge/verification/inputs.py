@@ -71,7 +71,8 @@ class InputPlan:
     `limit` is the exclusive upper bound of ids, `bounded` says that the graph shows it. `signed`: it is no
     id, so that boundary values may be negative. `nonzero`: it may be a divisor. `bounds` are the least and
     greatest sizes of dynamic axes that do not take every size, `lengths` those dynamic axes that are the
-    length of a sequence although the input has the rank of an image.
+    length of a sequence although the input has the rank of an image, or although they are axis 0 (a mask of
+    queries and keys).
     """
 
     name: str
@@ -87,7 +88,7 @@ class InputPlan:
 
     @property
     def dynamic_batch(self) -> bool:
-        return bool(self.shape) and isinstance(self.shape[0], str)
+        return bool(self.shape) and isinstance(self.shape[0], str) and 0 not in self.lengths
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def plan(specs: Sequence[TensorSpec], *, precision: str | None = None) -> list[I
                 hint="give numeric inputs: models of strings are not converted",
             )
         shape = tuple(f"axis{axis}" if size is None else size for axis, size in enumerate(spec.shape))
-        if shape and isinstance(shape[0], str):
+        if shape and isinstance(shape[0], str) and spec.shape[0] not in series:
             shape = ("batch", *shape[1:])
         role = _role(spec, shape)
         dtype = precision if precision is not None and kind in "fV" else spec.dtype
@@ -293,7 +294,7 @@ def concrete(each: InputPlan, batch: int | None, sizes: Shapes, longer: int = 0)
             result.append(size)
         elif asked is not None:
             result.append(asked)
-        elif axis == 0:
+        elif axis == 0 and each.dynamic_batch:
             result.append(batch if batch is not None else 1)
         elif len(each.shape) >= _IMAGE_RANK and axis not in each.lengths:
             wider = longer * _WIDENED * (axis == _last_free(each))

@@ -111,10 +111,15 @@ def _spelled(shape: Sequence[int | str | None]) -> str:
 
 
 def _check_batch(specs: Sequence[Shaped], sizes: Shapes) -> None:
+    lengths = {size for spec in specs for size in (spec.shape or ())[1:] if isinstance(size, str)}
     asked = {
         spec.name: sizes[spec.name][0]
         for spec in specs
-        if spec.name in sizes and spec.shape and not isinstance(spec.shape[0], int) and sizes[spec.name][0]
+        if spec.name in sizes
+        and spec.shape
+        and not isinstance(spec.shape[0], int)
+        and spec.shape[0] not in lengths
+        and sizes[spec.name][0]
     }
     if len(set(asked.values())) > 1:
         words = ", ".join(f"{name}: {size}" for name, size in asked.items())
