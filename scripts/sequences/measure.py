@@ -125,8 +125,7 @@ def measure(name: str, *, live: bool = False) -> Measurement:
     found.left, found.lines = leftovers(text), len(text.splitlines())
     _reload(found, case, made, out)
     if not live:
-        drawn = shapes if case.drawn else examples
-        options = [*case.options, *drawn, "--grad", "--json", "-q"]
+        options = [*case.options, *shapes, "--grad", "--json", "-q"]
         code, printed, error = _step(found, "verify", ["bridge", "verify", str(source), str(out), *options])
         if code != 0:
             found.errors["verify"] = f"exit {code}: {_told(_record(printed)) or error}"
