@@ -14,6 +14,7 @@ from bridge.verification.compare import OutputResult, Verdict
 from bridge.verification.gradients import GradientsResult
 from bridge.verification.localise import Localisation
 from bridge.verification.matching import Suspect, ValueMatch
+from bridge.verification.speed.result import SpeedResult
 from bridge.verification.training import TrainingResult
 from bridge.verification.weights import WeightsResult
 
@@ -101,7 +102,7 @@ class Report:
     `reference` says what the outputs were held against, `reasons` why the verdict is not "equivalent".
     `weights` is the comparison through the weight map of a converted model, `matched_weights` that by
     values of two models that bridge did not convert; where both are None, `weights_note` says why.
-    `gradients` and `training` are None where they were not asked for, `localisation` where nothing
+    `gradients`, `training` and `speed` are None where they were not asked for, `localisation` where nothing
     differs or the first wrong node could not be found.
     """
 
@@ -119,6 +120,7 @@ class Report:
     gradients: GradientsResult | None = None
     training: TrainingResult | None = None
     localisation: Localisation | None = None
+    speed: SpeedResult | None = field(compare=False, default=None)
     notes: tuple[str, ...] = ()
     timing: Timing = field(compare=False, default=Timing(0.0, 0.0, 0.0, 0, 0))
 
