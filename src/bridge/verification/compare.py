@@ -17,6 +17,7 @@ from typing import Literal, get_args
 import ml_dtypes
 import numpy as np
 
+from bridge.verification.histogram import Histogram, Spectrum, error_spectra, histogram
 from bridge.verification.inputs import Rule
 from bridge.verification.measure import (
     Array,
@@ -90,7 +91,8 @@ class Errors:
     is near enough to its own reference to judge by it.
 
     A closer look adds `noise_*`, how far noise of the size of rounding carries the source, and
-    `function_*`, how far the two versions are apart in float64, with the limit of that.
+    `function_*`, how far the two versions are apart in float64, with the limit of that. `histogram` shows how
+    the errors of single elements are distributed, relative to what `*_max` are relative to.
     """
 
     rule: Rule
@@ -109,6 +111,7 @@ class Errors:
     function_max: float | None = None
     function_limit_l2: float | None = None
     function_limit_max: float | None = None
+    histogram: Histogram | None = None
 
     @property
     def same_function(self) -> bool:
@@ -244,6 +247,11 @@ class _Measured:
     distance: Distance
     function: Size | None = None
     noise: Size | None = None
+
+    @property
+    def spectra(self) -> tuple[Spectrum, Spectrum]:
+        """The errors of the source's and the target's elements."""
+        return error_spectra(self.sample.source, self.sample.target, _held_against(self.sample))
 
 
 def _compare_inexact(name: str, dtype: str, samples: Sequence[Sample]) -> OutputResult:
@@ -402,8 +410,16 @@ def _errors(
         function_max=None if function is None else function.largest,
         function_limit_l2=None if limit is None else limit.norm,
         function_limit_max=None if limit is None else limit.largest,
+        histogram=_histogram(group, scale.largest),
     )
     return found if found.same_function else replace(found, passed=False)
+
+
+def _histogram(group: Sequence[_Measured], scale: float) -> Histogram | None:
+    ours, theirs = zip(*(each.spectra for each in group), strict=True)
+    held_against_source = all(each.sample.reference is None for each in group)
+    source = None if held_against_source else Spectrum.total(ours)
+    return histogram(source, Spectrum.total(theirs), scale)
 
 
 def _relative(size: Size, scale: Size) -> Size:

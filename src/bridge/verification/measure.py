@@ -75,7 +75,8 @@ def double(array: Array) -> Array:
     return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
 
 
-def _pieces(*arrays: Array) -> Iterator[tuple[Array, ...]]:
+def pieces(*arrays: Array) -> Iterator[tuple[Array, ...]]:
+    """Arrays of one size, flat and as float64 or complex128, piece by piece."""
     flat = [array.reshape(-1) for array in arrays]
     for start in range(0, flat[0].size, _PIECE):
         yield tuple(double(each[start : start + _PIECE]) for each in flat)
@@ -84,7 +85,7 @@ def _pieces(*arrays: Array) -> Iterator[tuple[Array, ...]]:
 def count_special_mismatches(source: Array, target: Array) -> int:
     """How many elements are NaN or infinite in only one of two arrays, or in both but not the same."""
     wrong = 0
-    for ours, theirs in _pieces(source, target):
+    for ours, theirs in pieces(source, target):
         finite = np.isfinite(ours) & np.isfinite(theirs)
         same = finite | (np.isnan(ours) & np.isnan(theirs)) | (ours == theirs)
         wrong += int(same.size - np.count_nonzero(same))
@@ -103,7 +104,7 @@ def distance(
     sizes: list[tuple[Size, Size, Size]] = []
     outside = 0
     farthest, position, offset = -1.0, 0, 0
-    for ours, theirs, exact in _pieces(source, target, reference):
+    for ours, theirs, exact in pieces(source, target, reference):
         finite = np.isfinite(ours)
         if not np.all(np.isfinite(exact[finite])):
             return None
