@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +11,15 @@ from bridge.verification.compare import OutputResult, Verdict
 from bridge.verification.gradients import GradientsResult
 from bridge.verification.localise import Localisation
 from bridge.verification.matching import Suspect, ValueMatch
+from bridge.verification.report.depth import Depth
+from bridge.verification.report.environment import Environment
+from bridge.verification.report.structure import Structure
 from bridge.verification.speed.result import SpeedResult
 from bridge.verification.training import TrainingResult
 from bridge.verification.weights import WeightsResult
 
-SCHEMA = 1
-"""The version of the JSON form; a change that a reader of version 1 would misread increases it."""
+SCHEMA = 2
+"""The version of the JSON form; a change that a reader of it would misread increases it."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,17 @@ class DrawReport:
 
 @dataclass(frozen=True)
 class Timing:
-    """Wall seconds and peak resident bytes; the only part of a report that differs between equal runs."""
+    """Wall seconds, peak resident bytes, and when it started (ISO 8601, UTC), empty where that is not known.
+
+    With `Report.speed` it is the only part of a report that differs between equal runs.
+    """
 
     total_seconds: float
     source_seconds: float
     target_seconds: float
     source_peak_bytes: int
     target_peak_bytes: int
+    started: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,9 @@ class Report:
     `weights` is the comparison through the weight map of a converted model, `matched_weights` that by
     values of two models that bridge did not convert; where both are None, `weights_note` says why.
     `gradients`, `training` and `speed` are None where they were not asked for, `localisation` where nothing
-    differs or the first wrong node could not be found.
+    differs or the first wrong node could not be found. `depth` has the errors of the values inside, where
+    they were looked at; `structure` the names of weights and modules on both sides, `environment` what it
+    ran in and the hashes of what was compared. Both are None where a worker failed before.
     """
 
     verdict: Verdict
@@ -121,6 +127,9 @@ class Report:
     training: TrainingResult | None = None
     localisation: Localisation | None = None
     speed: SpeedResult | None = field(compare=False, default=None)
+    depth: Depth | None = None
+    structure: Structure | None = None
+    environment: Environment | None = None
     notes: tuple[str, ...] = ()
     timing: Timing = field(compare=False, default=Timing(0.0, 0.0, 0.0, 0, 0))
 
@@ -145,19 +154,39 @@ class Report:
         return render(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON values; docs/verdict.md describes the schema."""
-        record = _plain(dataclasses.asdict(self))
-        assert isinstance(record, dict)
-        return {"schema": SCHEMA, "passed": self.passed, **record}
+        """The report as JSON values; docs/reports.md describes the schema."""
+        from bridge.verification.report.json import to_dict
+
+        return to_dict(self)
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> Report:
+        """Read what `to_json` wrote. Raises InputError where that is not what the file holds."""
+        from bridge.verification.report.json import read_report
+
+        return read_report(Path(path))
 
     def to_json(self, path: str | Path) -> None:
         """Write the report as JSON. Equal inputs, versions and seed give equal bytes but for `timing`."""
-        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        from bridge.verification.report.json import dump
+
+        Path(path).write_text(dump(self.to_dict()), encoding="utf-8")
 
     def to_junit(self, path: str | Path) -> None:
         """Write the report as JUnit XML: a test case an output, and one for the weights."""
         from bridge.verification.report.junit import render
+
+        Path(path).write_text(render(self), encoding="utf-8")
+
+    def to_markdown(self, path: str | Path) -> None:
+        """Write the report as a comment for a pull request, within GitHub's limit of its length."""
+        from bridge.verification.report.markdown import render
+
+        Path(path).write_text(render(self), encoding="utf-8")
+
+    def to_sarif(self, path: str | Path) -> None:
+        """Write what differs as SARIF 2.1.0, for code scanning, at the first wrong node's line."""
+        from bridge.verification.report.sarif import render
 
         Path(path).write_text(render(self), encoding="utf-8")
 
@@ -167,13 +196,8 @@ class Report:
 
         Path(path).write_text(render(self), encoding="utf-8")
 
+    def annotations(self) -> str:
+        """What differs as workflow commands, which GitHub shows at the line of the first wrong node."""
+        from bridge.verification.report.annotations import render
 
-def _plain(value: Any) -> Any:
-    """JSON values of nested dataclass fields; JSON has no infinity and no NaN, they become strings."""
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
+        return render(self)
