@@ -22,6 +22,7 @@ from typing import Any
 
 from bridge.errors import EnvironmentFailure
 from bridge.worker.failures import WorkerFailure
+from bridge.worker.launch import Start, launch
 
 _LONGEST_MESSAGE = 64 * 2**20
 _POLL_SECONDS = 0.5
@@ -45,11 +46,18 @@ class WorkerProcess:
 
     `command` gets the number of the reply pipe's descriptor appended as its last argument. `label` names the
     worker in messages ("read worker"). The worker's temporary files go to `scratch`, which is
-    removed with it. Raises EnvironmentFailure where the process cannot be started.
+    removed with it. Inside `bridge.worker.launch.launching` the process may be forked from one that is
+    `prepared`, to become the `program`. Raises EnvironmentFailure where the process cannot be started.
     """
 
     def __init__(
-        self, command: Sequence[str], *, label: str, environment: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        *,
+        label: str,
+        environment: Mapping[str, str] | None = None,
+        program: str | None = None,
+        prepared: str | None = None,
     ) -> None:
         self.label = label
         self._buffer = bytearray()
@@ -57,26 +65,23 @@ class WorkerProcess:
         self.scratch = Path(self._directory.name)
         self._log = self.scratch / "output.log"
         self._replies, replies = os.pipe()
+        stdin, requests = os.pipe()
+        self._requests = os.fdopen(requests, "wb")
         self._asked = time.monotonic()
+        variables = {**os.environ, **_QUIET, "TMPDIR": str(self.scratch), **(environment or {})}
         try:
             with self._log.open("wb") as log:
-                self._process = subprocess.Popen(
-                    [*command, str(replies)],
-                    stdin=subprocess.PIPE,
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=(replies,),
-                    start_new_session=True,
-                    env={**os.environ, **_QUIET, "TMPDIR": str(self.scratch), **(environment or {})},
-                )
+                self._process = launch(Start(command, variables, stdin, log, replies, program, prepared))
         except OSError as error:
             os.close(self._replies)
+            self._requests.close()
             self._directory.cleanup()
             raise EnvironmentFailure(
                 f"the {label} could not be started: {error.strerror}", where=command[0]
             ) from error
         finally:
             os.close(replies)
+            os.close(stdin)
 
     def __enter__(self) -> WorkerProcess:
         return self
@@ -88,11 +93,10 @@ class WorkerProcess:
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Write one JSON line to the worker's stdin. Raises WorkerFailure where it has died."""
-        assert self._process.stdin is not None
         self._asked = time.monotonic()
         try:
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
-            self._process.stdin.flush()
+            self._requests.write(json.dumps(message).encode() + b"\n")
+            self._requests.flush()
         except BrokenPipeError:
             raise self._death() from None
 
@@ -173,16 +177,13 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End the worker and everything it started, at once; harmless when it has ended."""
-        if self._process.returncode is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        self._process.end()
 
     def close(self) -> None:
         """End the worker and remove its scratch directory."""
         self.kill()
-        assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
+            self._requests.close()
         if self._replies >= 0:
             os.close(self._replies)
             self._replies = -1

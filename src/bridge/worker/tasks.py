@@ -21,6 +21,7 @@ def run_task(
     timeout: float | None = None,
     on_progress: Callable[[str], None] | None = None,
     python: str | None = None,
+    prepared: str | None = None,
 ) -> dict[str, Any]:
     """Call `function` (`package.module:name`) with `request` in a fresh Python process.
 
@@ -28,7 +29,8 @@ def run_task(
     request names. It reports progress with `bridge.worker.progress.report`. The process runs with
     PYTHONHASHSEED=0 in the caller's working directory, which it can import from (last, so that no file there
     hides an installed package). Its temporary files vanish with it. `label` names the worker in
-    messages, `python` is another interpreter that has bridge installed.
+    messages, `python` is another interpreter that has bridge installed. `prepared` is the kind of prepared
+    process that may be forked instead of starting one (`bridge.worker.launch`).
 
     Returns the function's object, with `_stats` added: `seconds` (wall, start-up included) and
     `peak_bytes` (largest resident memory).
@@ -42,7 +44,8 @@ def run_task(
         path += [os.path.abspath(entry) for entry in sys.path if entry]
     started = time.monotonic()
     deadline = None if timeout is None else started + timeout
-    with WorkerProcess([python or sys.executable, "-P", "-m", "bridge.worker.main"], label=label) as worker:
+    command = [python or sys.executable, "-P", "-m", "bridge.worker.main"]
+    with WorkerProcess(command, label=label, program="task", prepared=prepared) as worker:
         worker.send({"function": function, "request": request, "path": path})
         while True:
             message = worker.receive(deadline=deadline)
