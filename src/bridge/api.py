@@ -214,6 +214,7 @@ def verify(
     dtype: Literal["float16", "bfloat16"] | None = None,
     localise: bool = True,
     repro: str | Path | None = None,
+    depth: bool = False,
     timeout: float | None = 600,
     threads: int | None = None,
     trust: bool = False,
@@ -234,8 +235,9 @@ def verify(
     together where names and shapes do not. `gradients` compares those of inputs and parameters in
     float64, `training` is the number of training steps to compare. `dtype` is what both compute in
     instead of their own. Where the versions differ, `localise` names the first wrong node, and `repro` is
-    a directory for a minimal reproduction. `timeout` is in seconds for everything, `threads` are those of
-    each side. docs/verdict.md holds the rules of the verdict.
+    a directory for a minimal reproduction. `depth` compares the values inside both versions, too. `timeout`
+    is in seconds for everything, `threads` are those of each side. docs/verdict.md holds the rules of the
+    verdict.
 
     Raises InputError where a version or the inputs cannot be used. A worker that dies or hangs gives a
     report with the verdict "could not be checked".
@@ -259,6 +261,7 @@ def verify(
                 training=training,
                 localise=localise,
                 repro=None if repro is None else Path(repro),
+                depth=depth,
             ),
             timeout=timeout,
             threads=threads,

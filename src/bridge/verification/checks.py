@@ -20,7 +20,8 @@ class Checks:
     `bridge.verification.mapping.parse_map`). `dtype` is the type of floating-point inputs where the models
     were loaded to compute in another than their own. `gradients` compares those of inputs and parameters,
     `training` that many steps of it. Where the versions differ, `localise` looks for the first wrong node,
-    and `repro` is a directory to write a minimal reproduction to.
+    and `repro` is a directory to write a minimal reproduction to. `depth` compares the values inside both
+    versions wherever they have counterparts, also where nothing differs.
     """
 
     inputs: UserInputs | None = None
@@ -35,3 +36,4 @@ class Checks:
     training: int = 0
     localise: bool = True
     repro: Path | None = None
+    depth: bool = False

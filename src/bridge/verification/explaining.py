@@ -24,10 +24,13 @@ from bridge.verification.localise import (
     locate_gradient_fault,
     write_reproduction,
 )
+from bridge.verification.localise.depth import depth
+from bridge.verification.localise.locate import look_inside
 from bridge.verification.localise.weights import wrong_weight
 from bridge.verification.measure import Array
 from bridge.verification.pairing import Correspondence
 from bridge.verification.parties import FACTORY
+from bridge.verification.report.depth import Depth
 from bridge.verification.running import Runner
 from bridge.worker.failures import TaskFailure
 from bridge.worker.side import Run
@@ -66,6 +69,8 @@ class Explainer:
         self._runner = runner
         self._ran = [each for each in ran if isinstance(each.target, Run)]
         self._misplaced: set[str] = set()
+        self.seen: Depth | None = None
+        """What explaining has shown of the values inside both versions; None where it did not look."""
 
     def explain(self, findings: Findings) -> Localisation | str:
         """The first wrong node, or why it cannot be named.
@@ -83,10 +88,24 @@ class Explainer:
         found = self._locate(case) if different or not by_gradient else self._locate_gradient(chosen, case)
         if isinstance(found, str):
             return found if by_weight is None else by_weight
+        if found[0].how in ("anchors", "values"):
+            self.seen = depth(found[1], chosen.draw.name, first_wrong=found[0].target.name)
         if self._checks.repro is not None:
             sides = (self._loaded.source_side, self._loaded.target_side)
             write_reproduction(self._checks.repro, *found, case, sides)
         return found[0] if by_weight is None else by_weight
+
+    def look_inside(self, localisation: Localisation | None) -> Depth | str:
+        """How far the values inside both versions are apart, or why that cannot be said."""
+        chosen = ordinary_run(self._ran)
+        if chosen is None:
+            return "no inputs ran on both sides"
+        found = look_inside(self._loaded.source_side, self._loaded.target_side, self._case(chosen))
+        if isinstance(found, str):
+            return found
+        evidence, own = found
+        wrong = None if localisation is None else localisation.target.name
+        return depth(evidence, chosen.draw.name, own, first_wrong=wrong)
 
     def judge_specials(self, results: Sequence[OutputResult]) -> Specials:
         """Judge the places of NaN and infinities, in float64 where both versions can be computed in it.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 
 from bridge.formats.detect import Framework
 from bridge.verification.checks import Checks
@@ -11,6 +12,7 @@ from bridge.verification.judging import Ran
 from bridge.verification.mapping import Mapped, parse_map
 from bridge.verification.pairing import Correspondence, correspond_inputs, correspond_outputs
 from bridge.verification.parties import Party
+from bridge.verification.surroundings import Hashes
 from bridge.verification.weighing import Weights
 from bridge.worker.side import Description, Run, Side, TensorSpec
 
@@ -20,7 +22,8 @@ class Loaded:
     """Both versions, and what their workers say about them.
 
     `drop_in`: the target is to have the source's very interface, names and layouts included. `weights`
-    is what was found about the weights, None as long as nobody asked.
+    is what was found about the weights, None as long as nobody asked. `hashes` are those of the files that
+    are compared, computed meanwhile.
     """
 
     source_party: Party
@@ -31,6 +34,8 @@ class Loaded:
     target: Description
     drop_in: bool
     weights: Weights | None = None
+    threads: int = 1
+    hashes: Future[Hashes] | None = field(default=None, repr=False)
 
     @property
     def converted(self) -> bool:

@@ -15,11 +15,14 @@ from bridge.verification.inputs import Draw
 from bridge.verification.judging import Findings, Ran, conclude, judge_outputs
 from bridge.verification.loaded import Loaded
 from bridge.verification.localise import Localisation
+from bridge.verification.naming import structure
 from bridge.verification.pairing import Correspondence
 from bridge.verification.parties import Party
 from bridge.verification.report import DrawReport, InputReport, Report, SideReport, Timing
+from bridge.verification.report.depth import Depth
 from bridge.verification.report.model import MatchedWeights
 from bridge.verification.running import Runner
+from bridge.verification.surroundings import Hashes, environment, start_hashing, started_at
 from bridge.worker.failures import WorkerFailure
 from bridge.worker.side import Description, Run
 
@@ -38,10 +41,13 @@ class Procedure:
         self._notes: list[str] = []
         self._findings = Findings()
         self._localisation: Localisation | None = None
+        self._depth: Depth | None = None
 
     def run(self) -> Report:
         """All steps; the verdict follows from what they find."""
         loaded, checks = self._loaded, self._checks
+        if loaded.hashes is None:
+            loaded.hashes = start_hashing(loaded.source_party, loaded.target_party, checks.inputs)
         requests = None
         if loaded.weights is None:
             requests = weighing.submit(loaded.source_side, loaded.target_side)
@@ -76,6 +82,7 @@ class Procedure:
                 loaded, checks, correspondence, choice, ran, weights, self._name
             )
         self._localise(explainer)
+        self._look_inside(explainer)
         if sum(each.draw.batch or 1 for each in ran) == 1:
             self._notes.append("one input alone cannot show whether the outputs vary with it; give several")
         self._notes += [*correspondence.notes, *correspondence.uncertain, *runner.notes]
@@ -115,6 +122,18 @@ class Procedure:
         else:
             self._localisation = found
 
+    def _look_inside(self, explainer: Explainer) -> None:
+        """How far the values inside are apart: all of them if asked for, else what localising has shown."""
+        if not self._checks.depth:
+            self._depth = explainer.seen
+            return
+        self._say("comparing the values inside")
+        found = explainer.look_inside(self._localisation)
+        if isinstance(found, str):
+            self._notes.append(f"the values inside could not be compared: {found}")
+        else:
+            self._depth = found
+
     def _report(self, ran: Sequence[Ran], reference: str) -> Report:
         loaded, findings = self._loaded, self._findings
         verdict, reasons = conclude(findings)
@@ -135,6 +154,14 @@ class Procedure:
             gradients=findings.gradients,
             training=findings.training,
             localisation=self._localisation,
+            depth=self._depth,
+            structure=structure(loaded.target_party, findings.weights.map),
+            environment=environment(
+                loaded.source_side,
+                loaded.target_side,
+                loaded.threads,
+                Hashes() if loaded.hashes is None else loaded.hashes.result(),
+            ),
             notes=tuple(dict.fromkeys((*self._notes, *loaded.source.notes, *loaded.target.notes))),
             timing=Timing(
                 time.monotonic() - self._started,
@@ -142,6 +169,7 @@ class Procedure:
                 sum(each.seconds for each in target_runs),
                 max((each.peak_bytes for each in runs), default=0),
                 max((each.peak_bytes for each in target_runs), default=0),
+                started_at(self._started),
             ),
         )
 
@@ -163,7 +191,7 @@ def unchecked(
         seed=seed,
         reference="nothing",
         weights_note="the verification was not completed",
-        timing=Timing(time.monotonic() - started, 0.0, 0.0, 0, 0),
+        timing=Timing(time.monotonic() - started, 0.0, 0.0, 0, 0, started_at(started)),
     )
 
 

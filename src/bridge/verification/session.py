@@ -14,6 +14,7 @@ from bridge.verification.parties import Party, Version, resolve
 from bridge.verification.procedure import Procedure, unchecked
 from bridge.verification.report import Report
 from bridge.worker.failures import WorkerFailure
+from bridge.worker.pool import prepared_for
 from bridge.worker.side import Description, Side
 
 
@@ -114,7 +115,12 @@ class Session:
             return self._loaded
         for role, party in (("source", self._source), ("target", self._target)):
             if role not in self._workers:
-                side = Side(label=f"{role} worker", threads=self._threads, timeout=self._timeout)
+                side = Side(
+                    label=f"{role} worker",
+                    threads=self._threads,
+                    timeout=self._timeout,
+                    prepared=prepared_for(party.loader, party.request),
+                )
                 self._workers[role] = _Worker(side, side.submit_load(party.loader, dict(party.request)))
             else:
                 self._workers[role].side.restart_clock(self._timeout)
@@ -129,6 +135,7 @@ class Session:
             source.described(),
             target.described(),
             drop_in=self._drop_in,
+            threads=self._threads,
         )
         return self._loaded
 

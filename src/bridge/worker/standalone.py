@@ -8,6 +8,7 @@ knows a framework is the loader that the first request names.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -97,6 +98,50 @@ def peak_memory() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def resident_memory() -> int:
+    """The resident size of this process now, in bytes; where /proc does not tell, the largest so far."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as status:
+            return int(status.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return peak_memory()
+
+
+def restart_peak_memory() -> bool:
+    """Let `peak_memory` count from now on; False where the system cannot do that (Linux can)."""
+    try:
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as switch:
+            switch.write("5")
+        return True
+    except OSError:
+        return False
+
+
+def return_memory() -> None:
+    """Give what nothing refers to any more back to the system, as far as the C library can (glibc)."""
+    import ctypes
+
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def waiting_time() -> float | None:
+    """Seconds that the threads of this process have been ready to run and had no processor.
+
+    None where the system does not tell; see Documentation/scheduler/sched-stats in the sources of Linux.
+    """
+    total = 0
+    try:
+        for thread in os.listdir("/proc/self/task"):
+            with open(f"/proc/self/task/{thread}/schedstat", encoding="ascii") as statistics:
+                total += int(statistics.read().split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
+    return total / 1e9
 
 
 def error_record(error: BaseException) -> dict[str, Any]:
@@ -210,12 +255,26 @@ class Side:
 
     def __init__(self) -> None:
         self._model: Any = None
+        self._timings: dict[int, Any] = {}
 
     def load(self, loader: str, request: Any, path: list[str]) -> dict[str, Any]:
         sys.path.extend(entry for entry in path if entry not in sys.path)
         module, _, function = loader.partition(":")
-        self._model = getattr(importlib.import_module(module), function)(request)
-        return self.describe()
+        started = time.perf_counter()
+        load = getattr(importlib.import_module(module), function)
+        imported, before = time.perf_counter(), resident_memory()
+        restart_peak_memory()
+        self._model = load(request)
+        cost = {
+            "import_seconds": imported - started,
+            "load_seconds": time.perf_counter() - imported,
+            "import_bytes": before,
+            "loaded_bytes": resident_memory(),
+            "peak_bytes": peak_memory(),
+        }
+        # A user's module imports its framework while the model is loaded.
+        cost.update(getattr(self._model, "import_cost", {}))
+        return dict(self.describe(), cost=cost)
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -224,6 +283,12 @@ class Side:
             "what": self._model.what,
             "notes": self._model.notes,
         }
+
+    def environment(self) -> dict[str, Any]:
+        """The versions of the interpreter, and of those packages a verification rests on that were imported."""
+        found = {name: getattr(sys.modules.get(name), "__version__", None) for name in _PACKAGES}
+        packages = {name: version for name, version in found.items() if isinstance(version, str)}
+        return {"python": platform.python_version(), "packages": packages}
 
     def weights(self, file: str) -> dict[str, Any]:
         tensors = self._model.weights()
@@ -365,6 +430,55 @@ class Side:
         write_tensors(tensors, {str(position): needed[name] for position, name in enumerate(names)})
         return {"lines": lines, "names": names}
 
+    def open_timing(self, inputs: str, training: bool, compiled: bool) -> dict[str, Any]:
+        """Make the model ready to be timed on these inputs, and call it for the first time."""
+        feeds = read_tensors(inputs, writable=True)
+        prepare = getattr(self._model, "timing", None)
+        return_memory()
+        restart_peak_memory()
+        started = time.perf_counter()
+        if prepare is not None:
+            timing = prepare(feeds, training, compiled)
+        elif training or compiled:
+            raise NotImplementedError(f"{self._model.what} can only be timed as it runs")
+        else:
+            timing = ArrayTiming(self._model.run, feeds)
+        timing.call()
+        seconds = time.perf_counter() - started
+        number = len(self._timings)
+        self._timings[number] = timing
+        gc.collect()
+        gc.freeze()  # what exists now is not looked at again by the collections between the blocks
+        return {
+            "timing": number,
+            "first_seconds": seconds,
+            "timed": timing.timed,
+            "device": timing.device,
+            "threads": timing.threads(),
+            "notes": timing.notes,
+        }
+
+    def time(self, timing: int, calls: int, group: int) -> dict[str, Any]:
+        """Time `calls` times `group` calls, each group as one, without collecting garbage meanwhile."""
+        chosen = self._timings[timing]
+        gc.collect()
+        gc.disable()
+        try:
+            return time_calls(chosen, calls, group)
+        finally:
+            gc.enable()
+
+    def close_timing(self, timing: int) -> dict[str, Any]:
+        """The most memory since the timing was opened; what it held is given back."""
+        chosen = self._timings[timing]
+        self._timings[timing] = None
+        memory = {"peak_bytes": peak_memory(), "device_peak_bytes": chosen.device_peak_bytes()}
+        chosen.close()
+        del chosen
+        gc.unfreeze()
+        return_memory()
+        return memory
+
     def _optional(self, name: str, does: str) -> Any:
         method = getattr(self._model, name, None)
         if method is None:
@@ -378,6 +492,61 @@ class Side:
         seconds = time.perf_counter() - started
         write_tensors(outputs, {str(position): result for position, result in enumerate(results)})
         return {"seconds": seconds, "count": len(results), "peak_bytes": peak_memory()}
+
+
+class ArrayTiming:
+    """A timing of a model that knows no better: the conversion from and to numpy is part of it."""
+
+    device = "cpu"
+
+    def __init__(self, run: Any, feeds: Mapping[str, Any]) -> None:
+        self._run = run
+        self._feeds = feeds
+        self.timed = "a run from numpy arrays to numpy arrays"
+        self.notes: list[str] = []
+
+    def call(self) -> None:
+        self._run(self._feeds)
+
+    def device_seconds(self) -> float | None:
+        return None
+
+    def device_peak_bytes(self) -> int | None:
+        return None
+
+    def threads(self) -> list[int | None]:
+        return [None, None]
+
+    def close(self) -> None:
+        self._feeds = {}
+
+
+def time_calls(timing: Any, calls: int, group: int, clock: Any = time.perf_counter) -> dict[str, Any]:
+    """The wall seconds of each group of calls, and what the whole block took of the machine."""
+    call = timing.call
+    seconds = []
+    on_device = []
+    waited = waiting_time()
+    cpu = time.process_time()
+    started = clock()
+    for _ in range(calls):
+        begun = clock()
+        for _ in range(group):
+            call()
+        seconds.append((clock() - begun) / group)
+        elapsed = timing.device_seconds()
+        if elapsed is not None:
+            on_device.append(elapsed)
+    wall = clock() - started
+    cpu = time.process_time() - cpu
+    waiting = waiting_time()
+    return {
+        "seconds": seconds,
+        "wall": wall,
+        "cpu": cpu,
+        "waited": None if waited is None or waiting is None else waiting - waited,
+        "device_seconds": on_device or None,
+    }
 
 
 def _given_cotangents(outputs: list[Any], given: Mapping[int, Any]) -> list[Any]:
@@ -459,9 +628,12 @@ def _descend(
     return losses, norms, sorted(velocities)
 
 
+_PACKAGES = ("jax", "keras", "numpy", "onnx", "onnxruntime", "tensorflow", "tf_keras", "torch")
+
 _OPERATIONS = (
     "load",
     "describe",
+    "environment",
     "weights",
     "run",
     "run_fp64",
@@ -470,6 +642,9 @@ _OPERATIONS = (
     "extract",
     "gradients",
     "train",
+    "open_timing",
+    "time",
+    "close_timing",
 )
 
 

@@ -167,6 +167,20 @@ def locate_gradient_fault(
     return localisation, evidence
 
 
+def look_inside(source: Side, target: Side, case: Case) -> tuple[Evidence, tuple[Trace, Trace]] | str:
+    """The values inside both versions: paired in float64, and in each side's own precision.
+
+    Both sides have loaded their models. Returns a sentence where one of them cannot show its values.
+    """
+    try:
+        evidence = _look(source, target, case)
+        own = _traces(source, target, case, own=True)
+    except _Unable as error:
+        return str(error)
+    index = Index([value.array for value in evidence.source.values])
+    return replace(evidence, pairings=tuple(_pairings(evidence, index, _MOST))), own
+
+
 class _Unable(Exception):
     """Why a fault cannot be localised, in a sentence."""
 

@@ -55,7 +55,7 @@ def first_rounding(
         Pairing(Status.UNKNOWN) if recorded and value.source is None else pairing
         for value, pairing in zip(target.values, pairings, strict=True)
     ]
-    allowed = _errors(source, _matched(source, own_source))
+    allowed = own_errors(source, own_source)
     values = _matched(target, own_target)
     errors = _errors(target, values)
     for factor in _FACTORS:
@@ -82,6 +82,14 @@ def first_rounding(
             _largest(paired[divergence.target], allowed),
         )
     return None
+
+
+def own_errors(exact: Trace, own: Trace) -> list[float | None]:
+    """How far each value of a trace in float64 is from itself in the model's own precision, relatively.
+
+    None where the two traces do not both have it, or where it is not floating.
+    """
+    return _errors(exact, _matched(exact, own))
 
 
 def _judged(

@@ -112,7 +112,7 @@ def _fields(model: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON values of nested fields; what JSON cannot hold becomes text: infinities, NaN, halves of characters."""
+    """JSON values of nested fields; infinities and NaN, which JSON lacks, become text."""
     if isinstance(value, dict):
         return {_plain(key): _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
