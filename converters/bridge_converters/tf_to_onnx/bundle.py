@@ -20,16 +20,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from bridge.errors import InputError
-from bridge.hub.metadata import Scope, ScopeEntry, WeightKind
+from bridge.hub.scope import ScopeEntry
+from bridge.worker.standalone import write_tensors
+
+if TYPE_CHECKING:
+    from bridge.hub.metadata import Scope, WeightKind
+
+    Array = np.ndarray[Any, np.dtype[Any]]
 
 VERSION = 1
 
@@ -66,7 +69,7 @@ class Bundle:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     weights: tuple[Weight, ...]
-    values: Mapping[str, npt.NDArray[Any]]
+    values: Mapping[str, Array]
     format: str
     root_type: str = "Model"
     batched: bool = False
@@ -80,10 +83,7 @@ class Bundle:
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "graph.pb").write_bytes(self.graph.SerializeToString(deterministic=True))
-        save_file(
-            {name: np.ascontiguousarray(value).reshape(value.shape) for name, value in self.values.items()},
-            folder / "weights.safetensors",
-        )
+        write_tensors(str(folder / "weights.safetensors"), self.values)
         record = {
             "version": VERSION,
             "format": self.format,
@@ -102,6 +102,9 @@ class Bundle:
     @classmethod
     def load(cls, directory: str | Path) -> Bundle:
         """Read a bundle; raises InputError where it is incomplete or of another version."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
         folder = Path(directory)
         try:
             record = json.loads((folder / "signature.json").read_text(encoding="utf-8"))

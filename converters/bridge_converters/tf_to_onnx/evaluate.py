@@ -13,15 +13,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import attr_value_pb2, types_pb2
 from tensorflow.python.eager import context, execute
-from tensorflow.python.framework import op_def_registry
+from tensorflow.python.framework import op_def_registry, ops
 
 from bridge.errors import BridgeError
+from bridge.worker.compatible import zip_equal
 from bridge_converters.tf_to_onnx.exact import COMPOSITIONS
 from bridge_converters.tf_to_onnx.program import Body, Program, Step, length
 from bridge_converters.tf_to_onnx.rounding import MOVES, Noise
@@ -96,7 +97,8 @@ class Result:
         return {} if self.node is None else _attributes(self.node, {})
 
 
-Observer = Callable[[Result], None]
+if TYPE_CHECKING:
+    Observer = Callable[[Result], None]
 
 
 class Evaluator:
@@ -187,7 +189,7 @@ class Evaluator:
         declared = _declared_inputs(step.node, self._types, kept)
         fitting = [
             tf.cast(each, dtype) if tf.is_tensor(each) and each.dtype.is_floating else each
-            for each, dtype in zip(inputs, declared, strict=True)
+            for each, dtype in zip_equal(inputs, declared)
         ]
         return [self.cast(each) for each in self._call(step, fitting, kept)]
 
@@ -259,7 +261,7 @@ def _shape(proto: Any) -> list[int | None] | None:
     return None if shape.rank is None else shape.as_list()
 
 
-_EagerTensor = tf.__internal__.EagerTensor
+_EagerTensor = ops.EagerTensor
 
 
 class _Walk:
@@ -286,7 +288,7 @@ class _Walk:
         if body.frames:
             return self._frames(body, arguments, prefix)
         values: dict[tuple[str, int], Any] = {
-            (name, 0): value for name, value in zip(body.arguments, arguments, strict=True)
+            (name, 0): value for name, value in zip_equal(body.arguments, arguments)
         }
         for step in body.steps:
             for index, value in enumerate(self._step(step, [values[each] for each in step.inputs], prefix)):
@@ -305,7 +307,7 @@ class _Walk:
         if self._observe is not None:
             names = [
                 self._name(value, f"{prefix}{name}:{index}")
-                for value, (name, index) in zip(inputs, step.inputs, strict=True)
+                for value, (name, index) in zip_equal(inputs, step.inputs)
             ]
             read = tuple(dict.fromkeys(each for name in names for each in self._inside.get(name, (name,))))
             for index, value in enumerate(results):
@@ -398,14 +400,13 @@ class _Walk:
                     ready.append((consumer, tag))
 
         ready.extend((step, ()) for step in body.steps if not step.inputs and not step.controls)
-        for name, value in zip(body.arguments, arguments, strict=True):
+        for name, value in zip_equal(body.arguments, arguments):
             deliver(name, (), [value])
         while ready:
             step, tag = ready.popleft()
             found = [values.get((name, tag)) for name, _ in step.inputs]
             read = [
-                None if each is None else each[index]
-                for each, (_, index) in zip(found, step.inputs, strict=True)
+                None if each is None else each[index] for each, (_, index) in zip_equal(found, step.inputs)
             ]
             if step.op in ("Switch", "RefSwitch"):
                 deliver(step.name, tag, [None, read[0]] if bool(read[1]) else [read[0], None])
@@ -420,8 +421,9 @@ class _Walk:
         return [values[name, ()][index] for name, index in body.outputs]
 
 
-_Tag = tuple[tuple[str, int], ...]
-"""Which iteration of which loops, from the outermost."""
+if TYPE_CHECKING:
+    _Tag = tuple[tuple[str, int], ...]
+    """Which iteration of which loops, from the outermost."""
 
 
 def _may_compute(step: Step, tag: _Tag, values: Mapping[tuple[str, _Tag], list[Any]]) -> bool:
@@ -503,7 +505,7 @@ def _array_write(node: tf.compat.v1.NodeDef, inputs: list[Any]) -> list[Any]:
 
 def _array_scatter(node: tf.compat.v1.NodeDef, inputs: list[Any]) -> list[Any]:
     array, indices, value = inputs[:3]
-    for index, row in zip(np.asarray(indices), tf.unstack(value), strict=True):
+    for index, row in zip_equal(np.asarray(indices), tf.unstack(value)):
         _array_write(node, [array, index, row])
     return [tf.constant(0.0)]
 

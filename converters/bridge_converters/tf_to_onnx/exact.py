@@ -7,13 +7,16 @@ the operator itself will do.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 from tensorflow.python.eager import execute
 
-Attributes = Mapping[str, Any]
-Composition = Callable[[Attributes, Sequence[Any]], "list[tf.Tensor] | None"]
+from bridge.worker.compatible import zip_equal
+
+if TYPE_CHECKING:
+    Attributes = Mapping[str, Any]
+    Composition = Callable[[Attributes, Sequence[Any]], list[tf.Tensor] | None]
 
 
 def _channels_first(attributes: Attributes) -> bool:
@@ -120,7 +123,7 @@ def _convolution(attributes: Attributes, inputs: Sequence[Any]) -> list[tf.Tenso
     convolve = tf.nn.conv2d if rank == 4 else tf.nn.conv3d
     parts = [
         convolve(part, weights, strides, mode)
-        for part, weights in zip(tf.split(x, groups, axis=-1), tf.split(kernel, groups, axis=-1), strict=True)
+        for part, weights in zip_equal(tf.split(x, groups, axis=-1), tf.split(kernel, groups, axis=-1))
     ]
     y = tf.concat(parts, -1)
     return [tf.transpose(y, _to_first(rank)) if first else y]

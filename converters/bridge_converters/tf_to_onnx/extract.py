@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.python.framework import op_def_registry
 
 from bridge_converters.tf_to_onnx.evaluate import Result
 
-Array = npt.NDArray[Any]
+if TYPE_CHECKING:
+    Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def operator_calls(
@@ -81,7 +81,7 @@ def _parameters(name: str) -> set[str]:
 
 
 def _literal(value: Any, is_type: bool) -> str:
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return f"[{', '.join(_literal(each, is_type) for each in value)}]"
     if isinstance(value, tf.TensorShape):
         return repr(None if value.rank is None else value.as_list())
@@ -89,6 +89,6 @@ def _literal(value: Any, is_type: bool) -> str:
         return repr(value.decode())
     if is_type:
         return f"tf.{tf.as_dtype(value).name}"
-    if isinstance(value, bool | int | float | str) or value is None:
+    if isinstance(value, (bool, int, float, str)) or value is None:
         return repr(value)
     raise NotImplementedError(f"an attribute of the type {type(value).__name__} cannot be written down")

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 from bridge.errors import InputError
-from bridge.hub.metadata import Scope, scope_path
+from bridge.hub.scope import scope_path
+from bridge.worker.compatible import zip_equal
 from bridge_converters.tf_to_onnx.evaluate import Evaluator, Resource, Result
 from bridge_converters.tf_to_onnx.extract import operator_calls
 from bridge_converters.tf_to_onnx.functions import Signature
@@ -24,8 +24,11 @@ from bridge_converters.tf_to_onnx.lift import arguments
 from bridge_converters.tf_to_onnx.program import Program
 from bridge_converters.tf_to_onnx.rounding import Noise
 
-Array = npt.NDArray[Any]
-Cotangents = Callable[[list[Array]], Sequence[Array | None]]
+if TYPE_CHECKING:
+    from bridge.hub.metadata import Scope
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+    Cotangents = Callable[[list[Array]], Sequence[Array | None]]
 
 _NO_TRAINING = "the file holds an inference function only, not what the model does in training"
 _RANDOM = (
@@ -80,7 +83,7 @@ def function_routine(
     variables = {id(variable.handle): variable for variable in function.graph.variables}
     captures: dict[str, Any] = {}
     by_value = set()
-    for (_, inner), outer in zip(function.graph.captures, function.captured_inputs, strict=True):
+    for (_, inner), outer in zip_equal(function.graph.captures, function.captured_inputs):
         node = inner.op.name
         if id(outer) not in resources and id(outer) in variables:
             resources[id(outer)] = Resource(variables[id(outer)].value())
@@ -91,9 +94,7 @@ def function_routine(
         else:
             captures[node] = Resource(outer)
             by_value.add(node)
-    inputs = {
-        name: tensor.op.name for name, tensor in zip(signature.inputs, arguments(function), strict=True)
-    }
+    inputs = {name: tensor.op.name for name, tensor in zip_equal(signature.inputs, arguments(function))}
     return Routine(program, inputs, signature.outputs, captures, frozenset(by_value))
 
 
@@ -324,7 +325,7 @@ def _gradients(
     """The gradients of sources, None where there is none; outputs without a cotangent take no part."""
     given = cotangents([np.asarray(each) for each in outputs])
     targets, weights = [], []
-    for output, cotangent in zip(outputs, given, strict=True):
+    for output, cotangent in zip_equal(outputs, given):
         if cotangent is not None and output.dtype.is_floating and cotangent.shape == tuple(output.shape):
             targets.append(output)
             weights.append(tf.constant(cotangent, output.dtype))
@@ -343,4 +344,4 @@ def _gradients(
 
 
 def _present(names: Mapping[str, Any], values: Sequence[Array | None]) -> dict[str, Array]:
-    return {name: value for name, value in zip(names, values, strict=True) if value is not None}
+    return {name: value for name, value in zip_equal(names, values) if value is not None}

@@ -6,16 +6,19 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from bridge.errors import InputError
 from bridge.formats.request import InputSpec
-from bridge.hub.metadata import Scope, WeightKind
+from bridge.worker.compatible import zip_equal
 from bridge_converters.tf_to_onnx.bundle import Bundle, Port, Weight
 from bridge_converters.tf_to_onnx.lift import Capture, arguments, lift_variables
 from bridge_converters.tf_to_onnx.scopes import keras_scopes, module_scopes, split
+
+if TYPE_CHECKING:
+    from bridge.hub.metadata import Scope, WeightKind
 
 _KERAS_CHILDREN = frozenset({"call_signature_parameters", "_losses_override", "keras_api"})
 _ARCHIVE_CHILDREN = frozenset({"_all_variables", "_misc_assets"})
@@ -67,12 +70,20 @@ def call_flat(
     function: tf.types.experimental.ConcreteFunction, tensors: Iterable[tf.Tensor]
 ) -> list[tf.Tensor]:
     """Call a concrete function with its tensors in order; the answer is its outputs in order."""
+    positional, named = flat_arguments(function, tensors)
+    return list(tf.nest.flatten(function(*positional, **named)))
+
+
+def flat_arguments(
+    function: tf.types.experimental.ConcreteFunction, tensors: Iterable[tf.Tensor]
+) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """The positional and named arguments of a concrete function that has these tensors in order."""
     remaining = iter(tensors)
     positional, named = tf.nest.map_structure(
         lambda spec: next(remaining) if isinstance(spec, tf.TensorSpec) else spec,
         function.structured_input_signature,
     )
-    return list(tf.nest.flatten(function(*positional, **named)))
+    return positional, named
 
 
 def trace_signature(signature: Signature, *, format: str, root_type: str) -> Bundle:
@@ -83,12 +94,8 @@ def trace_signature(signature: Signature, *, format: str, root_type: str) -> Bun
     """
     started = time.perf_counter()
     function = signature.function
-    inputs = tuple(
-        port(name, tensor) for name, tensor in zip(signature.inputs, arguments(function), strict=True)
-    )
-    outputs = tuple(
-        port(name, tensor) for name, tensor in zip(signature.outputs, function.outputs, strict=True)
-    )
+    inputs = tuple(port(name, tensor) for name, tensor in zip_equal(signature.inputs, arguments(function)))
+    outputs = tuple(port(name, tensor) for name, tensor in zip_equal(signature.outputs, function.outputs))
     lifted = lift_variables(function)
     names = _VariableNames(signature.owner)
     reads = _readers(lifted.graph)
@@ -177,7 +184,7 @@ def concrete(
 def capture_handles(signature: Signature) -> dict[str, int]:
     """The identity of what a function captured, by the node that stands for it."""
     function = signature.function
-    pairs = zip(function.graph.captures, function.captured_inputs, strict=True)
+    pairs = zip_equal(function.graph.captures, function.captured_inputs)
     return {inner.op.name: id(outer) for (_, inner), outer in pairs}
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
 
+from bridge.worker.compatible import zip_equal
+
 _NAMES = """
     Cast ConcatV2 EnsureShape ExpandDims Identity Pack Pad PadV2 Reshape Select SelectV2 Slice Snapshot
     Squeeze StopGradient StridedSlice Tile Transpose
@@ -99,13 +101,10 @@ def _enter(
     limits: dict[int, int],
 ) -> None:
     inner = _body(graph, operation.get_attr("f").name)
-    pairs = list(zip(operation.inputs, inner.inputs, strict=True))
+    pairs = list(zip_equal(operation.inputs, inner.inputs))
     held = {argument.ref(): origins[tensor.ref()] for tensor, argument in pairs if tensor.ref() in origins}
-    tables = {
-        argument.ref(): shape
-        for tensor, argument in pairs
-        if (shape := rows.get(tensor.ref()) or _shape(tensor))
-    }
+    shapes = [(argument.ref(), rows.get(tensor.ref()) or _shape(tensor)) for tensor, argument in pairs]
+    tables = {reference: shape for reference, shape in shapes if shape}
     if held:
         _follow(inner, held, tables, limits)
 

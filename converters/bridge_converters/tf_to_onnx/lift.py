@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, rewriter_config_pb2
 from tensorflow.python.framework import convert_to_constants
 from tensorflow.python.grappler import tf_optimizer
 
 from bridge.errors import BridgeError, InputError
+from bridge.worker.compatible import zip_equal
 
 _NOT_INLINED = ("_XlaMustCompile", "_noinline", "api_implements", "_XlaCompile")
 _TABLE_HINT = (
@@ -43,7 +43,7 @@ class Capture:
         """The variable or tensor itself."""
         return self.tensor if self.variable is None else self.variable
 
-    def numpy(self) -> npt.NDArray[Any]:
+    def numpy(self) -> np.ndarray[Any, np.dtype[Any]]:
         return np.asarray(self.source.numpy())
 
 
@@ -261,7 +261,7 @@ def arguments(function: tf.types.experimental.ConcreteFunction) -> list[tf.Tenso
 
 def _captures(function: tf.types.experimental.ConcreteFunction) -> Iterator[Capture]:
     variables = {id(variable.handle): variable for variable in function.graph.variables}
-    for (_, inner), outer in zip(function.graph.captures, function.captured_inputs, strict=True):
+    for (_, inner), outer in zip_equal(function.graph.captures, function.captured_inputs):
         name = inner.op.name
         variable = variables.get(id(outer))
         if variable is not None:

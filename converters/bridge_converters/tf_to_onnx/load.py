@@ -64,6 +64,7 @@ class FunctionRunnable:
     def __init__(self, signature: Signature) -> None:
         self.input_names = signature.inputs
         self.output_names = signature.outputs
+        self.function = signature.function
         self._signature = signature
 
     def run(self, inputs: Mapping[str, Array]) -> list[Array]:

@@ -13,6 +13,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from bridge.worker.compatible import zip_equal
+
 PREFIX = "bridge.marker:"
 OP_TYPE = "PyFuncStateless"
 
@@ -47,7 +49,7 @@ def mark_several(
     given = [value for value in inputs if value is not None]
     dtypes = [dtype] * len(shapes) if isinstance(dtype, tf.DType) else list(dtype)
     results = tf.raw_ops.PyFuncStateless(input=given, token=token, Tout=dtypes, name=op_type)
-    return [tf.ensure_shape(each, shape) for each, shape in zip(results, shapes, strict=True)]
+    return [tf.ensure_shape(each, shape) for each, shape in zip_equal(results, shapes)]
 
 
 def parse(token: bytes | str) -> tuple[str, dict[str, Any], list[int]] | None:

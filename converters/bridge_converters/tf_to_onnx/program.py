@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import tensorflow as tf
@@ -128,6 +127,7 @@ class Body:
     ) -> None:
         self.arguments = tuple(arguments)
         self.outputs = outputs
+        self._consumers: dict[str, list[Step]] | None = None
         known = {}
         for node in nodes:
             data = [each for each in node.input if not each.startswith("^")]
@@ -156,13 +156,15 @@ class Body:
                     step.last.append(reference)
                 seen.add(reference)
 
-    @cached_property
+    @property
     def consumers(self) -> dict[str, list[Step]]:
-        consumers: dict[str, list[Step]] = {}
-        for step in self.steps:
-            for name in dict.fromkeys([*(name for name, _ in step.inputs), *step.controls]):
-                consumers.setdefault(name, []).append(step)
-        return consumers
+        """The steps that wait for each step; only a graph with frames is asked for them."""
+        if self._consumers is None:
+            self._consumers = {}
+            for step in self.steps:
+                for name in dict.fromkeys([*(name for name, _ in step.inputs), *step.controls]):
+                    self._consumers.setdefault(name, []).append(step)
+        return self._consumers
 
 
 def _reached(known: Mapping[str, Step], roots: Iterable[str], controls: bool) -> set[str]:

@@ -12,8 +12,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from bridge.hub.metadata import Scope, ScopeEntry
+from bridge.hub.scope import ScopeEntry
+
+if TYPE_CHECKING:
+    from bridge.hub.metadata import Scope
 
 UNKNOWN_CLASS = "Layer"
 

@@ -9,7 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
+
+from bridge.hub.scope import ScopeEntry as ScopeEntry
+from bridge.hub.scope import scope_path as scope_path
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -31,18 +34,6 @@ _TRAINS_AS = "bridge.trains_as"
 
 WeightKind = Literal["parameter", "buffer", "constant"]
 Layout = Literal["channels_first", "channels_last"]
-
-
-class ScopeEntry(NamedTuple):
-    """One level of the source's module tree.
-
-    `name` is the attribute or layer name at this level (`"conv1"`, `"0"`), `type` the class name
-    without its package (`"Conv2d"`), `call` counts the calls of the same module instance from 0.
-    """
-
-    name: str
-    type: str
-    call: int = 0
 
 
 Scope = tuple[ScopeEntry, ...]
@@ -115,11 +106,6 @@ def scope_of(node: ir.Node) -> Scope | None:
 
 def set_scope(node: ir.Node, scope: Iterable[ScopeEntry] | None) -> None:
     _store(node.metadata_props, _SCOPE, None if scope is None else [list(entry) for entry in scope])
-
-
-def scope_path(scope: Scope) -> str:
-    """The dotted path of a scope, `layers.0.conv1`; the empty string for the root."""
-    return ".".join(entry.name for entry in scope)
 
 
 def location_of(node: ir.Node) -> str | None:

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
-from bridge_converters.tf_to_onnx.form import Cotangents, Form, Naming, function_routine
+from bridge_converters.tf_to_onnx.form import Form, Naming, function_routine
 from bridge_converters.tf_to_onnx.functions import Signature
 from bridge_converters.tf_to_onnx.id_limits import id_limits
 from bridge_converters.tf_to_onnx.lift import arguments
 
+from bridge.emit.imported import load_emitted
 from bridge.emit.names import identifier
 from bridge.errors import InputError
 from bridge.hub.anchors import Anchor
 from bridge.worker.sides.carried import Boundary
 from bridge.worker.sides.tf_emitted import Emitted, Port, open_emitted
+
+if TYPE_CHECKING:
+    from bridge_converters.tf_to_onnx.form import Cotangents
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -92,6 +96,28 @@ class SavedModelSide:
         carried = self._boundary.carried(feeds)
         results = self._signature(**{name: tf.constant(array) for name, array in carried.items()})
         return self._boundary.declared([results[name].numpy() for name in self.outputs])
+
+    def timing(self, feeds: Mapping[str, Array], training: bool, compiled: bool) -> Any:
+        """Of the signature; training steps are those of the model.py."""
+        from bridge.worker.sides.tf_timing import time_inference, time_training
+
+        if self._dtype is not None:
+            raise NotImplementedError(
+                f"in {self._dtype} it is computed operator by operator, whose speed says nothing"
+            )
+        carried = {name: tf.constant(each) for name, each in self._boundary.carried(feeds).items()}
+        if not training:
+            return time_inference(self._signature, (), carried, compiled=compiled)
+        if not self._is_documented:
+            raise NotImplementedError("model.py does not document the order of its inputs and outputs")
+        model = load_emitted(self._directory)
+        return time_training(
+            lambda *tensors: model(*tensors, training=True),
+            [each.value for each in model.trainable_variables],
+            [carried[port.name] for port in self._ports],
+            compiled=compiled,
+            notes=["training steps are those of model.py"],
+        )
 
     def run_fp64(self, feeds: Mapping[str, Array]) -> list[Array]:
         form = self._form("float64")

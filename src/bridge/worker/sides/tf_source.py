@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 from bridge_converters.tf_to_onnx.double import function_form, graph_form, keras_form, keras_naming
-from bridge_converters.tf_to_onnx.form import Cotangents, Form, Naming
-from bridge_converters.tf_to_onnx.functions import Signature
+from bridge_converters.tf_to_onnx.form import Form, Naming
+from bridge_converters.tf_to_onnx.functions import Signature, call_flat, flat_arguments
 from bridge_converters.tf_to_onnx.id_limits import id_limits
 from bridge_converters.tf_to_onnx.lift import arguments
 from bridge_converters.tf_to_onnx.load import FunctionRunnable, GraphRunnable, Runnable, restored_session
 
 from bridge.formats.request import ReadRequest
+from bridge.worker.standalone import ArrayTiming
+
+if TYPE_CHECKING:
+    from bridge_converters.tf_to_onnx.form import Cotangents
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -47,7 +51,7 @@ class Parts:
     `tensors` are the inputs in the graph of the `runnable`, `form` makes the same model in another
     precision, for None in its own.
     Without `weights` the form says what they are. `differentiable` is the model in float64 for gradients and
-    training, where that is another one.
+    training, where that is another one. `trainer` makes what training steps are timed on.
     """
 
     runnable: Runnable
@@ -55,6 +59,16 @@ class Parts:
     form: Callable[[str | None], Form]
     weights: Callable[[], Mapping[str, Array]] | None = None
     differentiable: Callable[[], Form] | None = None
+    trainer: Callable[[], Trainer] | None = None
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """What a training step differentiates: a function of tensors, its trainable variables, and notes."""
+
+    forward: Callable[..., Any]
+    variables: Sequence[Any]
+    notes: Sequence[str] = ()
 
 
 def _parts(request: ReadRequest) -> Parts:
@@ -99,12 +113,22 @@ def keras_parts(model: Any, request: ReadRequest, rebuild: Callable[[], Any] | N
             return keras_form(model, request, rebuild=rebuild, dtype=dtype)
         return function_form(signature, naming=lambda: keras_naming(model, signature), dtype=dtype)
 
+    def trainer() -> Trainer:
+        traced = plain_signature(
+            model, request.inputs, static_batch=request.static_batch, training=True
+        ).function
+        return Trainer(
+            lambda *tensors: call_flat(traced, tensors),
+            [each if isinstance(each, tf.Variable) else each.value for each in model.trainable_variables],
+        )
+
     return Parts(
         FunctionRunnable(signature),
         arguments(signature.function),
         form,
         weights,
         lambda: keras_form(model, request, rebuild=rebuild),
+        trainer,
     )
 
 
@@ -114,6 +138,11 @@ def function_parts(signature: Signature, naming: Callable[[], Naming] | None = N
         FunctionRunnable(signature),
         arguments(signature.function),
         lambda dtype: function_form(signature, naming=naming, dtype=dtype),
+        trainer=lambda: Trainer(
+            lambda *tensors: call_flat(signature.function, tensors),
+            signature.function.trainable_variables,
+            ["the file holds an inference function only: training steps are timed in inference mode"],
+        ),
     )
 
 
@@ -142,6 +171,7 @@ class TensorFlowSide:
         self._forms: dict[str | None, Form] = {}
         self._weights = parts.weights
         self._make_differentiable = parts.differentiable
+        self._make_trainer = parts.trainer
         self._differentiable: Form | None = None
         self._dtype = dtype
         self.inputs = _inputs(parts.runnable, parts.tensors)
@@ -160,6 +190,29 @@ class TensorFlowSide:
         if self._dtype is None:
             return self._runnable.run(feeds)
         return self._form(self._dtype).run(feeds)
+
+    def timing(self, feeds: Mapping[str, Array], training: bool, compiled: bool) -> Any:
+        """Of what `run` runs; a graph of TensorFlow 1 from array to array, as its sessions work."""
+        from bridge.worker.sides.tf_timing import time_inference, time_training
+
+        if self._dtype is not None:
+            raise NotImplementedError(
+                f"in {self._dtype} it is computed operator by operator, whose speed says nothing"
+            )
+        if not isinstance(self._runnable, FunctionRunnable):
+            if training or compiled:
+                raise NotImplementedError("a graph of TensorFlow 1 is only run as it is")
+            return ArrayTiming(self._runnable.run, feeds)
+        tensors = [tf.convert_to_tensor(feeds[name]) for name in self._runnable.input_names]
+        if not training:
+            function = self._runnable.function
+            positional, named = flat_arguments(function, tensors)
+            return time_inference(function, positional, named, compiled=compiled)
+        assert self._make_trainer is not None
+        trainer = self._make_trainer()
+        return time_training(
+            trainer.forward, trainer.variables, tensors, compiled=compiled, notes=trainer.notes
+        )
 
     def run_fp64(self, feeds: Mapping[str, Array]) -> list[Array]:
         return self._noting(self._double.run(feeds))
