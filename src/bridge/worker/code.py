@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,14 @@ _SETTERS = frozenset({"environ", "putenv", "set_backend"})
 _INSTALLED = tuple(
     {os.path.realpath(sysconfig.get_paths()[each]) for each in ("stdlib", "platstdlib", "purelib", "platlib")}
 )
+_OURS = frozenset({"bridge", "bridge_converters"})
+
+_REFERENCE = re.compile(r"^[^\W\d]\w*(?:\.[^\W\d]\w*)*(?::[^\W\d]\w*(?:\.[^\W\d]\w*)*)?$")
+
+
+def is_module_reference(text: str) -> bool:
+    """Whether a text has the form `pkg.mod` or `pkg.mod:name`."""
+    return _REFERENCE.match(text) is not None
 
 
 def code_files(reference: str, path: Sequence[str] | None = None) -> tuple[Path, ...]:
@@ -56,7 +65,7 @@ def _closure(module: str, roots: Sequence[Path]) -> set[Path]:
     seen = set()
     while waiting:
         name = waiting.pop()
-        if name in seen:
+        if name in seen or name.partition(".")[0] in _OURS:
             continue
         seen.add(name)
         if "." in name:

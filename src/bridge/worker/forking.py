@@ -1,9 +1,9 @@
 """A prepared process: it has imported a framework, and forks itself into workers, each as good as new.
 
-`python -P -m bridge.worker.forking CONFIGURATION` is started by `bridge.worker.pool.Pool`, one for each kind of
-worker and environment. Importing takes seconds and a fork milliseconds. Nothing of one worker reaches another: each
-starts from the same memory, that after the imports, in which no operation of a framework has run yet.
-Linux only.
+`python -P -m bridge.worker.forking CONFIGURATION` is started by `bridge.worker.pool.Pool`, one for each kind
+of worker and environment. Importing takes seconds and a fork milliseconds. Nothing of one worker reaches
+another: each starts from the same memory, that after the imports, in which no operation of a framework
+has run yet. Linux only.
 
 A client connects, sends one message with three descriptors (stdin, output, replies), and is told the
 worker's process id and later its exit status. A client that goes away takes its worker with it; the end of

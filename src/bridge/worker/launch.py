@@ -6,11 +6,11 @@ are forked by the pool (`bridge.worker.pool`) where it can.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
@@ -26,6 +26,9 @@ class Child(Protocol):
     def end(self) -> None:
         """End it and everything it started, at once; harmless when it has ended."""
 
+    def interrupt(self) -> None:
+        """The same from another thread, without waiting for it."""
+
 
 class Started:
     """A process that was started afresh, the leader of its own group."""
@@ -38,6 +41,10 @@ class Started:
 
     def wait(self, timeout: float | None = None) -> int:
         return self._process.wait(timeout)
+
+    def interrupt(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def end(self) -> None:
         if self._process.returncode is None:
@@ -52,7 +59,7 @@ class Start:
     `command` starts it afresh; the number of the descriptor that it replies on is appended. `prepared` is
     the kind of prepared process (a key of `bridge.worker.pool.PREPARED`) that could be forked instead, and
     `program` what the fork is to become (`side`, `task`); None where only the command will do.
-    `environment` is all of it. `stdin`, `output` and `replies` are descriptors.
+    `environment` is all of it, `directory` where it works. `stdin`, `output` and `replies` are descriptors.
     """
 
     command: Sequence[str]
@@ -60,6 +67,7 @@ class Start:
     stdin: int
     output: BinaryIO
     replies: int
+    directory: str
     program: str | None = None
     prepared: str | None = None
 
@@ -73,7 +81,7 @@ class Launcher(Protocol):
 _launcher: ContextVar[Launcher | None] = ContextVar("launcher", default=None)
 
 
-@contextmanager
+@contextlib.contextmanager
 def launching(launcher: Launcher) -> Iterator[None]:
     """Let `launcher` start what it can of the processes that are started inside."""
     token = _launcher.set(launcher)
@@ -100,5 +108,6 @@ def _afresh(start: Start) -> Child:
             pass_fds=(start.replies,),
             start_new_session=True,
             env=dict(start.environment),
+            cwd=start.directory,
         )
     )

@@ -49,7 +49,17 @@ LARGEST = 8
 """How many prepared processes a pool has at most; what more kinds and environments need is started afresh."""
 
 _PASSING = frozenset(
-    {"TMPDIR", "PWD", "OLDPWD", "SHLVL", "_", "PYTEST_CURRENT_TEST", "COLUMNS", "LINES", "BASH_EXECUTION_STRING"}
+    {
+        "TMPDIR",
+        "PWD",
+        "OLDPWD",
+        "SHLVL",
+        "_",
+        "PYTEST_CURRENT_TEST",
+        "COLUMNS",
+        "LINES",
+        "BASH_EXECUTION_STRING",
+    }
 )
 """Variables that no import looks at, and that may change from one worker to the next."""
 _STARTS = 2
@@ -204,7 +214,7 @@ class Client:
                 connection.close()
                 return None
             connection.connect(address)
-            wanted = {"program": start.program, "directory": os.getcwd(), "environment": environment}
+            wanted = {"program": start.program, "directory": start.directory, "environment": environment}
             descriptors = [start.stdin, start.output.fileno(), start.replies]
             socket.send_fds(connection, [json.dumps(wanted).encode()], descriptors)
         except (OSError, ValueError):
@@ -233,6 +243,13 @@ class _Forked:
             if not self._read(rest):
                 raise subprocess.TimeoutExpired("worker", timeout or 0.0)
         return self._status
+
+    def interrupt(self) -> None:
+        with contextlib.suppress(OSError):
+            if self._pid is None:
+                self._connection.shutdown(socket.SHUT_RDWR)
+            else:
+                os.killpg(self._pid, signal.SIGKILL)
 
     def end(self) -> None:
         if self.poll() is not None:

@@ -45,9 +45,10 @@ class WorkerProcess:
     """One child process; a context manager that leaves no process and no file behind.
 
     `command` gets the number of the reply pipe's descriptor appended as its last argument. `label` names the
-    worker in messages ("read worker"). The worker's temporary files go to `scratch`, which is
-    removed with it. Inside `bridge.worker.launch.launching` the process may be forked from one that is
-    `prepared`, to become the `program`. Raises EnvironmentFailure where the process cannot be started.
+    worker in messages ("read worker"). The worker's temporary files go to `scratch`, which is removed with
+    it. Inside `bridge.worker.launch.launching` the process may be forked from one that is `prepared`, to
+    become the `program`. It works in `directory`, by default the caller's. Raises EnvironmentFailure where
+    the process cannot be started.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class WorkerProcess:
         environment: Mapping[str, str] | None = None,
         program: str | None = None,
         prepared: str | None = None,
+        directory: str | None = None,
     ) -> None:
         self.label = label
         self._buffer = bytearray()
@@ -71,7 +73,11 @@ class WorkerProcess:
         variables = {**os.environ, **_QUIET, "TMPDIR": str(self.scratch), **(environment or {})}
         try:
             with self._log.open("wb") as log:
-                self._process = launch(Start(command, variables, stdin, log, replies, program, prepared))
+                self._process = launch(
+                    Start(
+                        command, variables, stdin, log, replies, directory or os.getcwd(), program, prepared
+                    )
+                )
         except OSError as error:
             os.close(self._replies)
             self._requests.close()
@@ -178,6 +184,10 @@ class WorkerProcess:
     def kill(self) -> None:
         """End the worker and everything it started, at once; harmless when it has ended."""
         self._process.end()
+
+    def interrupt(self) -> None:
+        """End it from another thread: whoever waits for it here gets a WorkerFailure."""
+        self._process.interrupt()
 
     def close(self) -> None:
         """End the worker and remove its scratch directory."""

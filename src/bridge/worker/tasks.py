@@ -22,15 +22,18 @@ def run_task(
     on_progress: Callable[[str], None] | None = None,
     python: str | None = None,
     prepared: str | None = None,
+    directory: str | None = None,
+    on_start: Callable[[WorkerProcess], None] | None = None,
 ) -> dict[str, Any]:
     """Call `function` (`package.module:name`) with `request` in a fresh Python process.
 
     The function takes one JSON object and returns one; large arrays go through files that the
     request names. It reports progress with `bridge.worker.progress.report`. The process runs with
-    PYTHONHASHSEED=0 in the caller's working directory, which it can import from (last, so that no file there
-    hides an installed package). Its temporary files vanish with it. `label` names the worker in
-    messages, `python` is another interpreter that has bridge installed. `prepared` is the kind of prepared
-    process that may be forked instead of starting one (`bridge.worker.launch`).
+    PYTHONHASHSEED=0 in `directory`, by default the caller's working directory, which it can import from
+    (last, so that no file there hides an installed package). Its temporary files vanish with it. `label`
+    names the worker in messages, `python` is another interpreter that has bridge installed. `prepared` is
+    the kind of prepared process that may be forked instead of starting one (`bridge.worker.launch`).
+    `on_start` is called with the process, which another thread may interrupt.
 
     Returns the function's object, with `_stats` added: `seconds` (wall, start-up included) and
     `peak_bytes` (largest resident memory).
@@ -39,13 +42,17 @@ def run_task(
     EnvironmentFailure where the worker crashed, was killed, ran longer than `timeout` seconds or
     answered with something else than an object.
     """
-    path = [os.getcwd()]
+    path = [directory or os.getcwd()]
     if python is None:
         path += [os.path.abspath(entry) for entry in sys.path if entry]
     started = time.monotonic()
     deadline = None if timeout is None else started + timeout
     command = [python or sys.executable, "-P", "-m", "bridge.worker.main"]
-    with WorkerProcess(command, label=label, program="task", prepared=prepared) as worker:
+    with WorkerProcess(
+        command, label=label, program="task", prepared=prepared, directory=directory
+    ) as worker:
+        if on_start is not None:
+            on_start(worker)
         worker.send({"function": function, "request": request, "path": path})
         while True:
             message = worker.receive(deadline=deadline)

@@ -1,0 +1,5 @@
+"""Many pairs of models verified in one go: `bridge verify --suite suite.toml`."""
+
+from bridge.verification.suite.file import Pair, Suite, read_suite
+
+__all__ = ["Pair", "Suite", "read_suite"]

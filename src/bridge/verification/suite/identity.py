@@ -1,0 +1,165 @@
+"""What the result of a pair depends on, as one hash: equal hashes, equal results."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from bridge.verification.suite.file import Pair
+from bridge.worker.code import code_files, is_module_reference
+
+_PACKAGES = (
+    "bridge-ml",
+    "keras",
+    "ml_dtypes",
+    "numpy",
+    "onnx",
+    "onnx-ir",
+    "onnxruntime",
+    "tensorflow",
+    "torch",
+)
+_WRITTEN = frozenset({"repro"})
+"""Options whose paths are written, not read."""
+_CHUNK = 1 << 20
+
+
+def identity(pair: Pair, directory: Path) -> str:
+    """The SHA-256 of all files that a pair names, its options, and the versions of what runs it.
+
+    Every option that names an existing file or directory counts with its content, and a Python reference
+    (`pkg.mod:build`) with the source of the module and of all of the user's own that it imports.
+    """
+    record = {
+        "source": pair.source,
+        "target": pair.target,
+        "options": pair.options,
+        "files": file_hashes(pair, directory),
+        "versions": _versions(),
+    }
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def file_hashes(pair: Pair, directory: Path) -> dict[str, str]:
+    """The SHA-256 of every file that a pair depends on, by its path."""
+    named = [pair.source, pair.target]
+    for option, value in pair.options.items():
+        if option not in _WRITTEN:
+            named += _texts(value)
+    return {
+        os.path.relpath(file, directory): _hash(file)
+        for file in sorted({file for text in named for file in _files(text, directory)})
+    }
+
+
+def model_hash(version: str, directory: Path) -> str | None:
+    """One SHA-256 for all files of a version of a model; None where it has none."""
+    files = sorted(set(_files(version, directory)))
+    if not files:
+        return None
+    hashes = [[os.path.relpath(file, directory), _hash(file)] for file in files]
+    return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _texts(each)
+    elif isinstance(value, Sequence):
+        for each in value:
+            yield from _texts(each)
+
+
+def _files(text: str, directory: Path) -> Iterator[Path]:
+    path = directory / text if text else directory.joinpath("\0")
+    try:
+        is_directory, is_file = path.is_dir(), path.is_file()
+    except (OSError, ValueError):
+        return
+    if is_directory:
+        yield from (each for each in sorted(path.rglob("*")) if each.is_file() and _counts(each))
+    elif is_file:
+        yield path
+        yield from _beside(path)
+    elif is_module_reference(text):
+        yield from code_files(text, [str(directory), *sys.path])
+    else:
+        # The prefix of a checkpoint: `model.ckpt` stands for `model.ckpt.index` and more.
+        yield from _beside(path)
+
+
+def _counts(file: Path) -> bool:
+    return file.suffix != ".pyc"
+
+
+def _beside(path: Path) -> Iterator[Path]:
+    """What belongs to a model without being named: external data, the parts of a checkpoint."""
+    stems = {path.name, path.stem} if path.suffix in (".meta", ".index") else {path.name}
+    if path.parent.is_dir():
+        for each in sorted(path.parent.iterdir()):
+            if each != path and each.is_file() and any(each.name.startswith(f"{stem}.") for stem in stems):
+                yield each
+    if path.suffix == ".onnx" and path.is_file():
+        yield from _external_data(path)
+
+
+def _external_data(path: Path) -> Iterator[Path]:
+    """The files beside an ONNX model that its tensors say they are in."""
+    import onnx
+    from google.protobuf.message import DecodeError
+    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except DecodeError:
+        return  # what is wrong with it is for the verification to say
+    for tensor in model.graph.initializer:
+        if uses_external_data(tensor):
+            file = path.parent / ExternalDataInfo(tensor).location
+            if file.is_file():
+                yield file
+
+
+def _hash(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while chunk := content.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@cache
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "machine": platform.machine(), "source": _own_source()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = ""
+    return found
+
+
+def _own_source() -> str:
+    """A hash of bridge's own code: an installation that is being edited keeps its version."""
+    digest = hashlib.sha256()
+    import bridge
+
+    roots = [Path(bridge.__file__).parent]
+    for entry in sys.path:
+        converters = Path(entry or ".", "bridge_converters")
+        if converters.is_dir():
+            roots.append(converters)
+            break
+    for file in sorted(file for root in roots for file in root.rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
