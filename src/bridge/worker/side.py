@@ -121,7 +121,13 @@ class Side:
     """
 
     def __init__(
-        self, *, label: str, threads: int, timeout: float | None = None, python: str | None = None
+        self,
+        *,
+        label: str,
+        threads: int,
+        timeout: float | None = None,
+        python: str | None = None,
+        prepared: str | None = None,
     ) -> None:
         self.label = label
         self._python = python
@@ -140,6 +146,8 @@ class Side:
                 "TF_NUM_INTEROP_THREADS": "1",
                 "TF_NUM_INTRAOP_THREADS": count,
             },
+            program="side",
+            prepared=prepared,
         )
         self._sent = 0
         self._replies: dict[int, Mapping[str, Any]] = {}
