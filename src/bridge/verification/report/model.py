@@ -198,6 +198,6 @@ class Report:
 
     def annotations(self) -> str:
         """What differs as workflow commands, which GitHub shows at the line of the first wrong node."""
-        from bridge.verification.report.annotations import render
+        from bridge.verification.report.github import render
 
         return render(self)

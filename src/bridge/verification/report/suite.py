@@ -135,6 +135,6 @@ class SuiteReport:
 
     def annotations(self) -> str:
         """The findings as workflow commands that GitHub shows at the lines of code."""
-        from bridge.verification.report.annotations import render_suite
+        from bridge.verification.report.github import render_suite
 
         return render_suite(self)
