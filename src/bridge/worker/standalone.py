@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import traceback
+import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -250,6 +251,18 @@ def read_tensors(path: str, writable: bool = False) -> dict[str, Any]:
     return tensors
 
 
+def make_package(name: str, directory: str) -> None:
+    """Let the modules of a directory be imported as a package, and nothing else that lies beside it.
+
+    The package's own `__init__` is not run. In an old environment the directory that holds bridge holds
+    packages for another interpreter too, which must not be found.
+    """
+    if name not in sys.modules:
+        package = types.ModuleType(name)
+        package.__path__ = [directory]
+        sys.modules[name] = package
+
+
 class Side:
     """A loaded model behind the requests of the protocol; each method answers one of them."""
 
@@ -257,8 +270,12 @@ class Side:
         self._model: Any = None
         self._timings: dict[int, Any] = {}
 
-    def load(self, loader: str, request: Any, path: list[str]) -> dict[str, Any]:
+    def load(
+        self, loader: str, request: Any, path: list[str], packages: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         sys.path.extend(entry for entry in path if entry not in sys.path)
+        for name, directory in (packages or {}).items():
+            make_package(name, directory)
         module, _, function = loader.partition(":")
         started = time.perf_counter()
         load = getattr(importlib.import_module(module), function)
@@ -283,6 +300,11 @@ class Side:
             "what": self._model.what,
             "notes": self._model.notes,
         }
+
+    def hand_over(self, directory: str) -> dict[str, Any]:
+        """Write the model in a form that another version of its framework reads; the reply says which."""
+        method = self._optional("hand_over", "be handed over")
+        return dict(method(directory))
 
     def environment(self) -> dict[str, Any]:
         """The versions of the interpreter, and of those packages a verification rests on that were imported."""
@@ -634,6 +656,7 @@ _OPERATIONS = (
     "load",
     "describe",
     "environment",
+    "hand_over",
     "weights",
     "run",
     "run_fp64",
