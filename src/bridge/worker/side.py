@@ -6,6 +6,7 @@ docs/worker-protocol.md specifies the messages.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import time
@@ -42,6 +43,21 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class LoadCost:
+    """What loading took: the framework's import and the model apart, in seconds and resident bytes.
+
+    `import_bytes` are those of the process before the model was loaded, `loaded_bytes` those after, and
+    `peak_bytes` the most in between.
+    """
+
+    import_seconds: float = 0.0
+    load_seconds: float = 0.0
+    import_bytes: int = 0
+    loaded_bytes: int = 0
+    peak_bytes: int = 0
+
+
+@dataclass(frozen=True)
 class Description:
     """What a worker has loaded: `what` says which object is run, in words.
 
@@ -52,6 +68,7 @@ class Description:
     outputs: tuple[str, ...] | None
     what: str
     notes: tuple[str, ...]
+    cost: LoadCost = LoadCost()
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Description:
@@ -67,7 +84,18 @@ class Description:
             for each in record["inputs"]
         )
         outputs = None if record["outputs"] is None else tuple(record["outputs"])
-        return cls(inputs, outputs, record["what"], tuple(record["notes"]))
+        return cls(
+            inputs, outputs, record["what"], tuple(record["notes"]), LoadCost(**record.get("cost", {}))
+        )
+
+
+@dataclass(frozen=True)
+class HandedOver:
+    """What a side wrote for the readers of this environment: where it is, its format, notes for the user."""
+
+    path: str
+    format: str
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -110,12 +138,50 @@ class Trained:
     seconds: float
 
 
+@dataclass(frozen=True)
+class OpenTiming:
+    """A model that is ready to be timed in one way.
+
+    `timed` says in words what lies between two readings of the clock. `within` and `between` are the
+    threads of one operator and those that run operators side by side, None where nobody knows.
+    """
+
+    number: int
+    first_seconds: float
+    timed: str
+    device: str
+    within: int | None
+    between: int | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TimedBlock:
+    """Calls that were timed one after the other: wall `seconds` of each, and what all of them took.
+
+    `cpu` is the processor time of all threads, `waited` how long they were ready and had no processor (None
+    where the system does not tell), `device_seconds` the calls on the accelerator's own clock.
+    """
+
+    seconds: tuple[float, ...]
+    wall: float
+    cpu: float
+    waited: float | None
+    device_seconds: tuple[float, ...] | None
+
+
+_PATIENT = {"GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads that wait leave the processor to the other side, which computes at the same time."""
+
+
 class Side:
     """A worker process with one model; a context manager.
 
     `label` names it in messages. `threads` is how many threads its framework computes with, on the CPU:
     float32 on a GPU may be rounded to fewer bits, and differs from run to run.
-    `python` is another interpreter, with numpy and the framework that the loader needs.
+    `python` is another interpreter, with numpy and the framework that the loader needs. `prepared` is the
+    kind of prepared process that may be forked instead of starting one (`bridge.worker.launch`). `alone`: no
+    other side computes at the same time, so that threads may wait as the framework has them wait.
     Every method that waits raises WorkerFailure where the worker dies or `timeout` seconds pass,
     counted from the creation of the side.
     """
@@ -128,6 +194,7 @@ class Side:
         timeout: float | None = None,
         python: str | None = None,
         prepared: str | None = None,
+        alone: bool = False,
     ) -> None:
         self.label = label
         self._python = python
@@ -138,13 +205,12 @@ class Side:
             label=label,
             environment={
                 "CUDA_VISIBLE_DEVICES": "-1",
-                "GOMP_SPINCOUNT": "0",
                 "MKL_NUM_THREADS": count,
                 "OMP_NUM_THREADS": count,
-                "OMP_WAIT_POLICY": "PASSIVE",
                 "OPENBLAS_NUM_THREADS": count,
                 "TF_NUM_INTEROP_THREADS": "1",
                 "TF_NUM_INTRAOP_THREADS": count,
+                **({} if alone else _PATIENT),
             },
             program="side",
             prepared=prepared,
@@ -225,9 +291,22 @@ class Side:
     def submit_load(self, loader: str, request: Any) -> int:
         """Queue loading a model with `loader` (`package.module:function`); the answer is a Description."""
         path = [os.getcwd()]
-        if self._python is None:
-            path += [os.path.abspath(entry) for entry in sys.path if entry]
+        if self._python is not None:
+            return self.submit(
+                "load", loader=loader, request=request, path=path, packages=standalone_packages()
+            )
+        path += [os.path.abspath(entry) for entry in sys.path if entry]
         return self.submit("load", loader=loader, request=request, path=path)
+
+    def submit_hand_over(self, directory: Path) -> int:
+        """Queue writing the model into an existing directory, in a form that this environment reads."""
+        return self.submit("hand_over", directory=str(directory))
+
+    def handed_over(self, number: int) -> HandedOver:
+        """Wait for the answer to a `submit_hand_over`. Raises Unavailable where the side cannot do it."""
+        return self._answer(
+            number, lambda reply: HandedOver(str(reply["path"]), str(reply["format"]), tuple(reply["notes"]))
+        )
 
     def description(self, number: int) -> Description:
         """Wait for the answer to a `load`."""
@@ -334,6 +413,47 @@ class Side:
 
         return self._answer(number, parse)
 
+    def open_timing(self, inputs: Path, *, training: bool = False, compiled: bool = False) -> OpenTiming:
+        """Make the model ready to be timed on the tensors of the file `inputs`, calling it once.
+
+        Raises Unavailable where the side cannot be run this way.
+        """
+
+        def parse(reply: Mapping[str, Any]) -> OpenTiming:
+            return OpenTiming(
+                int(reply["timing"]),
+                float(reply["first_seconds"]),
+                reply["timed"],
+                reply["device"],
+                *reply["threads"],
+                tuple(reply["notes"]),
+            )
+
+        number = self.submit("open_timing", inputs=str(inputs), training=training, compiled=compiled)
+        return self._answer(number, parse)
+
+    def time(self, timing: int, calls: int, group: int = 1) -> TimedBlock:
+        """Time `calls` times `group` calls, each group as one."""
+
+        def parse(reply: Mapping[str, Any]) -> TimedBlock:
+            on_device = reply["device_seconds"]
+            return TimedBlock(
+                tuple(map(float, reply["seconds"])),
+                float(reply["wall"]),
+                float(reply["cpu"]),
+                None if reply["waited"] is None else float(reply["waited"]),
+                None if on_device is None else tuple(map(float, on_device)),
+            )
+
+        return self._answer(self.submit("time", timing=timing, calls=calls, group=group), parse)
+
+    def close_timing(self, timing: int) -> tuple[int, int | None]:
+        """End a timing; the most resident memory since it was opened, and the most on the accelerator."""
+        return self._answer(
+            self.submit("close_timing", timing=timing),
+            lambda reply: (int(reply["peak_bytes"]), reply["device_peak_bytes"]),
+        )
+
     def submit_weights(self) -> int:
         """Queue writing the model's trained tensors to a file."""
         return self.submit("weights", file=str(self.scratch / "weights.safetensors"))
@@ -347,6 +467,14 @@ class Side:
             return standalone.read_tensors(str(self.scratch / "weights.safetensors"))
 
         return self._answer(number, parse)
+
+
+def standalone_packages() -> dict[str, str]:
+    """Where the modules of bridge lie that also run in an old environment, by package."""
+    converters = importlib.util.find_spec("bridge_converters")
+    assert converters is not None and converters.submodule_search_locations is not None
+    own = str(Path(__file__).resolve().parent.parent)
+    return {"bridge": own, "bridge_converters": next(iter(converters.submodule_search_locations))}
 
 
 def _with_prefix(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:

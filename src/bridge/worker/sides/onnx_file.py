@@ -116,6 +116,18 @@ class OnnxSide:
             for name, each in zip(self.outputs, results, strict=True)
         ]
 
+    def timing(self, feeds: Mapping[str, Array], training: bool, compiled: bool) -> Any:
+        """Of the session. Raises NotImplementedError for everything but inference as it is."""
+        from bridge.worker.sides.onnx_timing import OnnxTiming
+
+        if training:
+            raise NotImplementedError("onnxruntime does not train")
+        if compiled:
+            raise NotImplementedError("onnxruntime has no compiler to switch on")
+        if self._session is None:
+            raise NotImplementedError("the speed of ONNX's reference evaluator, which runs it, says nothing")
+        return OnnxTiming(self._session, {name: _widened(each) for name, each in feeds.items()})
+
     def _opened(self, path: str, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
         """A session of the model; at its boundary wider types take the place of those that numpy lacks."""
         providers = ["CPUExecutionProvider"]

@@ -72,6 +72,13 @@ class TorchDirectorySide:
         with torch.inference_mode():
             return self._boundary.declared(flatten((self._narrow or self._model)(*self._tensors(feeds))))
 
+    def timing(self, feeds: Mapping[str, Array], training: bool, compiled: bool) -> Any:
+        """Of what `run` runs, on the tensors that it makes of the inputs."""
+        from bridge.worker.sides.torch_timing import time_torch
+
+        forward = self._model if self._narrow is None else self._narrow.__call__
+        return time_torch(forward, self._tensors(feeds), {}, training=training, compiled=compiled)
+
     def run_fp64(self, feeds: Mapping[str, Array]) -> list[Array]:
         if self._double is None:
             self._double = _emitted(self._directory, torch.float64)

@@ -76,6 +76,15 @@ class TorchModuleSide:
             return self._program(feeds).run(feeds)
         return self._run(self._module, {name: to_tensor(array) for name, array in feeds.items()})
 
+    def timing(self, feeds: Mapping[str, Array], training: bool, compiled: bool) -> Any:
+        """Of what `run` runs, on the tensors that it makes of the inputs."""
+        from bridge.worker.sides.torch_timing import time_torch
+
+        if self._dtype is not None:
+            return self._program(feeds).timing(feeds, training, compiled)
+        args, kwargs = self._arguments({name: to_tensor(array) for name, array in feeds.items()})
+        return time_torch(self._module, args, kwargs, training=training, compiled=compiled)
+
     def run_fp64(self, feeds: Mapping[str, Array]) -> list[Array]:
         """On the exported program; by a copy of the module in float64 where torch.export cannot take it."""
         program = self._side(feeds)

@@ -81,11 +81,24 @@ class TorchSide:
         return [path for path in self._tensors() if path not in parameters]
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
+        return self._run(self._as_run(), feeds)
+
+    def _as_run(self) -> Runnable:
+        """The object in the precision that `run` computes in."""
         if self._dtype is None:
-            return self._run(self._runnable, feeds)
+            return self._runnable
         if self._narrow is None:
             self._narrow = self._runnable.cast(self._dtype)
-        return self._run(self._narrow, feeds)
+        return self._narrow
+
+    def timing(self, feeds: Mapping[str, Array], training: bool, compiled: bool) -> Any:
+        """Of what `run` runs, on the tensors that it makes of the inputs."""
+        from bridge.worker.sides.torch_timing import time_torch
+
+        runnable = self._as_run()
+        tensors = [to_tensor(feeds[name]) for name in runnable.input_names]
+        args, kwargs = runnable.arguments(tensors)
+        return time_torch(runnable.module, args, kwargs, training=training, compiled=compiled)
 
     def run_fp64(self, feeds: Mapping[str, Array]) -> list[Array]:
         return self._run(self._in_double(), feeds)
