@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from bridge.cli.options import chosen_inputs, output_options, source_options
 from bridge.cli.progress import Progress
+from bridge.cli.suite import SuiteCall, suite_options, verify_suite
+
+if TYPE_CHECKING:
+    from bridge.verification.report import Report
+    from bridge.verification.report.suite import SuiteReport
 
 _STEPS = 20
 
 
 @click.command()
-@click.argument("source", metavar="SOURCE", type=click.Path())
-@click.argument("target", metavar="TARGET", type=click.Path())
+@click.argument("source", metavar="SOURCE", type=click.Path(), required=False)
+@click.argument("target", metavar="TARGET", type=click.Path(), required=False)
 @source_options
 @click.option("--batch", "batches", metavar="N,N,...", help="Sizes of a dynamic axis 0.  [default: 3,1,17]")
 @click.option(
@@ -73,6 +78,7 @@ _STEPS = 20
     "--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write it as JUnit XML for CI."
 )
 @click.option("--report", type=click.Path(path_type=Path), metavar="FILE", help="Write it as JSON.")
+@suite_options
 @output_options
 def command(
     source: str,
@@ -97,6 +103,7 @@ def command(
     html: Path | None,
     junit: Path | None,
     report: Path | None,
+    suite: SuiteCall | None,
     as_json: bool,
     quiet: bool,
     debug: bool,
@@ -109,10 +116,13 @@ def command(
     bridge verify model.pt2 model_tf/
     bridge verify saved_model/ out/ --grad --train --junit junit.xml --html report.html
     bridge verify ours.nets:build theirs.keras --map-inputs "x=image:0231"
+    bridge verify --suite suite.toml --jobs 4 --resume --junit junit.xml
     """
     from bridge.api import verify
     from bridge.verification.sizes import parse_batches
 
+    if suite is not None:
+        return _deliver(verify_suite(suite, quiet=quiet), html, junit, report, as_json=as_json, quiet=quiet)
     inputs = chosen_inputs(specs, examples)
     with Progress(quiet=quiet) as progress:
         result = verify(
@@ -136,6 +146,19 @@ def command(
             custom_objects=custom_objects,
             on_progress=progress,
         )
+    return _deliver(result, html, junit, report, as_json=as_json, quiet=quiet)
+
+
+def _deliver(
+    result: Report | SuiteReport,
+    html: Path | None,
+    junit: Path | None,
+    report: Path | None,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Write the files that were asked for and print the result; returns the exit code."""
     if html is not None:
         result.to_html(html)
     if junit is not None:
