@@ -37,9 +37,9 @@ class Recorded:
     """One pair of a baseline.
 
     `source` and `target` are SHA-256 of all their files, None where a version has none. `errors` are the
-    target's by output and kind of inputs (`logits, typical inputs`), the larger of both norms; `gradients` and
-    `training` the largest relative errors in float64; `speed` the ratios of times, target through source, by
-    the row that was measured. What was not compared is None or missing.
+    target's by output and kind of inputs (`logits, typical inputs`), the larger of both norms. `gradients`
+    and `training` are the largest relative errors in float64, `speed` the ratios of times, target through
+    source, by the row that was measured. What was not compared is None or missing.
     """
 
     source: str | None = None
