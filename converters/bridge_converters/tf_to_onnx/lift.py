@@ -7,7 +7,7 @@ in place of constants, so no weight is ever copied into the graph.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -69,25 +69,42 @@ def lift_variables(
     A small tensor from outside is a constant of the graph already; `is_state` says of which of them a
     placeholder shall be made all the same.
     """
-    traced = function.graph.as_graph_def()
-    inlined = inline_functions(traced, [tensor.name for tensor in (*function.inputs, *function.outputs)])
-    needed = [tensor.op.name for tensor in (*arguments(function), *function.outputs)]
-    graph_def = dataflow(inlined, needed)
-    _refuse_visible_assignments(inlined, graph_def)
-    nodes = {node.name for node in graph_def.node}
-    captures = tuple(capture for capture in _captures(function) if capture.node in nodes)
-    lifted = lift_nodes(
-        graph_def,
+    captures = tuple(_captures(function))
+    lifted = lift_graph(
+        function.graph.as_graph_def(),
+        [tensor.name for tensor in function.inputs],
+        [tensor.name for tensor in arguments(function)],
+        [tensor.name for tensor in function.outputs],
         {
             capture.node: (capture.source.shape, capture.source.dtype)
             for capture in captures
             if capture.variable is not None or is_state(capture.source)
         },
     )
+    placeholders = {node.name for node in lifted.node if node.op == "Placeholder"}
+    return Lifted(lifted, tuple(capture for capture in captures if capture.node in placeholders))
+
+
+def lift_graph(
+    traced: tf.compat.v1.GraphDef,
+    inputs: Sequence[str],
+    arguments: Sequence[str],
+    outputs: Sequence[str],
+    variables: Mapping[str, tuple[tf.TensorShape, tf.DType]],
+) -> tf.compat.v1.GraphDef:
+    """The inlined graph that computes the outputs, with the `variables` among its nodes as placeholders.
+
+    `inputs` are all tensors that come from outside, `arguments` those that are the function's own.
+    """
+    inlined = inline_functions(traced, [*inputs, *outputs])
+    needed = [name.partition(":")[0] for name in (*arguments, *outputs)]
+    graph_def = dataflow(inlined, needed)
+    _refuse_visible_assignments(inlined, graph_def)
+    nodes = {node.name for node in graph_def.node}
+    lifted = lift_nodes(graph_def, {name: spec for name, spec in variables.items() if name in nodes})
     kept = dataflow(lifted, needed)
     _sort(kept, traced)
-    placeholders = {node.name for node in kept.node if node.op == "Placeholder"}
-    return Lifted(kept, tuple(capture for capture in captures if capture.node in placeholders))
+    return kept
 
 
 def inline_functions(graph_def: tf.compat.v1.GraphDef, keep: Iterable[str]) -> tf.compat.v1.GraphDef:
