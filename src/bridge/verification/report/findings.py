@@ -9,6 +9,7 @@ from typing import Literal
 
 from bridge.verification.localise import Place
 from bridge.verification.report.model import Report
+from bridge.verification.report.suite import PairReport
 
 Level = Literal["error", "warning", "note"]
 
@@ -78,6 +79,14 @@ def findings(report: Report) -> tuple[Finding, ...]:
             Finding("different-output", "error", _sentences((*report.reasons, *located)), place, related)
         )
     return tuple(found)
+
+
+def pair_findings(pair: PairReport) -> tuple[Finding, ...]:
+    """Those of a pair's report, and its regressions."""
+    if pair.report is None:
+        return (Finding("not-checked", "warning", pair.error),)
+    regressions = tuple(Finding("regression", "error", each) for each in pair.regressions)
+    return (*findings(pair.report), *regressions)
 
 
 def _differences(report: Report) -> list[tuple[str, list[str]]]:

@@ -15,7 +15,6 @@ from bridge.verification.report.words import (
     count,
     gradients_line,
     headline,
-    some,
     suite_headline,
     training_line,
     weights_line,
@@ -76,11 +75,8 @@ def _report(report: Report) -> Iterable[RenderableType]:
 def _suite(suite: SuiteReport) -> Iterable[RenderableType]:
     rows: list[tuple[Text | str, ...]] = []
     for each in suite.pairs:
-        why = (
-            ""
-            if each.passed
-            else "; ".join(line for reason in some(list(each.reasons)) for line in lines(reason))
-        )
+        told = [] if each.passed else [line for reason in each.reasons for line in lines(reason)]
+        why = "".join(told[:1]) + (f" (and {len(told) - 1} more)" if len(told) > 1 else "")
         rows.append((printable(each.name, 60), _symbol(each.verdict), f"{each.seconds:.1f} s", why))
     yield _table(("pair", "verdict", "time", "why"), rows)
     yield _verdict(suite.verdict)
@@ -142,9 +138,11 @@ def _field(name: str, value: str) -> Text:
     return _text(f"{name}: ", "bold").append("\n".join(lines(value)), "not bold")
 
 
-def _listed(texts: Iterable[str], style: str) -> Iterable[Text]:
+def _listed(texts: Iterable[str], style: str) -> Iterable[RenderableType]:
+    from rich.padding import Padding
+
     for text in texts:
-        yield _text("\n".join(f"  {line}" for line in lines(text)), style)
+        yield Padding(_text("\n".join(lines(text)), style), (0, 0, 0, 2))
 
 
 def _text(text: str, style: str = "") -> Text:

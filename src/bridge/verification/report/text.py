@@ -52,6 +52,8 @@ def render_suite(suite: SuiteReport) -> str:
             f"{printable(each.name, 60):<{width}}  {each.verdict}  {each.seconds:.1f} s{_resumed(each)}"
         )
         text += [] if each.passed else _indented(some(list(each.reasons)))
+        if each.report is not None and each.report.localisation is not None:
+            text.append(f"  first wrong node: {each.report.localisation.summary()}")
     counts = ", ".join(f"{number} {verdict}" for verdict, number in suite.counts.items() if number)
     text.append(f"verdict: {suite.verdict} ({counts or 'no pairs'}) in {suite.seconds:.1f} s")
     text += [f"note: {note}" for note in suite.notes]

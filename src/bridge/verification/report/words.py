@@ -71,15 +71,12 @@ def suite_headline(suite: SuiteReport) -> str:
             if len(suite.pairs) > 1
             else "The pair computes the same."
         )
-    parts = [
-        f"{counts[verdict]} {words}"
-        for verdict, words in (
-            ("different", "differ" + "s" * (counts["different"] == 1)),
-            ("could not be checked", "could not be checked"),
-            ("equivalent", "compute" + "s" * (counts["equivalent"] == 1) + " the same"),
-        )
-        if counts[verdict]  # type: ignore[index]
-    ]
+    words: dict[Verdict, tuple[str, str]] = {
+        "different": ("differs", "differ"),
+        "could not be checked": ("could not be checked", "could not be checked"),
+        "equivalent": ("computes the same", "compute the same"),
+    }
+    parts = [f"{counts[each]} {words[each][counts[each] != 1]}" for each in words if counts[each]]
     return f"Of {total} of models, {', '.join(parts)}." if suite.pairs else "The suite has no pairs."
 
 

@@ -5,7 +5,7 @@ https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-comm
 
 from __future__ import annotations
 
-from bridge.verification.report.findings import RULES, Finding, findings, repository_path
+from bridge.verification.report.findings import RULES, Finding, findings, pair_findings, repository_path
 from bridge.verification.report.model import Report
 from bridge.verification.report.suite import SuiteReport
 from bridge.verification.report.untrusted import lines, printable
@@ -21,15 +21,7 @@ def render(report: Report) -> str:
 
 def render_suite(suite: SuiteReport) -> str:
     """The findings of all pairs, with the pair's name before each."""
-    text = ""
-    for pair in suite.pairs:
-        if pair.report is None:
-            found: tuple[Finding, ...] = (Finding("not-checked", "warning", pair.error),)
-        else:
-            found = findings(pair.report)
-        found += tuple(Finding("regression", "error", each) for each in pair.regressions)
-        text += "".join(_command(each, pair.name) for each in found)
-    return text
+    return "".join(_command(each, pair.name) for pair in suite.pairs for each in pair_findings(pair))
 
 
 def _command(finding: Finding, pair: str = "") -> str:

@@ -1,0 +1,216 @@
+"""From a report to its page: what the templates show, put together."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from bridge.verification.compare import Errors, OutputResult
+from bridge.verification.report import words
+from bridge.verification.report.findings import wrong_weights
+from bridge.verification.report.html.plots import Plot, Plots
+from bridge.verification.report.html.tree import Branch, tree
+from bridge.verification.report.markdown import worst_errors
+from bridge.verification.report.model import Report
+from bridge.verification.report.suite import PairReport, SuiteReport
+from bridge.verification.report.text import depth_line
+from bridge.verification.report.untrusted import lines, printable
+
+_TEMPLATES = Path(__file__).with_name("templates")
+_PLOTTED_OUTPUTS = 12
+_PLOTTED_OUTPUTS_OF_A_PAIR = 3
+_PLOTTED_ROWS = 8
+_OPEN_ROWS = 20
+"""Rows of a table that are seen at once; more are folded."""
+_MOST_PLOTTED_PAIRS = 20
+
+
+@dataclass(frozen=True)
+class OutputView:
+    """One output with its worst kind of inputs, and its plot if it has one."""
+
+    output: OutputResult
+    worst: Errors | None
+    plot: Plot | None
+
+
+@dataclass(frozen=True)
+class ReportView:
+    """One report as its part of the page shows it. `prefix` begins the identifiers of that part."""
+
+    report: Report
+    prefix: str
+    outputs: tuple[OutputView, ...]
+    depth: Plot | None
+    gradients: Plot | None
+    losses: Plot | None
+    latencies: tuple[Plot, ...]
+    memory: Plot | None
+    tree: Branch | None
+    plots: bool
+
+    @property
+    def sections(self) -> list[tuple[str, str]]:
+        """The sections of the page, by their anchors."""
+        report = self.report
+        why = "What differs" if report.verdict == "different" else "Why"
+        known = [
+            ("why", why, bool(report.reasons)),
+            ("outputs", "Outputs", True),
+            ("depth", "Depth", report.depth is not None),
+            ("weights", "Weights", True),
+            ("gradients", "Gradients", report.gradients is not None),
+            ("training", "Training", report.training is not None),
+            ("speed", "Speed and memory", report.speed is not None),
+            ("names", "Names", self.tree is not None),
+            ("inputs", "Inputs", bool(report.draws)),
+            ("environment", "Environment and hashes", report.environment is not None),
+            ("notes", "Notes", bool(report.notes)),
+        ]
+        return [(f"{self.prefix}{anchor}", title) for anchor, title, there in known if there]
+
+    @property
+    def detailed(self) -> list[OutputView]:
+        """The outputs whose kinds of inputs are all listed."""
+        return [
+            each for each in self.outputs if each.plot is not None or each.output.verdict != "equivalent"
+        ][:_PLOTTED_OUTPUTS] or list(self.outputs[:_PLOTTED_OUTPUTS])
+
+
+def render(report: Report) -> str:
+    """The page of one report."""
+    view = _view(report, Plots(), "", _PLOTTED_OUTPUTS)
+    return _page("report.html.j2", view=view, title=_title(report.verdict, report.target.path))
+
+
+def render_suite(suite: SuiteReport) -> str:
+    """The page of a suite: its table, and every pair folded."""
+    plots = Plots()
+    budget = _MOST_PLOTTED_PAIRS
+    views: list[tuple[PairReport, ReportView | None]] = []
+    for number, pair in enumerate(suite.pairs, 1):
+        if pair.report is None:
+            views.append((pair, None))
+            continue
+        outputs = _PLOTTED_OUTPUTS_OF_A_PAIR if budget > 0 or not pair.passed else 0
+        budget -= 1
+        views.append((pair, _view(pair.report, plots, f"pair{number}-", outputs)))
+    return _page("suite.html.j2", suite=suite, views=views, title=_title(suite.verdict, suite.name))
+
+
+def _view(report: Report, plots: Plots, prefix: str, most_outputs: int) -> ReportView:
+    ordered = sorted(report.outputs, key=lambda each: each.verdict == "equivalent")
+    outputs = []
+    for position, output in enumerate(ordered):
+        worst = worst_errors(output)
+        plot = plots.errors(worst) if worst is not None and position < most_outputs else None
+        outputs.append(OutputView(output, worst, plot))
+    speed = report.speed if most_outputs else None
+    wrong = None if report.localisation is None else report.localisation.target.scope
+    return ReportView(
+        report=report,
+        prefix=prefix,
+        outputs=tuple(outputs),
+        depth=plots.depth(report.depth) if report.depth is not None and most_outputs else None,
+        gradients=plots.gradients(report.gradients)
+        if report.gradients is not None and most_outputs
+        else None,
+        losses=plots.losses(report.training) if report.training is not None and most_outputs else None,
+        latencies=tuple(
+            plot
+            for row in (() if speed is None else speed.rows[:_PLOTTED_ROWS])
+            if (plot := plots.latency(row)) is not None
+        ),
+        memory=None if speed is None else plots.memory(speed),
+        tree=None if report.structure is None else tree(report.structure, wrong),
+        plots=plots.available,
+    )
+
+
+def _title(verdict: str, name: str) -> str:
+    return f"{verdict.capitalize()}: {printable(name, 100)}"
+
+
+def _page(template: str, **values: Any) -> str:
+    script = _read("filter.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = (
+        _environment()
+        .get_template(template)
+        .render(style=Markup(_read("page.css")), script=Markup(script), script_hash=digest, **values)
+    )
+    return page if page.endswith("\n") else page + "\n"
+
+
+@cache
+def _read(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    """Everything that a template shows is escaped, and a name that it does not know is an error."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        count=words.count,
+        duration=words.duration,
+        name=_name,
+        number=_number,
+        prose=_prose,
+        shape=_shape,
+        size=words.size,
+    )
+    environment.globals.update(
+        depth_line=depth_line,
+        gradients_line=words.gradients_line,
+        headline=words.headline,
+        open_rows=_OPEN_ROWS,
+        suite_headline=words.suite_headline,
+        symbols=words.SYMBOLS,
+        training_line=words.training_line,
+        weights_line=words.weights_line,
+        worst_errors=worst_errors,
+        wrong_weights=wrong_weights,
+    )
+    return environment
+
+
+def _name(text: object) -> Markup:
+    """A name of the model: as code, in the direction of its own writing."""
+    return Markup("<code><bdi>{}</bdi></code>").format(printable(str(text)))
+
+
+def _prose(text: str) -> Markup:
+    """Sentences; the output of a program keeps its lines."""
+    return Markup("<br>").join(escape(line) for line in lines(text))
+
+
+def _number(value: float | None, missing: str = "-") -> str:
+    """Two digits: `6.1e-8`, `0.003`, `0`, `∞`."""
+    if value is None:
+        return missing
+    if math.isinf(value):
+        return "∞"
+    if value == 0 or 1e-3 <= abs(value) < 1e4:
+        return f"{value:.2g}" if abs(value) < 100 else f"{value:.0f}"
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def _shape(sizes: Sequence[int]) -> str:
+    return " x ".join(map(str, sizes)) if sizes else "scalar"
