@@ -11,6 +11,8 @@ a directory with three files:
   the TensorFlow tensor `node:index`, `dtype` numpy's name, `shape` a list with null for a dynamic axis,
   or null for an unknown rank); `weights` is a list of `{node, path, kind, trainable, aliases}`;
   `unused` the same for trained tensors that no output depends on (`node` empty, no values);
+  `lifted` is missing or says whether `graph.pb` is what is said above. An old TensorFlow writes it false:
+  then the graph is as it was traced, with the handles of variables as inputs;
   `scopes` maps a TensorFlow name scope to the module path `[[name, class, call], ...]`.
 """
 
@@ -62,7 +64,9 @@ class Weight:
 class Bundle:
     """A traced model.
 
-    `seconds` is the time that tracing took; `batched` says that axis 0 of all inputs is one batch.
+    `seconds` is the time that tracing took; `batched` says that axis 0 of all inputs is one batch. Where it
+    is not `lifted`, the graph is as TensorFlow traced it: functions are called, and the placeholders of
+    variables are handles (`lift_bundle`).
     """
 
     graph: tf.compat.v1.GraphDef
@@ -77,6 +81,7 @@ class Bundle:
     scopes: Mapping[str, Scope] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    lifted: bool = True
 
     def save(self, directory: str | Path) -> None:
         """Write the bundle's three files into a directory, which is made if missing."""
@@ -96,6 +101,7 @@ class Bundle:
             "scopes": {name: [list(entry) for entry in scope] for name, scope in self.scopes.items()},
             "notes": list(self.notes),
             "seconds": self.seconds,
+            "lifted": self.lifted,
         }
         (folder / "signature.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
 
@@ -133,6 +139,7 @@ class Bundle:
             },
             notes=tuple(record["notes"]),
             seconds=record["seconds"],
+            lifted=record.get("lifted", True),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
@@ -14,7 +14,7 @@ from bridge.errors import InputError
 from bridge.formats.request import InputSpec
 from bridge.worker.compatible import zip_equal
 from bridge_converters.tf_to_onnx.bundle import Bundle, Port, Weight
-from bridge_converters.tf_to_onnx.lift import Capture, arguments, lift_variables
+from bridge_converters.tf_to_onnx.lift import Capture, arguments, lift_graph, lift_variables
 from bridge_converters.tf_to_onnx.scopes import keras_scopes, module_scopes, split
 
 if TYPE_CHECKING:
@@ -132,6 +132,39 @@ def trace_signature(signature: Signature, *, format: str, root_type: str) -> Bun
         unused=tuple(names.unused(lifted.captures)),
         scopes=scopes,
         seconds=time.perf_counter() - started,
+    )
+
+
+def lift_bundle(bundle: Bundle) -> Bundle:
+    """A bundle that another TensorFlow traced, with its graph lifted by this one."""
+    dtypes = {node.name: node.attr["dtype"].type for node in bundle.graph.node}
+    handles = [each for each in bundle.weights if dtypes[each.node] == tf.resource.as_datatype_enum]
+    arguments = [each.tensor for each in bundle.inputs]
+    graph = lift_graph(
+        bundle.graph,
+        [*arguments, *(f"{each.node}:0" for each in bundle.weights)],
+        arguments,
+        [each.tensor for each in bundle.outputs],
+        {
+            each.node: (
+                tf.TensorShape(bundle.values[each.node].shape),
+                tf.as_dtype(bundle.values[each.node].dtype),
+            )
+            for each in handles
+        },
+    )
+    placeholders = {node.name for node in graph.node if node.op == "Placeholder"}
+    kept = tuple(each for each in bundle.weights if each.node in placeholders)
+    return replace(
+        bundle,
+        graph=graph,
+        weights=kept,
+        values={each.node: bundle.values[each.node] for each in kept},
+        unused=(
+            *bundle.unused,
+            *(replace(each, node="") for each in handles if each.node not in placeholders),
+        ),
+        lifted=True,
     )
 
 

@@ -15,7 +15,8 @@ import tensorflow as tf
 
 from bridge.errors import InputError
 from bridge.formats.request import ReadRequest
-from bridge_converters.tf_to_onnx.functions import Signature, call_flat
+from bridge_converters.tf_to_onnx.functions import Signature
+from bridge_converters.tf_to_onnx.runnable import FunctionRunnable as FunctionRunnable
 from bridge_converters.tf_to_onnx.tf1 import GraphModel, default_inputs, open_graph
 
 Array = npt.NDArray[Any]
@@ -56,20 +57,6 @@ def keras_signature(request: ReadRequest) -> Signature:
     from bridge_converters.tf_to_onnx.keras_source import load_keras, plain_signature
 
     return plain_signature(load_keras(request), request.inputs, static_batch=request.static_batch)
-
-
-class FunctionRunnable:
-    """A concrete function. It keeps the object alive that owns its variables."""
-
-    def __init__(self, signature: Signature) -> None:
-        self.input_names = signature.inputs
-        self.output_names = signature.outputs
-        self.function = signature.function
-        self._signature = signature
-
-    def run(self, inputs: Mapping[str, Array]) -> list[Array]:
-        tensors = [tf.convert_to_tensor(inputs[name]) for name in self.input_names]
-        return [np.asarray(each) for each in call_flat(self._signature.function, tensors)]
 
 
 class GraphRunnable:

@@ -12,6 +12,7 @@ from bridge.formats.request import ReadRequest
 from bridge.hub.check import check_model
 from bridge_converters.tf_to_onnx.bundle import Bundle
 from bridge_converters.tf_to_onnx.exporter import export
+from bridge_converters.tf_to_onnx.functions import lift_bundle
 from bridge_converters.tf_to_onnx.hub import build
 
 
@@ -30,7 +31,8 @@ def read(request: ReadRequest) -> ir.Model:
 def trace(request: ReadRequest) -> Bundle:
     """Phase A: the self-contained computation and weights of the model that a request names."""
     if request.format == "tf_bundle":
-        return Bundle.load(request.path)
+        bundle = Bundle.load(request.path)
+        return bundle if bundle.lifted else lift_bundle(bundle)
     if request.format in ("keras", "h5", "h5_weights"):
         from bridge_converters.tf_to_onnx.keras_source import load_keras, trace_keras
 

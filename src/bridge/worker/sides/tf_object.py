@@ -8,7 +8,8 @@ from bridge_converters.tf_to_onnx.objects import is_keras, open_object
 
 from bridge.formats.request import ReadRequest
 from bridge.worker.references import resolve_reference
-from bridge.worker.sides.tf_source import TensorFlowSide, function_parts, keras_parts
+from bridge.worker.sides.tf_side import TensorFlowSide
+from bridge.worker.sides.tf_source import function_parts, keras_parts
 
 
 class TensorFlowObjectSide(TensorFlowSide):
