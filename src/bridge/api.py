@@ -215,6 +215,12 @@ def verify(
     localise: bool = True,
     repro: str | Path | None = None,
     depth: bool = False,
+    speed: bool = False,
+    speed_batches: Sequence[int] | None = None,
+    speed_seconds: float | None = None,
+    compiled: bool = False,
+    max_slowdown: float | None = None,
+    max_memory: str | float | None = None,
     timeout: float | None = 600,
     threads: int | None = None,
     trust: bool = False,
@@ -236,14 +242,20 @@ def verify(
     float64, `training` is the number of training steps to compare. `dtype` is what both compute in
     instead of their own. Where the versions differ, `localise` names the first wrong node, and `repro` is
     a directory for a minimal reproduction. `depth` compares the values inside both versions, too. `timeout`
-    is in seconds for everything, `threads` are those of each side. docs/verdict.md holds the rules of the
-    verdict.
+    is in seconds for everything but the speed, `threads` are those of each side. docs/verdict.md holds the
+    rules of the verdict.
+
+    `speed` measures the speed and memory of both, as docs/speed.md says, with `training` of a training step
+    too: at the sizes `speed_batches` of a dynamic axis 0, for at most `speed_seconds` each, and if `compiled`
+    also through the frameworks' compilers. `max_slowdown` (1.1: the target may take 1.1 times as long) and
+    `max_memory` (1.2, or "2GiB") are limits that the target has to keep; they include `speed`.
 
     Raises InputError where a version or the inputs cannot be used. A worker that dies or hangs gives a
     report with the verdict "could not be checked".
     """
     from bridge.verification.api import verify as verify_files
     from bridge.verification.checks import Checks
+    from bridge.verification.speed.settings import speed_settings
 
     with tempfile.TemporaryDirectory(prefix="bridge-") as scratch:
         return verify_files(
@@ -262,6 +274,16 @@ def verify(
                 localise=localise,
                 repro=None if repro is None else Path(repro),
                 depth=depth,
+                speed=speed_settings(
+                    speed,
+                    batches=speed_batches,
+                    seconds=speed_seconds,
+                    compiled=compiled,
+                    max_slowdown=max_slowdown,
+                    max_memory=max_memory,
+                    training=bool(training),
+                    seed=seed,
+                ),
             ),
             timeout=timeout,
             threads=threads,

@@ -10,6 +10,7 @@ import click
 
 from bridge.cli.options import chosen_inputs, output_options, source_options
 from bridge.cli.progress import Progress
+from bridge.cli.speed import speed_options
 from bridge.cli.suite import SuiteCall, suite_options, verify_suite
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ _STEPS = 20
     "--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write it as JUnit XML for CI."
 )
 @click.option("--report", type=click.Path(path_type=Path), metavar="FILE", help="Write it as JSON.")
+@speed_options
 @suite_options
 @output_options
 def command(
@@ -103,6 +105,12 @@ def command(
     html: Path | None,
     junit: Path | None,
     report: Path | None,
+    speed: bool,
+    speed_batch: str | None,
+    speed_seconds: float | None,
+    compiled: bool,
+    max_slowdown: float | None,
+    max_memory: str | None,
     suite: SuiteCall | None,
     as_json: bool,
     quiet: bool,
@@ -139,6 +147,12 @@ def command(
             dtype=dtype,
             localise=localise,
             repro=repro,
+            speed=speed,
+            speed_batches=None if speed_batch is None else parse_batches(speed_batch),
+            speed_seconds=speed_seconds,
+            compiled=compiled,
+            max_slowdown=max_slowdown,
+            max_memory=max_memory,
             timeout=timeout,
             threads=threads,
             trust=trust,

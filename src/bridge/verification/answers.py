@@ -25,8 +25,13 @@ def answer(wait: Callable[[int, str], Answer], number: int, name: str) -> Answer
     `wait` is the method of a Side that waits for it, `name` what the request was called. Raises
     EnvironmentFailure where the worker died or took too long.
     """
+    return attempt(lambda: wait(number, name))
+
+
+def attempt(ask: Callable[[], Answer]) -> Answer | Refusal:
+    """What a worker answers, or why the model refused it. Raises as `answer` does."""
     try:
-        return wait(number, name)
+        return ask()
     except Unavailable as error:
         return Refusal(error.reason)
     except TaskFailure as error:

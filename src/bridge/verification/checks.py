@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bridge.verification.speed.settings import SpeedSettings
 from bridge.verification.user_inputs import UserInputs
 
 
@@ -21,7 +22,8 @@ class Checks:
     were loaded to compute in another than their own. `gradients` compares those of inputs and parameters,
     `training` that many steps of it. Where the versions differ, `localise` looks for the first wrong node,
     and `repro` is a directory to write a minimal reproduction to. `depth` compares the values inside both
-    versions wherever they have counterparts, also where nothing differs.
+    versions wherever they have counterparts, also where nothing differs. `speed` says how to measure speed
+    and memory, if they are to be.
     """
 
     inputs: UserInputs | None = None
@@ -37,3 +39,4 @@ class Checks:
     localise: bool = True
     repro: Path | None = None
     depth: bool = False
+    speed: SpeedSettings | None = None

@@ -10,6 +10,7 @@ from bridge.verification.gradients import GradientsResult
 from bridge.verification.inputs import Draw
 from bridge.verification.measure import Array
 from bridge.verification.pairing import Correspondence
+from bridge.verification.speed.result import SpeedResult
 from bridge.verification.training import TrainingResult
 from bridge.verification.weighing import Weights
 from bridge.worker.side import Run
@@ -37,13 +38,14 @@ class Findings:
     """Everything that a verdict follows from.
 
     `failures` are ways in which the target gives no outputs to compare, `unchecked` what should have been
-    checked and could not be. `gradients` and `training` are None where they were not asked for.
+    checked and could not be. `gradients`, `training` and `speed` are None where they were not asked for.
     """
 
     outputs: tuple[OutputResult, ...] = ()
     weights: Weights = field(default_factory=Weights)
     gradients: GradientsResult | None = None
     training: TrainingResult | None = None
+    speed: SpeedResult | None = None
     failures: list[str] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
 
@@ -122,12 +124,14 @@ def _samples(ran: Ran, run: Run, correspondence: Correspondence) -> list[Sample]
 def conclude(findings: Findings) -> tuple[Verdict, tuple[str, ...]]:
     """The verdict over everything, and the reasons where it is not "equivalent"."""
     deeper = [each for each in (findings.gradients, findings.training) if each is not None]
+    speed = findings.speed
     different = list(findings.failures)
     different += _reasons(findings.outputs, "different")
     different += _weight_reasons(findings.weights)
     for each in deeper:
         if each.verdict == "different":
             different += _some(each.reasons)
+    different += [] if speed is None else speed.failed
     if different:
         return "different", tuple(different)
     unchecked = _reasons(findings.outputs, "could not be checked")
@@ -137,6 +141,7 @@ def conclude(findings: Findings) -> tuple[Verdict, tuple[str, ...]]:
     for each in deeper:
         if each.verdict == "could not be checked":
             unchecked += _some(each.reasons)
+    unchecked += [] if speed is None else speed.undecided
     if not findings.outputs:
         unchecked.append("there are no outputs to compare")
     elif not any(each.varies or each.varies is None for each in findings.outputs):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from bridge.verification import weighing
 from bridge.verification.checks import Checks
-from bridge.verification.choosing import choose_inputs
+from bridge.verification.choosing import Choice, choose_inputs
 from bridge.verification.compare import in_doubt, is_inexact_name
 from bridge.verification.deeper import compare_gradients, compare_training
 from bridge.verification.explaining import Explainer
@@ -22,22 +22,36 @@ from bridge.verification.report import DrawReport, InputReport, Report, SideRepo
 from bridge.verification.report.depth import Depth
 from bridge.verification.report.model import MatchedWeights
 from bridge.verification.running import Runner
+from bridge.verification.speed.result import SpeedResult
+from bridge.verification.speed.settings import SpeedSettings
 from bridge.verification.surroundings import Hashes, environment, start_hashing, started_at
 from bridge.worker.failures import WorkerFailure
 from bridge.worker.side import Description, Run
 
+SpeedMeasure = Callable[[SpeedSettings, Checks, Correspondence, Choice], SpeedResult]
+
 
 class Procedure:
-    """One verification; `name` sets its files apart from those of others on the same workers."""
+    """One verification; `name` sets its files apart from those of others on the same workers.
+
+    `measure_speed` is how speed and memory are measured, where they are asked for.
+    """
 
     def __init__(
-        self, loaded: Loaded, checks: Checks, name: str, started: float, say: Callable[[str], None]
+        self,
+        loaded: Loaded,
+        checks: Checks,
+        name: str,
+        started: float,
+        say: Callable[[str], None],
+        measure_speed: SpeedMeasure,
     ) -> None:
         self._loaded = loaded
         self._checks = checks
         self._name = name
         self._started = started
         self._say = say
+        self._measure_speed = measure_speed
         self._notes: list[str] = []
         self._findings = Findings()
         self._localisation: Localisation | None = None
@@ -83,6 +97,8 @@ class Procedure:
             )
         self._localise(explainer)
         self._look_inside(explainer)
+        if checks.speed is not None:
+            self._findings.speed = self._measure_speed(checks.speed, checks, correspondence, choice)
         if sum(each.draw.batch or 1 for each in ran) == 1:
             self._notes.append("one input alone cannot show whether the outputs vary with it; give several")
         self._notes += [*correspondence.notes, *correspondence.uncertain, *runner.notes]
@@ -153,6 +169,7 @@ class Procedure:
             weights_note=findings.weights.note,
             gradients=findings.gradients,
             training=findings.training,
+            speed=findings.speed,
             localisation=self._localisation,
             depth=self._depth,
             structure=structure(loaded.target_party, findings.weights.map),

@@ -6,13 +6,23 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 
+from bridge.errors import BridgeError
 from bridge.verification.checks import Checks
+from bridge.verification.choosing import Choice, choose_inputs
 from bridge.verification.loaded import Loaded
+from bridge.verification.pairing import Correspondence
 from bridge.verification.parties import Party, Version, resolve
 from bridge.verification.procedure import Procedure, unchecked
 from bridge.verification.report import Report
+from bridge.verification.speed.blocks import Role
+from bridge.verification.speed.measurement import Started
+from bridge.verification.speed.measuring import measure_speed
+from bridge.verification.speed.result import SpeedResult
+from bridge.verification.speed.settings import SpeedSettings
+from bridge.verification.surroundings import start_hashing
 from bridge.worker.failures import WorkerFailure
 from bridge.worker.pool import prepared_for
 from bridge.worker.side import Description, Side
@@ -99,13 +109,64 @@ class Session:
         checks = checks or Checks()
         self._count += 1
         try:
-            return Procedure(self._load(), checks, f"v{self._count}", started, self._say).run()
+            return Procedure(
+                self._load(), checks, f"v{self._count}", started, self._say, self._measure_speed
+            ).run()
         except WorkerFailure as error:
             return unchecked(
                 self._described("source"), self._described("target"), checks.seed, error, started
             )
         finally:
             self._forget_ended()
+
+    def speed(self, settings: SpeedSettings | None = None, checks: Checks | None = None) -> SpeedResult:
+        """Measure the speed and memory of both versions, without comparing what they compute.
+
+        Of the `checks`, those count that say which inputs there are. Raises InputError as `verify` does, and
+        WorkerFailure where a version cannot be loaded.
+        """
+        checks = checks or Checks()
+        self._count += 1
+        try:
+            loaded = self._load()
+            if loaded.hashes is None:
+                loaded.hashes = start_hashing(loaded.source_party, loaded.target_party, checks.inputs)
+            correspondence, choice = choose_inputs(loaded, checks, f"v{self._count}")
+            return self._measure_speed(settings or SpeedSettings(), checks, correspondence, choice)
+        finally:
+            self._forget_ended()
+
+    def _measure_speed(
+        self, settings: SpeedSettings, checks: Checks, correspondence: Correspondence, choice: Choice
+    ) -> SpeedResult:
+        settings.check()
+        return measure_speed(
+            self._load(),
+            settings,
+            correspondence,
+            choice,
+            self._start_alone,
+            seed=checks.seed,
+            timeout=self._timeout,
+            say=self._say,
+        )
+
+    def _start_alone(self, role: Role, cache: Path) -> Started:
+        """A fresh process for one version, while nothing else computes; it keeps compiled code in `cache`."""
+        party = self._source if role == "source" else self._target
+        side = Side(
+            label=f"{role} worker",
+            threads=self._threads,
+            timeout=self._timeout,
+            alone=True,
+            environment={"TORCHINDUCTOR_CACHE_DIR": str(cache)},
+        )
+        try:
+            loading = side.submit_load(party.loader, dict(party.request))
+            return Started(side, side.description(loading))
+        except BridgeError:
+            side.close()
+            raise
 
     def _load(self) -> Loaded:
         """Both models, loaded side by side where they are not yet."""

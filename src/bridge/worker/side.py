@@ -182,6 +182,7 @@ class Side:
     `python` is another interpreter, with numpy and the framework that the loader needs. `prepared` is the
     kind of prepared process that may be forked instead of starting one (`bridge.worker.launch`). `alone`: no
     other side computes at the same time, so that threads may wait as the framework has them wait.
+    `environment` are more variables of the worker's environment.
     Every method that waits raises WorkerFailure where the worker dies or `timeout` seconds pass,
     counted from the creation of the side.
     """
@@ -195,9 +196,11 @@ class Side:
         python: str | None = None,
         prepared: str | None = None,
         alone: bool = False,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.label = label
         self._python = python
+        self._alone = alone
         self._deadline = None if timeout is None else time.monotonic() + timeout
         count = str(threads)
         self._worker = WorkerProcess(
@@ -211,6 +214,7 @@ class Side:
                 "TF_NUM_INTEROP_THREADS": "1",
                 "TF_NUM_INTRAOP_THREADS": count,
                 **({} if alone else _PATIENT),
+                **(environment or {}),
             },
             program="side",
             prepared=prepared,
@@ -291,12 +295,12 @@ class Side:
     def submit_load(self, loader: str, request: Any) -> int:
         """Queue loading a model with `loader` (`package.module:function`); the answer is a Description."""
         path = [os.getcwd()]
+        more: dict[str, Any] = {"settle": True} if self._alone else {}
         if self._python is not None:
-            return self.submit(
-                "load", loader=loader, request=request, path=path, packages=standalone_packages()
-            )
-        path += [os.path.abspath(entry) for entry in sys.path if entry]
-        return self.submit("load", loader=loader, request=request, path=path)
+            more["packages"] = standalone_packages()
+        else:
+            path += [os.path.abspath(entry) for entry in sys.path if entry]
+        return self.submit("load", loader=loader, request=request, path=path, **more)
 
     def submit_hand_over(self, directory: Path) -> int:
         """Queue writing the model into an existing directory, in a form that this environment reads."""

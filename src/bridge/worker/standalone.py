@@ -271,7 +271,12 @@ class Side:
         self._timings: dict[int, Any] = {}
 
     def load(
-        self, loader: str, request: Any, path: list[str], packages: Mapping[str, str] | None = None
+        self,
+        loader: str,
+        request: Any,
+        path: list[str],
+        packages: Mapping[str, str] | None = None,
+        settle: bool = False,
     ) -> dict[str, Any]:
         sys.path.extend(entry for entry in path if entry not in sys.path)
         for name, directory in (packages or {}).items():
@@ -279,18 +284,23 @@ class Side:
         module, _, function = loader.partition(":")
         started = time.perf_counter()
         load = getattr(importlib.import_module(module), function)
-        imported, before = time.perf_counter(), resident_memory()
+        imported = time.perf_counter()
+        if settle:
+            return_memory()
+        before = resident_memory()
         restart_peak_memory()
+        loading = time.perf_counter()
         self._model = load(request)
+        loaded = time.perf_counter()
+        # A user's module imports its framework while the model is loaded.
+        late = getattr(self._model, "late_import", None) or (0.0, before)
         cost = {
-            "import_seconds": imported - started,
-            "load_seconds": time.perf_counter() - imported,
-            "import_bytes": before,
+            "import_seconds": imported - started + late[0],
+            "load_seconds": loaded - loading - late[0],
+            "import_bytes": late[1],
             "loaded_bytes": resident_memory(),
             "peak_bytes": peak_memory(),
         }
-        # A user's module imports its framework while the model is loaded.
-        cost.update(getattr(self._model, "import_cost", {}))
         return dict(self.describe(), cost=cost)
 
     def describe(self) -> dict[str, Any]:
@@ -465,7 +475,11 @@ class Side:
             raise NotImplementedError(f"{self._model.what} can only be timed as it runs")
         else:
             timing = ArrayTiming(self._model.run, feeds)
-        timing.call()
+        try:
+            timing.call()
+        except BaseException:
+            timing.close()
+            raise
         seconds = time.perf_counter() - started
         number = len(self._timings)
         self._timings[number] = timing

@@ -56,6 +56,40 @@ class SpeedSettings:
             raise InputError("a batch has at least one sample", hint="give --speed-batch 1,8")
 
 
+def speed_settings(
+    speed: bool,
+    *,
+    batches: Sequence[int] | None,
+    seconds: float | None,
+    compiled: bool,
+    max_slowdown: float | None,
+    max_memory: str | float | None,
+    training: bool,
+    seed: int,
+) -> SpeedSettings | None:
+    """What the API and the command line ask for; None where no speed is. A limit asks for it.
+
+    Raises InputError for numbers that mean nothing, and for details of a measurement that nobody asked for.
+    """
+    if not speed and max_slowdown is None and max_memory is None:
+        if compiled or batches is not None or seconds is not None:
+            raise InputError(
+                "how to measure the speed was said, but not to measure it", hint="add --speed (speed=True)"
+            )
+        return None
+    settings = SpeedSettings(
+        batches=batches,
+        seconds=DEFAULT_SECONDS if seconds is None else seconds,
+        max_slowdown=max_slowdown,
+        max_memory=max_memory,
+        compiled=compiled,
+        training=training,
+        seed=seed,
+    )
+    settings.check()
+    return settings
+
+
 @dataclass(frozen=True)
 class MemoryLimit:
     """A limit as it was given, as a ratio to the source or in bytes."""

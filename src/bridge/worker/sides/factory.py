@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from bridge.errors import InputError
 from bridge.formats.request import ReadRequest
 from bridge.worker.references import failed, resolve_reference
+from bridge.worker.standalone import resident_memory
 
 _MODELS = (
     "name a function of no arguments that returns an nn.Module, an ExportedProgram, a keras.Model, a "
@@ -30,7 +32,16 @@ def load(request: Mapping[str, Any]) -> Any:
     record = dict(request)
     dtype = record.pop("dtype", None)
     read = ReadRequest.from_json(record)
+    started = time.perf_counter()
     factory = _resolved(read.path)
+    late_import = time.perf_counter() - started, resident_memory()
+    side = _wrapped(factory, read, dtype)
+    side.late_import = late_import
+    return side
+
+
+def _wrapped(factory: Any, read: ReadRequest, dtype: str | None) -> Any:
+    """The side of a model, or of what a function returns."""
     if _is_model(factory):
         return _side(factory, read, dtype)
     if not callable(factory):

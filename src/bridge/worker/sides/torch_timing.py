@@ -39,9 +39,10 @@ class TorchTiming:
         self._restore = restore
         self.device = _described(device)
         self._run = run
-        self._events: tuple[torch.cuda.Event, torch.cuda.Event] | None = None
+        self._events: tuple[Any, Any] | None = None
         if device.type == "cuda":
-            self._events = (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
+            event: Any = torch.cuda.Event
+            self._events = event(enable_timing=True), event(enable_timing=True)
             torch.cuda.reset_peak_memory_stats(device)
         self._device = device
 
@@ -59,7 +60,7 @@ class TorchTiming:
         if self._events is None:
             return None
         begin, end = self._events
-        return begin.elapsed_time(end) / 1000
+        return float(begin.elapsed_time(end)) / 1000
 
     def device_peak_bytes(self) -> int | None:
         return None if self._events is None else torch.cuda.max_memory_allocated(self._device)
@@ -144,7 +145,7 @@ def _step(
         losses = [0.5 * each.square().mean() for each in outputs if each.is_floating_point()]
         if not losses:
             raise NotImplementedError("no output is of floating-point numbers, so there is no loss")
-        torch.stack(losses).sum().backward()
+        torch.autograd.backward(torch.stack(losses).sum())
         optimizer.step()
         return None
 
