@@ -45,13 +45,13 @@ def _words(recipe: Recipe) -> list[str]:
         return []
     words = [word for each in recipe.inputs for word in _words(each)]
     attributes = " ".join(
-        f"{key}={_text(value)}" for key, value in recipe.attributes if key != "indices" and value is not None
+        f"{key}={_text(key, value)}" for key, value in recipe.attributes if key != "indices" and value is not None
     )
     return [*words, f"{recipe.op} {attributes}".strip()]
 
 
-def _text(value: object) -> str:
-    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+def _text(key: str, value: object) -> str:
+    return ("x" if key == "shape" else ",").join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _modules(anchors: Sequence[Anchor]) -> Iterable[ModuleNames]:

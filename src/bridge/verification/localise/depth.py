@@ -24,7 +24,9 @@ def depth(
     points = []
     for position, (value, pairing) in enumerate(zip(target.values, evidence.pairings, strict=True)):
         partner = pairing.partner
-        if partner is None or not target.depends_on_inputs[position] or value.array.dtype.kind != "f":
+        if partner is None or value.operator == INPUT or value.array.dtype.kind != "f":
+            continue
+        if not target.depends_on_inputs[position]:
             continue
         points.append(
             DepthPoint(

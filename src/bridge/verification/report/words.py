@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from bridge.verification.compare import Errors, Verdict
 from bridge.verification.gradients import GradientsResult
 from bridge.verification.report.findings import wrong_weights
@@ -80,9 +82,21 @@ def suite_headline(suite: SuiteReport) -> str:
     return f"Of {total} of models, {', '.join(parts)}." if suite.pairs else "The suite has no pairs."
 
 
-def count(number: int, one: str, many: str | None = None) -> str:
+def count(things: int, one: str, many: str | None = None) -> str:
     """A number and its noun: `1 output`, `2,000 outputs`."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+    return f"{things:,} {one if things == 1 else many or one + 's'}"
+
+
+def number(value: float | None, missing: str = "-") -> str:
+    """Two digits: `6.1e-8`, `0.003`, `0`, `∞`."""
+    if value is None:
+        return missing
+    if math.isinf(value):
+        return "∞"
+    if value == 0 or 1e-3 <= abs(value) < 1e4:
+        return f"{value:.2g}" if abs(value) < 100 else f"{value:.0f}"
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    return f"{mantissa}e{int(exponent)}"
 
 
 def size(count_of_bytes: float) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -36,19 +35,25 @@ _MOST_PLOTTED_PAIRS = 20
 
 @dataclass(frozen=True)
 class OutputView:
-    """One output with its worst kind of inputs, and its plot if it has one."""
+    """One output with its worst kind of inputs, and the kind that its plot shows, if it has one."""
 
     output: OutputResult
     worst: Errors | None
+    shown: Errors | None
     plot: Plot | None
 
 
 @dataclass(frozen=True)
 class ReportView:
-    """One report as its part of the page shows it. `prefix` begins the identifiers of that part."""
+    """One report as its part of the page shows it.
+
+    `prefix` begins the identifiers of that part, and `label` the names that its tables have for those who
+    do not see them.
+    """
 
     report: Report
     prefix: str
+    label: str
     outputs: tuple[OutputView, ...]
     depth: Plot | None
     gradients: Plot | None
@@ -88,7 +93,7 @@ class ReportView:
 
 def render(report: Report) -> str:
     """The page of one report."""
-    view = _view(report, Plots(), "", _PLOTTED_OUTPUTS)
+    view = _view(report, Plots(), "", "", _PLOTTED_OUTPUTS)
     return _page("report.html.j2", view=view, title=_title(report.verdict, report.target.path))
 
 
@@ -103,22 +108,24 @@ def render_suite(suite: SuiteReport) -> str:
             continue
         outputs = _PLOTTED_OUTPUTS_OF_A_PAIR if budget > 0 or not pair.passed else 0
         budget -= 1
-        views.append((pair, _view(pair.report, plots, f"pair{number}-", outputs)))
+        views.append((pair, _view(pair.report, plots, f"pair{number}-", f"Pair {number}: ", outputs)))
     return _page("suite.html.j2", suite=suite, views=views, title=_title(suite.verdict, suite.name))
 
 
-def _view(report: Report, plots: Plots, prefix: str, most_outputs: int) -> ReportView:
+def _view(report: Report, plots: Plots, prefix: str, label: str, most_outputs: int) -> ReportView:
     ordered = sorted(report.outputs, key=lambda each: each.verdict == "equivalent")
     outputs = []
     for position, output in enumerate(ordered):
         worst = worst_errors(output)
-        plot = plots.errors(worst) if worst is not None and position < most_outputs else None
-        outputs.append(OutputView(output, worst, plot))
+        shown = worst if output.verdict != "equivalent" else _ordinary(output) or worst
+        plot = plots.errors(shown) if shown is not None and position < most_outputs else None
+        outputs.append(OutputView(output, worst, shown, plot))
     speed = report.speed if most_outputs else None
     wrong = None if report.localisation is None else report.localisation.target.scope
     return ReportView(
         report=report,
         prefix=prefix,
+        label=label,
         outputs=tuple(outputs),
         depth=plots.depth(report.depth) if report.depth is not None and most_outputs else None,
         gradients=plots.gradients(report.gradients)
@@ -136,12 +143,27 @@ def _view(report: Report, plots: Plots, prefix: str, most_outputs: int) -> Repor
     )
 
 
+def _ordinary(output: OutputResult) -> Errors | None:
+    """The errors at the inputs that the verdict rests on most."""
+    return next((each for each in output.errors if each.rule in ("user", "typical")), None)
+
+
+def _after_verdict(text: str) -> str:
+    """A line without the verdict that it begins with."""
+    return text.partition(": ")[2]
+
+
+def _date(text: str) -> str:
+    """An ISO date in UTC for people."""
+    return text.replace("T", " ").replace("+00:00", " UTC")
+
+
 def _title(verdict: str, name: str) -> str:
     return f"{verdict.capitalize()}: {printable(name, 100)}"
 
 
 def _page(template: str, **values: Any) -> str:
-    script = _read("filter.js")
+    script = _read("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = (
         _environment()
@@ -167,10 +189,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
+        after_verdict=_after_verdict,
+        base=_base,
         count=words.count,
+        date=_date,
         duration=words.duration,
         name=_name,
-        number=_number,
+        number=words.number,
         prose=_prose,
         shape=_shape,
         size=words.size,
@@ -200,16 +225,9 @@ def _prose(text: str) -> Markup:
     return Markup("<br>").join(escape(line) for line in lines(text))
 
 
-def _number(value: float | None, missing: str = "-") -> str:
-    """Two digits: `6.1e-8`, `0.003`, `0`, `∞`."""
-    if value is None:
-        return missing
-    if math.isinf(value):
-        return "∞"
-    if value == 0 or 1e-3 <= abs(value) < 1e4:
-        return f"{value:.2g}" if abs(value) < 100 else f"{value:.0f}"
-    mantissa, _, exponent = f"{value:.1e}".partition("e")
-    return f"{mantissa}e{int(exponent)}"
+def _base(path: str) -> str:
+    """The last part of a path, or of a reference to Python."""
+    return path.rstrip("/").rpartition("/")[2] or path
 
 
 def _shape(sizes: Sequence[int]) -> str:

@@ -21,7 +21,7 @@ from bridge.verification.compare import Errors
 from bridge.verification.gradients import GradientsResult
 from bridge.verification.histogram import Histogram
 from bridge.verification.report.depth import Depth
-from bridge.verification.report.words import duration, size
+from bridge.verification.report.words import duration, number, size
 from bridge.verification.speed import SpeedResult, SpeedRow
 from bridge.verification.training import TrainingResult
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_WIDTH, _HEIGHT = 5.6, 3.1
+_WIDTH, _HEIGHT = 5.0, 3.2
 """Inches of 72 units each: on a phone a unit is a little less than a pixel."""
 _INK, _GRID, _SOURCE, _TARGET, _LIMIT = "#010101", "#020202", "#030303", "#040404", "#050505"
 """Colours that stand for those of the page."""
@@ -47,10 +47,10 @@ _STYLE: dict[str, Any] = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "figure.constrained_layout.use": True,
-    "font.size": 12,
+    "font.size": 13,
     "grid.color": _GRID,
     "grid.linewidth": 0.8,
-    "legend.fontsize": 12,
+    "legend.fontsize": 13,
     "legend.frameon": False,
     "legend.labelcolor": _INK,
     "svg.fonttype": "none",
@@ -121,7 +121,7 @@ class Plots:
                 )
             axes.set_xlabel("error of an element, relative")
             axes.set_ylabel("elements, %")
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.17), ncols=3)
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=3)
 
         return self._plot("Errors of single elements", description, draw)
 
@@ -173,7 +173,7 @@ class Plots:
         finite = [error for error in errors if math.isfinite(error)]
         description = (
             f"Relative errors of {len(errors)} gradients in float64, the largest "
-            f"{max(finite, default=math.inf):.2g}; at most {gradients.tolerance:.1g} is tolerated."
+            f"{number(max(finite, default=math.inf))}; at most {number(gradients.tolerance)} is tolerated."
         )
 
         def draw(axes: Axes) -> None:
@@ -190,7 +190,7 @@ class Plots:
             axes.axhline(gradients.tolerance, color=_LIMIT, linestyle="--", linewidth=2, label="tolerance")
             axes.set_xlabel("tensor, in the order of the table")
             axes.set_ylabel("relative error")
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.17), ncols=2)
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=2)
 
         return self._plot("Errors of the gradients", description, draw)
 
@@ -205,14 +205,16 @@ class Plots:
         )
 
         def draw(axes: Axes) -> None:
+            from matplotlib.ticker import MaxNLocator
+
             axes.plot(range(1, len(ours) + 1), ours, color=_SOURCE, linewidth=5, alpha=0.45, label="source")
             axes.plot(
                 range(1, len(theirs) + 1), theirs, color=_TARGET, linewidth=1.8, marker="o", label="target"
             )
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set_xlabel("training step")
             axes.set_ylabel("loss")
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.17), ncols=2)
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=2)
 
         return self._plot("Losses", description, draw)
 
@@ -248,7 +250,7 @@ class Plots:
                 axes.axvline(side.median.value * 1e3, color=colour, linestyle="--", linewidth=1.5)
             axes.set_xlabel("milliseconds a call (dashed: median)")
             axes.set_ylabel("calls, %")
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.17), ncols=2)
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=2)
 
         return self._plot(f"Time of a call: {row.label}", description, draw)
 
@@ -301,10 +303,10 @@ class Plots:
 
 @contextmanager
 def _styled() -> Iterator[Callable[..., Figure]]:
-    import matplotlib
+    from matplotlib import style
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_STYLE):
+    with style.context(_STYLE):
         yield Figure
 
 
@@ -373,23 +375,15 @@ def _histogram_words(found: Histogram, errors: Errors) -> str:
     total = max(sum(found.target) + found.target_exact, 1)
     text = (
         f"Relative errors of {total:,} elements at {errors.rule} inputs. The largest of the target is "
-        f"{errors.target_max:.2g}"
+        f"{number(errors.target_max)}"
     )
     if errors.source_max is not None:
-        text += f", of the source {errors.source_max:.2g}"
+        text += f", of the source {number(errors.source_max)}"
     if errors.tolerance_max is not None:
-        text += f", and {errors.tolerance_max:.2g} is tolerated"
-    return f"{text}. {_exact_words(found, total)}"
-
-
-def _exact_words(found: Histogram, total: int) -> str:
-    target = 100 * found.target_exact / total
-    if not found.source:
-        return f"{target:.3g} % of the target's elements have no error at all."
-    source = 100 * found.source_exact / total
-    return (
-        f"Without any error are {source:.3g} % of the source's elements and {target:.3g} % of the target's."
-    )
+        text += f", and {number(errors.tolerance_max)} is tolerated"
+    if found.target_exact:
+        text += f"; {100 * found.target_exact / total:.3g} % of the target's have no error at all"
+    return f"{text}."
 
 
 def _depth_words(depth: Depth) -> str:
@@ -397,7 +391,7 @@ def _depth_words(depth: Depth) -> str:
     finite = [value for value in known if math.isfinite(value)]
     text = f"{len(depth.points)} values inside the target have a counterpart in the source."
     if finite:
-        text += f" In float64 they are at most {max(finite):.2g} apart."
+        text += f" In float64 they are at most {number(max(finite))} apart."
     if len(finite) < len(known):
         text += f" {len(known) - len(finite)} have another shape or hold NaN or infinities elsewhere."
     return text

@@ -1,3 +1,11 @@
+// A link to a folded pair opens it.
+const unfold = () => {
+  const meant = location.hash && document.getElementById(location.hash.slice(1));
+  if (meant && meant.tagName === "DETAILS") meant.open = true;
+};
+addEventListener("hashchange", unfold);
+unfold();
+
 // Searching the tree of names. Without scripts the field stays hidden, and the tree works as it is.
 for (const search of document.querySelectorAll(".search")) {
   const tree = document.getElementById(search.dataset.tree);
