@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from bridge.verification.speed.blocks import Process, Role
 from bridge.verification.speed.result import (
@@ -75,20 +76,28 @@ def noise_of(processes: Sequence[Process]) -> Noise | None:
 def choose(processes: Sequence[Process], noise: Noise | None) -> Ratio | None:
     """The ratio to decide by: that of wall time, or of processor time where that tells more.
 
-    Other processes that keep the workers waiting disturb wall time. What computes in one thread, without
-    waiting for anything else, takes as much processor time as it takes wall time on a quiet machine.
+    Other processes that keep the workers waiting disturb wall time, and not both sides alike: what hands its
+    work from thread to thread waits more often. What computes in one thread, without waiting for anything
+    else, takes as much processor time as it takes wall time on a quiet machine. Of what computes in several,
+    processor time is no duration, but how much there is to do: the interval then reaches over both.
     """
     wall = ratio_of(processes, "wall")
     if wall is None or noise is None or noise.waiting is None or noise.waiting <= DISTURBED:
         return wall
-    if not all(_alone_in_one_thread(each) for each in processes if each.pairs):
+    if any(each.opened[role].device != "cpu" for each in processes for role in each.opened):
         return wall
-    return ratio_of(processes, "cpu")
+    cpu = ratio_of(processes, "cpu")
+    assert cpu is not None
+    if all(_alone_in_one_thread(each) for each in processes if each.pairs):
+        return cpu
+    low = min(wall.estimate.low, cpu.estimate.low)
+    high = max(wall.estimate.high, cpu.estimate.high)
+    return replace(wall, estimate=Estimate(wall.estimate.value, low, high))
 
 
 def _alone_in_one_thread(process: Process) -> bool:
     for role, opened in process.opened.items():
-        if (opened.within, opened.between) != _ONE_THREAD or opened.device != "cpu":
+        if (opened.within, opened.between) != _ONE_THREAD:
             return False
         wall = sum(block.timed.wall for block in process.blocks[role])
         cpu = sum(block.timed.cpu for block in process.blocks[role])
