@@ -17,6 +17,7 @@ from bridge.errors import BridgeError, ExitCode
 _COMMANDS = {
     "convert": ("bridge.cli.convert", "Convert a model and verify the result."),
     "verify": ("bridge.cli.verify", "Compare two versions of a model."),
+    "report": ("bridge.cli.report", "Show a report, or write it in other forms."),
     "inspect": ("bridge.cli.inspect", "Show what is in a model, and whether it would convert."),
     "doctor": ("bridge.cli.doctor", "Show versions, devices and plug-ins."),
     "completion": ("bridge.cli.completion", "Print the completion script of a shell."),
@@ -77,7 +78,7 @@ def run(arguments: list[str]) -> int:
     options = _up_to_end_of_options(arguments)
     debug, as_json = "--debug" in options, "--json" in options
     try:
-        code = cli.main(arguments, prog_name="bridge", standalone_mode=False)
+        code = cli.main(arguments, prog_name="bridge", standalone_mode=False, obj=tuple(arguments))
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -10,12 +9,12 @@ import click
 
 from bridge.cli.options import chosen_inputs, output_options, source_options
 from bridge.cli.progress import Progress
+from bridge.cli.reports import Wanted, deliver, report_options, with_command
 from bridge.cli.speed import speed_options
 from bridge.cli.suite import SuiteCall, suite_options, verify_suite
 
 if TYPE_CHECKING:
-    from bridge.verification.report import Report
-    from bridge.verification.report.suite import SuiteReport
+    pass
 
 _STEPS = 20
 
@@ -73,12 +72,11 @@ _STEPS = 20
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of each version.  [default: all cores]")
 @click.option(
-    "--html", type=click.Path(path_type=Path), metavar="FILE", help="Write the report as a web page."
+    "--depth",
+    is_flag=True,
+    help="Compare the values inside both versions as well: errors along the depth of the network.",
 )
-@click.option(
-    "--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write it as JUnit XML for CI."
-)
-@click.option("--report", type=click.Path(path_type=Path), metavar="FILE", help="Write it as JSON.")
+@report_options()
 @speed_options
 @suite_options
 @output_options
@@ -102,9 +100,8 @@ def command(
     repro: Path | None,
     timeout: float,
     threads: int | None,
-    html: Path | None,
-    junit: Path | None,
-    report: Path | None,
+    depth: bool,
+    wanted: Wanted,
     speed: bool,
     speed_batch: str | None,
     speed_seconds: float | None,
@@ -130,7 +127,9 @@ def command(
     from bridge.verification.sizes import parse_batches
 
     if suite is not None:
-        return _deliver(verify_suite(suite, quiet=quiet), html, junit, report, as_json=as_json, quiet=quiet)
+        found = verify_suite(suite, quiet=quiet)
+        deliver(found, wanted, as_json=as_json, quiet=quiet)
+        return int(found.exit_code)
     inputs = chosen_inputs(specs, examples)
     with Progress(quiet=quiet) as progress:
         result = verify(
@@ -147,6 +146,7 @@ def command(
             dtype=dtype,
             localise=localise,
             repro=repro,
+            depth=depth,
             speed=speed,
             speed_batches=None if speed_batch is None else parse_batches(speed_batch),
             speed_seconds=speed_seconds,
@@ -160,27 +160,5 @@ def command(
             custom_objects=custom_objects,
             on_progress=progress,
         )
-    return _deliver(result, html, junit, report, as_json=as_json, quiet=quiet)
-
-
-def _deliver(
-    result: Report | SuiteReport,
-    html: Path | None,
-    junit: Path | None,
-    report: Path | None,
-    *,
-    as_json: bool,
-    quiet: bool,
-) -> int:
-    """Write the files that were asked for and print the result; returns the exit code."""
-    if html is not None:
-        result.to_html(html)
-    if junit is not None:
-        result.to_junit(junit)
-    if report is not None:
-        result.to_json(report)
-    if as_json:
-        click.echo(json.dumps(result.to_dict(), indent=2, allow_nan=False))
-    elif not quiet:
-        click.echo(result.summary())
+    deliver(with_command(result), wanted, as_json=as_json, quiet=quiet)
     return int(result.exit_code)

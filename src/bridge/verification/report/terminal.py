@@ -41,7 +41,7 @@ def show(result: Report | SuiteReport, console: Console | None = None) -> None:
 
     console = console or Console(highlight=False)
     if not console.is_terminal:
-        console.print(result.summary(), markup=False, soft_wrap=True, highlight=False)
+        print(result.summary(), file=console.file)
         return
     parts = _report(result) if isinstance(result, Report) else _suite(result)
     for part in parts:
