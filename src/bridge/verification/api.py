@@ -9,9 +9,9 @@ from typing import Any
 from bridge.errors import OutputError
 from bridge.formats.request import ReadRequest
 from bridge.verification.checks import Checks
+from bridge.verification.keeping import opened
 from bridge.verification.parties import Party, Version, resolve
 from bridge.verification.report import Report
-from bridge.verification.session import Session
 from bridge.verification.user_inputs import specifications
 
 
@@ -58,7 +58,7 @@ def verify(
         "custom_objects": custom_objects,
         "inputs": specs,
     }
-    with Session(
+    with opened(
         _computing_in(resolve(source, as_target=False, **reading), dtype),
         _computing_in(resolve(target, as_target=True, **reading), dtype),
         threads=threads,

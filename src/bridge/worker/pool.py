@@ -31,19 +31,21 @@ PREPARED: Mapping[str, tuple[str, ...]] = {
         f"{_SIDES}.torch_source",
         f"{_SIDES}.torch_emitted",
         f"{_SIDES}.torch_module",
-        f"{_SIDES}.torch_directory",
     ),
     "tf": (
         "tensorflow",
         "keras",
         f"{_SIDES}.tf_source",
-        f"{_SIDES}.saved_model",
         f"{_SIDES}.tf_object",
     ),
     "onnx": ("onnx", "onnx.reference", "onnx_ir"),
     "task": ("bridge.api", "bridge.verification.api", "bridge.verification.report"),
 }
-"""What the prepared processes of every kind have imported. onnxruntime starts threads when it is imported."""
+"""What the prepared processes of every kind have imported.
+
+It is no more than every worker of the kind imports, since a report lists what was imported. onnxruntime
+starts threads when it is imported, and a process with threads is not to be forked.
+"""
 
 LARGEST = 8
 """How many prepared processes a pool has at most; what more kinds and environments need is started afresh."""

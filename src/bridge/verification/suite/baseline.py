@@ -89,9 +89,14 @@ def read(path: Path, *, new: bool = False) -> Baseline:
         ) from error
 
 
+def with_records(baseline: Baseline, records: Mapping[str, object]) -> Baseline:
+    """A baseline with further pairs, or others in their place, each as of `plain`."""
+    return Baseline({**baseline.pairs, **msgspec.convert(records, dict[str, Recorded], strict=False)})
+
+
 def write(path: Path, baseline: Baseline) -> None:
     """Write a baseline, sorted and rounded, so that its diffs are short. Raises OutputError."""
-    pairs = {name: _plain(baseline.pairs[name]) for name in sorted(baseline.pairs)}
+    pairs = {name: plain(baseline.pairs[name]) for name in sorted(baseline.pairs)}
     text = json.dumps({"schema": SCHEMA, "pairs": pairs}, indent=2, ensure_ascii=False) + "\n"
     try:
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
@@ -269,7 +274,7 @@ def _rounded(value: float) -> float:
     return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else value
 
 
-def _plain(recorded: Recorded) -> dict[str, object]:
+def plain(recorded: Recorded) -> dict[str, object]:
     """The record without what is missing; infinities, which JSON lacks, as text."""
     result: dict[str, object] = {}
     for key, value in dataclasses.asdict(recorded).items():

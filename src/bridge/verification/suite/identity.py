@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.verification.suite.file import Pair
-from bridge.worker.code import code_files, is_module_reference
+from bridge.worker.named_files import named_files
 
 _PACKAGES = (
     "bridge-ml",
@@ -56,13 +56,13 @@ def file_hashes(pair: Pair, directory: Path) -> dict[str, str]:
             named += _texts(value)
     return {
         os.path.relpath(file, directory): _hash(file)
-        for file in sorted({file for text in named for file in _files(text, directory)})
+        for file in sorted({file for text in named for file in named_files(text, directory)})
     }
 
 
 def model_hash(version: str, directory: Path) -> str | None:
     """One SHA-256 for all files of a version of a model; None where it has none."""
-    files = sorted(set(_files(version, directory)))
+    files = sorted(set(named_files(version, directory)))
     if not files:
         return None
     hashes = [[os.path.relpath(file, directory), _hash(file)] for file in files]
@@ -78,56 +78,6 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, Sequence):
         for each in value:
             yield from _texts(each)
-
-
-def _files(text: str, directory: Path) -> Iterator[Path]:
-    path = directory / text if text else directory.joinpath("\0")
-    try:
-        is_directory, is_file = path.is_dir(), path.is_file()
-    except (OSError, ValueError):
-        return
-    if is_directory:
-        yield from (each for each in sorted(path.rglob("*")) if each.is_file() and _counts(each))
-    elif is_file:
-        yield path
-        yield from _beside(path)
-    elif is_module_reference(text):
-        yield from code_files(text, [str(directory), *sys.path])
-    else:
-        # The prefix of a checkpoint: `model.ckpt` stands for `model.ckpt.index` and more.
-        yield from _beside(path)
-
-
-def _counts(file: Path) -> bool:
-    return file.suffix != ".pyc"
-
-
-def _beside(path: Path) -> Iterator[Path]:
-    """What belongs to a model without being named: external data, the parts of a checkpoint."""
-    stems = {path.name, path.stem} if path.suffix in (".meta", ".index") else {path.name}
-    if path.parent.is_dir():
-        for each in sorted(path.parent.iterdir()):
-            if each != path and each.is_file() and any(each.name.startswith(f"{stem}.") for stem in stems):
-                yield each
-    if path.suffix == ".onnx" and path.is_file():
-        yield from _external_data(path)
-
-
-def _external_data(path: Path) -> Iterator[Path]:
-    """The files beside an ONNX model that its tensors say they are in."""
-    import onnx
-    from google.protobuf.message import DecodeError
-    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
-
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except DecodeError:
-        return  # what is wrong with it is for the verification to say
-    for tensor in model.graph.initializer:
-        if uses_external_data(tensor):
-            file = path.parent / ExternalDataInfo(tensor).location
-            if file.is_file():
-                yield file
 
 
 def _hash(file: Path) -> str:
