@@ -12,10 +12,10 @@ from bridge.errors import ExitCode
 
 
 @click.command()
-@click.argument("report", metavar="REPORT", type=click.Path(path_type=Path))
+@click.argument("file", metavar="REPORT", type=click.Path(path_type=Path))
 @report_options(json_file=False)
 @output_options
-def command(report: Path, wanted: Wanted, as_json: bool, quiet: bool, debug: bool) -> int:
+def command(file: Path, wanted: Wanted, as_json: bool, quiet: bool, debug: bool) -> int:
     """Show the report in REPORT, or write it in other forms.
 
     REPORT is what bridge verify --report FILE wrote, of one pair or of a suite. The exit code is 0 whatever
@@ -27,5 +27,5 @@ def command(report: Path, wanted: Wanted, as_json: bool, quiet: bool, debug: boo
     """
     from bridge.verification.report.json import read_any
 
-    deliver(read_any(report), wanted, as_json=as_json, quiet=quiet)
+    deliver(read_any(file), wanted, as_json=as_json, quiet=quiet)
     return int(ExitCode.OK)

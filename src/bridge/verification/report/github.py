@@ -27,7 +27,7 @@ def render_suite(suite: SuiteReport) -> str:
 def _command(finding: Finding, pair: str = "") -> str:
     properties = {}
     if finding.place is not None:
-        properties["file"] = repository_path(finding.place.path)
+        properties["file"] = printable(repository_path(finding.place.path), _LONGEST)
         properties["line"] = str(finding.place.line)
     title = RULES[finding.rule]
     properties["title"] = f"{printable(pair)}: {title}" if pair else title

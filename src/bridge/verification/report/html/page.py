@@ -31,6 +31,7 @@ _PLOTTED_ROWS = 8
 _OPEN_ROWS = 20
 """Rows of a table that are seen at once; more are folded."""
 _MOST_PLOTTED_PAIRS = 20
+_LONGEST_TEXT = 2000
 
 
 @dataclass(frozen=True)
@@ -180,10 +181,11 @@ def _read(name: str) -> str:
 
 @cache
 def _environment() -> Environment:
-    """Everything that a template shows is escaped, and a name that it does not know is an error."""
+    """All that a template shows is escaped and can be seen; a name that it does not know is an error."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
+        finalize=_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -213,6 +215,11 @@ def _environment() -> Environment:
         wrong_weights=wrong_weights,
     )
     return environment
+
+
+def _shown(value: object) -> object:
+    """Text that is not markup already, without characters that cannot be seen."""
+    return printable(value, _LONGEST_TEXT) if type(value) is str else value
 
 
 def _name(text: object) -> Markup:
