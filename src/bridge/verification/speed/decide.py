@@ -116,6 +116,8 @@ def sentence(found: Ratio | None, decided: Decision, margin: float, noise: Noise
     by = ""
     if found.reading == "cpu":
         by = f", by processor time: {disturbance(noise)}"
+    elif noise is not None and (noise.waiting or 0.0) > DISTURBED:
+        by = f", by wall and processor time: {disturbance(noise)}"
     if decided == "slower":
         return takes + by
     if decided == "faster":

@@ -26,7 +26,7 @@ from bridge.verification.speed.result import Estimate
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-PROCESS_SPREAD = 0.02
+PROCESS_SPREAD = 0.03
 """How far equal processes are typically apart, relatively: the scale of the prior, which data override."""
 COVERAGE = 0.95
 _TRIMMED = 0.2
