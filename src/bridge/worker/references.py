@@ -33,7 +33,7 @@ def resolve_reference(text: str) -> Any:
         raise InputError(
             f"{text!r} names no Python object", hint="write package.module:function, as in zoo.nets:build"
         )
-    found = _module(match["module"], text)
+    found = resolve_module(match["module"], text)
     for step in match["name"].split("."):
         if not hasattr(found, step):
             names = sorted(name for name in dir(found) if not name.startswith("_"))
@@ -46,7 +46,12 @@ def resolve_reference(text: str) -> Any:
     return found
 
 
-def _module(name: str, text: str) -> Any:
+def resolve_module(name: str, text: str | None = None) -> Any:
+    """Import a module that the user names, perhaps within a longer `text`.
+
+    Raises InputError where there is none, and where the import fails.
+    """
+    text = text or name
     here = os.getcwd()
     if here not in sys.path:
         sys.path.append(here)
