@@ -14,6 +14,7 @@ from bridge.verification.report.words import (
     gradients_line,
     headline,
     suite_headline,
+    title,
     training_line,
     weights_line,
 )
@@ -27,7 +28,8 @@ _LEFT_OUT = "\n\n_There is more in the full report; a comment may not be longer.
 
 def render(report: Report) -> str:
     """The verdict, a table of the outputs, and the rest folded."""
-    return _fitting([f"{_heading(report.verdict, 2)}\n\n{headline(report)}", *_sections(report)])
+    heading = f"## {_ICONS[report.verdict]} {title(report)}"
+    return _fitting([f"{heading}\n\n{headline(report)}", *_sections(report)])
 
 
 def render_suite(suite: SuiteReport) -> str:
@@ -42,7 +44,7 @@ def render_suite(suite: SuiteReport) -> str:
         for each in suite.pairs
     ]
     table = _table(("pair", "verdict", "largest error (tolerance)", "time"), rows)
-    parts = [f"{_heading(suite.verdict, 2)}\n\n{suite_headline(suite)}", table]
+    parts = [f"## {_ICONS[suite.verdict]} {suite.verdict.capitalize()}\n\n{suite_headline(suite)}", table]
     for each in sorted(suite.pairs, key=lambda pair: pair.passed):
         parts.append(_folded(f"{_ICONS[each.verdict]} {_html(printable(each.name, 80))}", _pair(each)))
     return _fitting(parts)
@@ -53,10 +55,6 @@ def _pair(pair: PairReport) -> str:
     if pair.report is None:
         return "\n\n".join([*parts, _fenced([pair.error])])
     return "\n\n".join([*parts, headline(pair.report), *_sections(pair.report, folded=False)])
-
-
-def _heading(verdict: Verdict, level: int) -> str:
-    return f"{'#' * level} {_ICONS[verdict]} {verdict[0].upper()}{verdict[1:]}"
 
 
 def _sections(report: Report, *, folded: bool = True) -> list[str]:

@@ -24,9 +24,7 @@ _NUMBER = {
 
 def schema() -> dict[str, Any]:
     """The schema of the files of reports and of suites, in the dialect 2020-12."""
-    (_, _), definitions = msgspec.json.schema_components(
-        [Report, SuiteReport], ref_template="#/$defs/{name}"
-    )
+    (_, _), definitions = msgspec.json.schema_components([Report, SuiteReport], ref_template="#/$defs/{name}")
     definitions = {name: _adapted(each) for name, each in sorted(definitions.items())}
     passed = {"type": "boolean", "description": "Whether the verdict is equivalent."}
     verdict = {"enum": sorted(VERDICTS)}

@@ -9,6 +9,7 @@ LONGEST = 200
 """Characters of a name that are shown; the middle of a longer one is left out."""
 
 _HIDDEN = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
+_LONG_WORD = re.compile(rf"\S{{{LONGEST + 1},}}")
 _PLAIN = re.compile(r"[\x20-\x7e]*")
 
 
@@ -48,5 +49,6 @@ def shortened(text: str, longest: int = LONGEST) -> str:
 
 
 def lines(text: str, longest: int = 2000) -> list[str]:
-    """Sentences or the output of a program, line by line."""
-    return [printable(line.rstrip(), longest) for line in text.splitlines()] or [""]
+    """Sentences or the output of a program, line by line. Names within them are shortened by themselves."""
+    told = _LONG_WORD.sub(lambda found: shortened(found[0]), text)
+    return [printable(line.rstrip(), longest) for line in told.splitlines()] or [""]

@@ -24,13 +24,23 @@ def headline(report: Report) -> str:
         return f"The two versions of this model compute the same: {_what_agrees(report)}."
     if report.verdict == "could not be checked":
         return "It could not be decided whether the two versions of this model compute the same."
-    gates = () if report.speed is None else report.speed.failed
-    if gates and set(report.reasons) <= set(gates):
+    if is_beyond_limits_alone(report):
         return (
             "The two versions of this model compute the same, but the target takes more time or memory than "
             "was allowed."
         )
     return f"The two versions of this model do not compute the same{_where(report)}."
+
+
+def is_beyond_limits_alone(report: Report) -> bool:
+    """Whether nothing differs but a limit of time or memory is not kept."""
+    gates = () if report.speed is None else report.speed.failed
+    return report.verdict == "different" and bool(gates) and set(report.reasons) <= set(gates)
+
+
+def title(report: Report) -> str:
+    """The verdict in a word or two, at the head of a page."""
+    return "Beyond a limit" if is_beyond_limits_alone(report) else report.verdict.capitalize()
 
 
 def _what_agrees(report: Report) -> str:

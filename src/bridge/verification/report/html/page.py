@@ -65,12 +65,18 @@ class ReportView:
     plots: bool
 
     @property
+    def why(self) -> str:
+        """What the section is called that has the reasons."""
+        if words.is_beyond_limits_alone(self.report):
+            return "What is beyond a limit"
+        return "What differs" if self.report.verdict == "different" else "Why it could not be decided"
+
+    @property
     def sections(self) -> list[tuple[str, str]]:
         """The sections of the page, by their anchors."""
         report = self.report
-        why = "What differs" if report.verdict == "different" else "Why"
         known = [
-            ("why", why, bool(report.reasons)),
+            ("why", self.why, bool(report.reasons)),
             ("outputs", "Outputs", True),
             ("depth", "Depth", report.depth is not None),
             ("weights", "Weights", True),
@@ -209,6 +215,7 @@ def _environment() -> Environment:
         open_rows=_OPEN_ROWS,
         suite_headline=words.suite_headline,
         symbols=words.SYMBOLS,
+        title_of=words.title,
         training_line=words.training_line,
         weights_line=words.weights_line,
         worst_errors=worst_errors,

@@ -264,7 +264,7 @@ class Plots:
         if not rows:
             return None
         told = [f"{label}: {size(ours.counted)} and {size(theirs.counted)}" for label, ours, theirs in rows]
-        description = f"Memory of the source and of the target, {'; '.join(told)}."
+        description = f"The most memory of source and target, beyond their frameworks': {'; '.join(told)}."
 
         def draw(axes: Axes) -> None:
             places = range(len(rows))
@@ -277,7 +277,7 @@ class Plots:
             axes.set_yticks(list(places), [label for label, _, _ in rows])
             axes.invert_yaxis()
             axes.grid(axis="y", visible=False)
-            axes.set_xlabel("MiB above the process without the model")
+            axes.set_xlabel("MiB")
             axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
         return self._plot("Memory", description, draw, height=1.6 + 0.45 * len(rows))
