@@ -10,14 +10,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from bridge.errors import BridgeError, InputError, OutputError
 from bridge.formats.artifacts import TARGETS, Artifact, Target, artifact
 from bridge.formats.detect import locate
 from bridge.formats.output import atomic_output, check_output
 from bridge.formats.request import InputSpec, ReadRequest
+from bridge.settings import SettingArguments, side_setting
+from bridge.verification.parties import FACTORY
+from bridge.verification.setting import Setting
 from bridge.verification.user_inputs import UserInputs, specifications
+from bridge.worker.references import is_reference
 from bridge.worker.tasks import run_task
 
 if TYPE_CHECKING:
@@ -143,6 +147,7 @@ def convert(
     verify: bool = True,
     seed: int = 0,
     on_progress: Progress | None = None,
+    **setting: Unpack[SettingArguments],
 ) -> Result:
     """Convert a model to the other framework, and verify it.
 
@@ -160,6 +165,9 @@ def convert(
     one that does not. Without it the first axis does and, for a PyTorch module, those that are likely to be
     lengths and that the module leaves open (docs/dynamic-axes.md).
 
+    `source_python` and `source_env` have the source read and verified by the framework of another environment,
+    and the other arguments of `bridge.settings.SettingArguments` say where the verification computes.
+
     `engine="onnx2torch"` has that library convert an ONNX file, to `torch`; its result is a
     `model.pt2` without source and weight map. `on_progress` hears of every step.
 
@@ -172,6 +180,7 @@ def convert(
     _check_engine(engine, target, io_layout)
     say = on_progress or (lambda text: None)
     wanted = None if output is None else artifact(output, target)
+    settings = (side_setting("source", setting), side_setting("target", setting))
     with tempfile.TemporaryDirectory(prefix="bridge-") as scratch:
         request, notes = _request(
             source,
@@ -182,6 +191,7 @@ def convert(
             custom_objects=custom_objects,
             static_batch=static_batch,
             axes=_axes(dynamic_axes, inputs),
+            factories=bool(settings[0].environment),
         )
         if wanted is not None:
             check_output(wanted.path, force=force, source=request.path)
@@ -191,7 +201,9 @@ def convert(
                 hint="leave the engine out for bridge's own lowerings",
                 where=request.path,
             )
-        made = _Made(target, request, Path(scratch), io_layout, wanted, say, notes, engine, exact_training)
+        made = _Made(
+            target, request, Path(scratch), io_layout, wanted, say, notes, engine, exact_training, settings
+        )
         with made.staging(force=force) as directory:
             made.build(directory)
             if verify:
@@ -227,6 +239,7 @@ def verify(
     model: str | None = None,
     custom_objects: str | None = None,
     on_progress: Progress | None = None,
+    **setting: Unpack[SettingArguments],
 ) -> Report:
     """Run two versions of a model side by side and say whether they are equivalent.
 
@@ -250,8 +263,11 @@ def verify(
     also through the frameworks' compilers. `max_slowdown` (1.1: the target may take 1.1 times as long) and
     `max_memory` (1.2, or "2GiB") are limits that the target has to keep; they include `speed`.
 
-    Raises InputError where a version or the inputs cannot be used. A worker that dies or hangs gives a
-    report with the verdict "could not be checked".
+    `source_python`, `source_env`, `device` and more say where each version computes
+    (`bridge.settings.SettingArguments`, docs/environments.md and docs/devices.md).
+
+    Raises InputError where a version or the inputs cannot be used, EnvironmentFailure where an environment or
+    device is not to be had. A worker that dies or hangs gives a report with the verdict "could not be checked".
     """
     from bridge.verification.api import verify as verify_files
     from bridge.verification.checks import Checks
@@ -292,6 +308,8 @@ def verify(
             model=model,
             custom_objects=custom_objects,
             on_progress=on_progress,
+            source_setting=side_setting("source", setting),
+            target_setting=side_setting("target", setting),
         )
 
 
@@ -345,8 +363,10 @@ class _Made:
         notes: tuple[str, ...],
         engine: str | None = None,
         exact_training: bool = False,
+        settings: tuple[Setting, Setting] = (Setting(), Setting()),
     ) -> None:
         self._target = target
+        self._settings = settings
         self._exact_training = exact_training
         self._request = request
         self._scratch = scratch
@@ -384,7 +404,7 @@ class _Made:
         hub_directory.mkdir()
         reading = run_task(
             "bridge.tasks:read",
-            {"read": self._request.to_json(), "out": str(hub_directory)},
+            {"read": self._readable().to_json(), "out": str(hub_directory)},
             label="reader",
             on_progress=self._say,
         )
@@ -429,6 +449,17 @@ class _Made:
         self._notes = (*self._notes, *built["info"]["notes"], *built["notes"])
         self._others = tuple(built.get("others", ()))
 
+    def _readable(self) -> ReadRequest:
+        """What the reader reads: the model itself, or what its own environment hands over."""
+        python = self._settings[0].environment.interpreter(on_progress=self._say)
+        if python is None:
+            return self._request
+        from bridge.handing_over import hand_over
+
+        handed, notes = hand_over(self._request, python, self._scratch / "handed over", on_progress=self._say)
+        self._notes = (*self._notes, *notes)
+        return handed
+
     def _artifact(self) -> str:
         if self._target == "tf" or (self._wanted is not None and self._wanted.kind != "directory"):
             return "required"
@@ -453,6 +484,8 @@ class _Made:
             on_progress=self._say,
             target_name=None if self._wanted is None else str(self._wanted.path),
             drop_in=self._io_layout == "source",
+            source_setting=self._settings[0],
+            target_setting=self._settings[1],
         )
         self._timings["verify"] = time.perf_counter() - started
 
@@ -487,11 +520,20 @@ def _request(
     custom_objects: str | None,
     static_batch: bool,
     axes: Sequence[InputSpec],
+    factories: bool = False,
 ) -> tuple[ReadRequest, tuple[str, ...]]:
     """What to read: the file at a path, or the file that a live object is first written to."""
     from bridge.formats.live import LiveFile, write_live
 
-    if isinstance(source, str | Path):
+    if factories and not isinstance(source, str | Path):
+        raise InputError(
+            "a live object is of this environment, and another one was asked for",
+            hint="give the path of a file, or a factory pkg.mod:build that the other environment can import",
+        )
+    if factories and is_reference(str(source)):
+        file = LiveFile(Path(source), FACTORY)
+        trust = True
+    elif isinstance(source, str | Path):
         location = locate(source)
         file = LiveFile(location.path, location.format)
     else:

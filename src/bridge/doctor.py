@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, requires, version
 from typing import Any
 
+from bridge.environments.cache import cached
 from bridge.errors import BridgeError
 from bridge.plugins import PLUGIN_GROUP
 
@@ -59,6 +60,7 @@ class Diagnosis:
     packages: tuple[PackageState, ...]
     frameworks: tuple[FrameworkState, ...]
     plugins: tuple[PluginState, ...]
+    environments: tuple[str, ...] = ()
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -91,6 +93,7 @@ def diagnose(*, on_progress: Callable[[str], None] | None = None) -> Diagnosis:
         packages=tuple(_packages()),
         frameworks=tuple(_framework(name, say) for name in _FRAMEWORKS if _installed(_FRAMEWORKS[name][0])),
         plugins=tuple(_plugin(entry, say) for entry in sorted(entry_points(group=PLUGIN_GROUP))),
+        environments=tuple(each.summary for each in cached()),
     )
 
 
@@ -223,6 +226,8 @@ def _lines(found: Diagnosis) -> Iterator[str]:
         yield f"  {plugin.name} ({plugin.package}): {plugin.target}"
     if not found.plugins:
         yield f"  none (entry point group {PLUGIN_GROUP})"
+    yield "cached environments:"
+    yield from (f"  {each}" for each in found.environments or ("none",))
     if found.problems:
         yield "problems:"
         yield from (f"  {problem}" for problem in found.problems)

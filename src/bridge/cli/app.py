@@ -20,6 +20,7 @@ _COMMANDS = {
     "report": ("bridge.cli.report", "Show a report, or write it in other forms."),
     "inspect": ("bridge.cli.inspect", "Show what is in a model, and whether it would convert."),
     "doctor": ("bridge.cli.doctor", "Show versions, devices and plug-ins."),
+    "environments": ("bridge.cli.environments", "List or remove the environments of old frameworks."),
     "completion": ("bridge.cli.completion", "Print the completion script of a shell."),
 }
 

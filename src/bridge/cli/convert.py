@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from bridge.cli.environments import setting_options
 from bridge.cli.options import inputs_and_axes, output_options, source_options
 from bridge.cli.progress import Progress
 from bridge.errors import ExitCode
@@ -14,6 +15,7 @@ from bridge.errors import ExitCode
 if TYPE_CHECKING:
     from bridge.api import Result
     from bridge.formats.artifacts import Target
+    from bridge.settings import SettingArguments
 
 
 @click.command()
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     help="Keep the source's tensors and rules of training where the target's own layers have others.",
 )
 @click.option("--static-batch", is_flag=True, help="Keep the first axis of the inputs fixed.")
+@setting_options
 @output_options
 def command(
     source: str,
@@ -65,6 +68,7 @@ def command(
     engine: str | None,
     exact_training: bool,
     static_batch: bool,
+    setting: SettingArguments,
     as_json: bool,
     quiet: bool,
     debug: bool,
@@ -99,6 +103,7 @@ def command(
             verify=not no_verify,
             seed=seed,
             on_progress=progress,
+            **setting,
         )
     if as_json:
         click.echo(json.dumps(record(result), indent=2))

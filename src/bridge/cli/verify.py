@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from bridge.cli.environments import setting_options
 from bridge.cli.options import chosen_inputs, output_options, source_options
 from bridge.cli.progress import Progress
 from bridge.cli.reports import Wanted, deliver, report_options, with_command
@@ -14,7 +15,7 @@ from bridge.cli.speed import speed_options
 from bridge.cli.suite import SuiteCall, suite_options, verify_suite
 
 if TYPE_CHECKING:
-    pass
+    from bridge.settings import SettingArguments
 
 _STEPS = 20
 
@@ -76,6 +77,7 @@ _STEPS = 20
     is_flag=True,
     help="Compare the values inside both versions as well: errors along the depth of the network.",
 )
+@setting_options
 @report_options()
 @speed_options
 @suite_options
@@ -101,6 +103,7 @@ def command(
     timeout: float,
     threads: int | None,
     depth: bool,
+    setting: SettingArguments,
     wanted: Wanted,
     speed: bool,
     speed_batch: str | None,
@@ -159,6 +162,7 @@ def command(
             model=model,
             custom_objects=custom_objects,
             on_progress=progress,
+            **setting,
         )
     deliver(with_command(result), wanted, as_json=as_json, quiet=quiet)
     return int(result.exit_code)

@@ -3,7 +3,14 @@
 docs/environments.md says how to use them.
 """
 
-from bridge.environments.cache import CachedEnvironment, cache_directory, cached, environment_for, remove
+from bridge.environments.cache import (
+    CachedEnvironment,
+    as_record,
+    cache_directory,
+    cached,
+    environment_for,
+    remove,
+)
 from bridge.environments.choice import EnvironmentChoice
 from bridge.environments.interpreters import Interpreter, find_interpreter
 
@@ -11,6 +18,7 @@ __all__ = [
     "CachedEnvironment",
     "EnvironmentChoice",
     "Interpreter",
+    "as_record",
     "cache_directory",
     "cached",
     "environment_for",

@@ -1,7 +1,7 @@
 """Virtual environments made from requirements files, kept in the user's cache directory.
 
-An environment belongs to the text of its requirements, that of every file they include, and the exact version of
-its interpreter. It is made in a directory beside its place and renamed when it is complete, under a lock, so
+An environment belongs to the text of its requirements, that of every file they include, and the exact
+version of its interpreter. It is made in a directory beside its place and renamed when it is complete, under a lock, so
 that two processes that need the same one make it once, and an interrupted one is made again.
 """
 
@@ -144,7 +144,7 @@ def _flattened(file: Path, seen: frozenset[Path] = frozenset()) -> str:
         elif _LOCAL.match(plain):
             raise InputError(
                 f"{plain!r} is a package in this file system, whose changes no cache would notice",
-                hint="make the environment yourself, and give its interpreter: --source-python env/bin/python",
+                hint="make the environment yourself, and give its --source-python env/bin/python",
                 where=str(file),
             )
         elif plain:
@@ -180,14 +180,15 @@ def _make(
         install = [*pip, "install", "--progress-bar", "off", "-r", str(requirements)]
         _run(install, f"pip cannot install {requirements}", say)
         frozen = _run([*pip, "list", "--format", "json"], "pip cannot list what it installed", say)
+        packages = _packages(frozen)
         record = {
             "interpreter": f"Python {interpreter.version}",
             "requirements": text,
-            "packages": _packages(frozen),
+            "packages": packages,
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "bytes": sum(each.lstat().st_size for each in making.rglob("*")),
         }
-        if "numpy" not in record["packages"]:
+        if "numpy" not in packages:
             raise EnvironmentFailure(
                 "the requirements install no numpy, which a worker needs",
                 hint="put the framework and numpy into them",

@@ -95,6 +95,6 @@ def _located(wanted: str) -> str:
     if found is None:
         raise EnvironmentFailure(
             f"there is no interpreter {wanted!r}",
-            hint="install it (pyenv install, apt install, uv python install), or give the path of its program",
+            hint="install it (pyenv install, apt install, uv python install), or give its path",
         )
     return found

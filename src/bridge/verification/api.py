@@ -12,6 +12,7 @@ from bridge.verification.checks import Checks
 from bridge.verification.keeping import opened
 from bridge.verification.parties import Party, Version, resolve
 from bridge.verification.report import Report
+from bridge.verification.setting import Setting, narrowest
 from bridge.verification.user_inputs import specifications
 
 
@@ -29,6 +30,8 @@ def verify(
     on_progress: Callable[[str], None] | None = None,
     target_name: str | None = None,
     drop_in: bool = False,
+    source_setting: Setting | None = None,
+    target_setting: Setting | None = None,
 ) -> Report:
     """Hold `target` against `source`.
 
@@ -37,7 +40,8 @@ def verify(
     are those of each side. `trust`, `model` and `custom_objects` are as in a ReadRequest. `dtype`
     (`float16`, `bfloat16`) is what both compute in instead of their own. `target_name` is what the report
     calls the target, where its path is a temporary one. `drop_in`: the target is to have the source's
-    very interface, names and layouts included.
+    very interface, names and layouts included. `source_setting` and `target_setting` say in which
+    environment and on which device each computes.
 
     docs/verdict.md defines the verdict. Raises InputError where a version or the inputs cannot be used.
     A worker that dies or takes too long gives "could not be checked": never a pass.
@@ -58,16 +62,21 @@ def verify(
         "custom_objects": custom_objects,
         "inputs": specs,
     }
+    settings = (source_setting or Setting(), target_setting or Setting())
     with opened(
-        _computing_in(resolve(source, as_target=False, **reading), dtype),
-        _computing_in(resolve(target, as_target=True, **reading), dtype),
+        settings[0].applied(
+            _computing_in(resolve(source, as_target=False, **reading), dtype), on_progress=on_progress
+        ),
+        settings[1].applied(
+            _computing_in(resolve(target, as_target=True, **reading), dtype), on_progress=on_progress
+        ),
         threads=threads,
         timeout=timeout,
         target_name=target_name,
         drop_in=drop_in,
         on_progress=on_progress,
     ) as session:
-        return session.verify(checks)
+        return session.verify(replace(checks, precision=narrowest(each.precision for each in settings)))
 
 
 def _computing_in(party: Party, dtype: str | None) -> Party:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ class Party:
 
     `converted` is the directory that `bridge convert` wrote, where it is one. `framework` is None where
     only loading tells. `sorts_names`: its inputs and outputs are listed by name, so that their order says
-    nothing about the model.
+    nothing about the model. `python` is another interpreter that runs it, `device` where it computes, and
+    `variables` what its process is told about that (`bridge.verification.setting`).
     """
 
     path: str
@@ -38,6 +39,14 @@ class Party:
     converted: Path | None = None
     framework: Framework | None = None
     sorts_names: bool = False
+    python: str | None = None
+    device: str = "cpu"
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ordinary(self) -> bool:
+        """Whether it is run by bridge's own interpreter, on the CPU, as ever."""
+        return self.python is None and self.device == "cpu" and not self.variables
 
 
 Version = str | Path | ReadRequest | Party

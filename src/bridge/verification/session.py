@@ -159,7 +159,9 @@ class Session:
             threads=self._threads,
             timeout=self._timeout,
             alone=True,
-            environment={"TORCHINDUCTOR_CACHE_DIR": str(cache)},
+            python=party.python,
+            device=party.device,
+            environment={**party.variables, "TORCHINDUCTOR_CACHE_DIR": str(cache)},
         )
         try:
             loading = side.submit_load(party.loader, dict(party.request))
@@ -180,7 +182,10 @@ class Session:
                     label=f"{role} worker",
                     threads=self._threads,
                     timeout=self._timeout,
-                    prepared=prepared_for(party.loader, party.request),
+                    prepared=prepared_for(party.loader, party.request) if party.ordinary else None,
+                    python=party.python,
+                    device=party.device,
+                    environment=party.variables,
                 )
                 self._workers[role] = _Worker(side, side.submit_load(party.loader, dict(party.request)))
             else:

@@ -177,8 +177,8 @@ _PATIENT = {"GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "PASSIVE"}
 class Side:
     """A worker process with one model; a context manager.
 
-    `label` names it in messages. `threads` is how many threads its framework computes with, on the CPU:
-    float32 on a GPU may be rounded to fewer bits, and differs from run to run.
+    `label` names it in messages. `threads` is how many threads its framework computes with. It sees
+    no GPU unless its `device` is another than the CPU.
     `python` is another interpreter, with numpy and the framework that the loader needs. `prepared` is the
     kind of prepared process that may be forked instead of starting one (`bridge.worker.launch`). `alone`: no
     other side computes at the same time, so that threads may wait as the framework has them wait.
@@ -197,6 +197,7 @@ class Side:
         prepared: str | None = None,
         alone: bool = False,
         environment: Mapping[str, str] | None = None,
+        device: str = "cpu",
     ) -> None:
         self.label = label
         self._python = python
@@ -207,7 +208,7 @@ class Side:
             [python or sys.executable, standalone.__file__],
             label=label,
             environment={
-                "CUDA_VISIBLE_DEVICES": "-1",
+                **({"CUDA_VISIBLE_DEVICES": "-1"} if device == "cpu" else {}),
                 "MKL_NUM_THREADS": count,
                 "OMP_NUM_THREADS": count,
                 "OPENBLAS_NUM_THREADS": count,

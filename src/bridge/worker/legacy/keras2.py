@@ -192,7 +192,8 @@ def layer_paths(model: Any) -> dict[int, tuple[str, ...]]:
 
 
 def _name_in(layer: Any, child: Any) -> str:
-    if getattr(layer, "cell", None) is child:
+    cell: Any = getattr(layer, "cell", None)
+    if cell is not None and cell is child:
         return _OWN_CELLS.get(type(layer).__name__, str(child.name))
     return str(child.name)
 
