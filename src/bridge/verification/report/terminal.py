@@ -135,7 +135,7 @@ def _symbol(verdict: Verdict) -> Text:
 
 
 def _field(name: str, value: str) -> Text:
-    return _text(f"{name}: ", "bold").append("\n".join(lines(value)), "not bold")
+    return _text(f"{name}: ", "bold").append("\n  ".join(lines(value)), "not bold")
 
 
 def _listed(texts: Iterable[str], style: str) -> Iterable[RenderableType]:
