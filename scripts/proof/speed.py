@@ -140,7 +140,7 @@ def missed(records: Sequence[Record]) -> list[Record]:
 
 
 @contextlib.contextmanager
-def background(count: int) -> Iterator[None]:
+def background(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
     """So many processes that compute in bursts."""
     started = [
         subprocess.Popen(
@@ -149,7 +149,7 @@ def background(count: int) -> Iterator[None]:
         for seed in range(count)
     ]
     try:
-        yield
+        yield started
     finally:
         for each in started:
             each.kill()

@@ -3,111 +3,52 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 
-from bridge.verification.speed.statistics import Located, Round, block_spread, combine, locate, ratio, typical
-
-LIMIT = 1.1
-Noise = Callable[[np.random.Generator, int], np.ndarray]
-"""The logarithms of how much longer so many successive blocks take than they should."""
-
-
-def _quiet(rng: np.random.Generator, count: int) -> np.ndarray:
-    return rng.normal(0.0, 0.02, count)
-
-
-def _broad(rng: np.random.Generator, count: int) -> np.ndarray:
-    return rng.normal(0.0, 0.1, count)
+from bridge.verification.speed.statistics import Located, Round, block_spread, combine, locate, typical
+from scripts.proof.speed_intervals import (
+    LIMIT,
+    NOISES,
+    Noise,
+    broad,
+    intervals,
+    processes,
+    quiet,
+    spikes,
+)
 
 
-def _spikes(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Every seventh block is disturbed, up to several times its length."""
-    return rng.normal(0.0, 0.05, count) + (rng.random(count) < 1 / 7) * rng.exponential(1.0, count)
-
-
-def _two_speeds(rng: np.random.Generator, count: int) -> np.ndarray:
-    """A neighbour that is busy half of the time."""
-    return rng.normal(0.0, 0.05, count) + (rng.random(count) < 0.5) * 0.4
-
-
-def _drifting(rng: np.random.Generator, count: int) -> np.ndarray:
-    """The processor gets slower all the time."""
-    return rng.normal(0.0, 0.05, count) + 0.01 * np.arange(count)
-
-
-def _wandering(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Successive blocks are disturbed alike."""
-    levels = np.zeros(count)
-    for index in range(1, count):
-        levels[index] = 0.9 * levels[index - 1] + rng.normal(0.0, 0.08)
-    return levels + rng.normal(0.0, 0.03, count)
-
-
-NOISES: Sequence[Noise] = (_quiet, _broad, _spikes, _two_speeds, _drifting, _wandering)
-
-
-def _processes(
-    rng: np.random.Generator, noise: Noise, *, true: float, luck: float, pairs: int = 3, rounds: int = 20
-) -> list[list[Round]]:
-    found = []
-    for _ in range(pairs):
-        target = math.log(true) + rng.normal(0.0, luck)
-        blocks = noise(rng, 4 * rounds)
-        made = []
-        for index in range(rounds):
-            first, second, third, fourth = blocks[4 * index : 4 * index + 4]
-            if index % 2:
-                made.append(Round((first, fourth), (target + second, target + third)))
-            else:
-                made.append(Round((second, third), (target + first, target + fourth)))
-        found.append(made)
-    return found
-
-
-def _intervals(
-    noise: Noise, *, true: float, luck: float, count: int, **shape: int
-) -> list[tuple[float, float]]:
-    rng = np.random.default_rng(7)
-    found = []
-    for _ in range(count):
-        estimate, _ = ratio(_processes(rng, noise, true=true, luck=luck, **shape))
-        assert estimate.low <= estimate.value <= estimate.high
-        found.append((estimate.low, estimate.high))
-    return found
-
-
-@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("noise", NOISES.values(), ids=NOISES)
 def test_a_version_is_not_called_slower_than_itself(noise: Noise) -> None:
-    found = _intervals(noise, true=1.0, luck=0.02, count=40)
-    assert not any(low > LIMIT or high < 1 / LIMIT for low, high in found)
-    assert np.mean([low <= 1.0 <= high for low, high in found]) >= 0.85
+    found = intervals(noise, true=1.0, luck=0.02, count=40)
+    assert not any(each.low > LIMIT or each.high < 1 / LIMIT for each in found)
+    assert np.mean([each.low <= 1.0 <= each.high for each in found]) >= 0.85
 
 
-@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("noise", NOISES.values(), ids=NOISES)
 def test_three_tenths_more_are_found(noise: Noise) -> None:
-    found = _intervals(noise, true=1.3, luck=0.02, count=40)
-    assert np.mean([low > LIMIT for low, _ in found]) >= 0.95
+    found = intervals(noise, true=1.3, luck=0.02, count=40)
+    assert np.mean([each.low > LIMIT for each in found]) >= 0.95
 
 
 def test_on_a_quiet_machine_equal_versions_are_known_to_be_equal() -> None:
-    found = _intervals(_quiet, true=1.0, luck=0.01, count=40, rounds=8)
-    assert all(low > 1 / LIMIT and high < LIMIT for low, high in found)
+    found = intervals(quiet, true=1.0, luck=0.01, count=40, rounds=8)
+    assert all(each.low > 1 / LIMIT and each.high < LIMIT for each in found)
 
 
 def test_luck_of_whole_processes_widens_the_interval() -> None:
     """However many blocks there are: they do not tell about another process."""
-    found = _intervals(_quiet, true=1.0, luck=0.06, count=40, rounds=60)
-    assert not any(low > LIMIT for low, _ in found)
-    assert np.mean([low <= 1.0 <= high for low, high in found]) >= 0.8
+    found = intervals(quiet, true=1.0, luck=0.06, count=40, rounds=60)
+    assert not any(each.low > LIMIT for each in found)
+    assert np.mean([each.low <= 1.0 <= each.high for each in found]) >= 0.8
 
 
 def test_a_single_round_decides_nothing_where_blocks_are_far_apart() -> None:
-    found = _intervals(_spikes, true=1.0, luck=0.02, count=40, rounds=1)
-    assert not any(low > LIMIT for low, _ in found)
-    assert np.median([high / low for low, high in found]) > 1.2
+    found = intervals(spikes, true=1.0, luck=0.02, count=40, rounds=1)
+    assert not any(each.low > LIMIT for each in found)
+    assert np.median([each.high / each.low for each in found]) > 1.2
 
 
 def test_a_drift_within_a_round_cancels() -> None:
@@ -162,7 +103,7 @@ def test_more_processes_narrow_the_interval() -> None:
 
 def test_the_spread_of_blocks_is_robust_and_free_of_what_the_sides_differ_by() -> None:
     rng = np.random.default_rng(3)
-    (rounds,) = _processes(rng, _broad, true=5.0, luck=0.0, pairs=1, rounds=400)
+    (rounds,) = processes(rng, broad, true=5.0, luck=0.0, pairs=1, rounds=400)
     assert block_spread(rounds) == pytest.approx(0.1, rel=0.1)
     assert block_spread([]) == 0.0
 

@@ -16,6 +16,7 @@ from bridge.verification.speed.result import (
     Threads,
     Variant,
 )
+from bridge.verification.speed.settings import SpeedSettings
 
 __all__ = [
     "Decision",
@@ -29,6 +30,7 @@ __all__ = [
     "SideSpeed",
     "SpeedResult",
     "SpeedRow",
+    "SpeedSettings",
     "SpeedSide",
     "Threads",
     "Variant",
