@@ -165,8 +165,8 @@ def convert(
     one that does not. Without it the first axis does and, for a PyTorch module, those that are likely to be
     lengths and that the module leaves open (docs/dynamic-axes.md).
 
-    `source_python` and `source_env` have the source read and verified by the framework of another environment,
-    and the other arguments of `bridge.settings.SettingArguments` say where the verification computes.
+    `source_python` and `source_env` have the source read and verified by the framework of another
+    environment; the other arguments of `bridge.settings.SettingArguments` say where each side computes.
 
     `engine="onnx2torch"` has that library convert an ONNX file, to `torch`; its result is a
     `model.pt2` without source and weight map. `on_progress` hears of every step.
@@ -266,8 +266,9 @@ def verify(
     `source_python`, `source_env`, `device` and more say where each version computes
     (`bridge.settings.SettingArguments`, docs/environments.md and docs/devices.md).
 
-    Raises InputError where a version or the inputs cannot be used, EnvironmentFailure where an environment or
-    device is not to be had. A worker that dies or hangs gives a report with the verdict "could not be checked".
+    Raises InputError where a version or the inputs cannot be used, EnvironmentFailure where an environment
+    or a device is not to be had. A worker that dies or hangs gives a report with the verdict "could not be
+    checked".
     """
     from bridge.verification.api import verify as verify_files
     from bridge.verification.checks import Checks

@@ -16,12 +16,12 @@ AUTOCAST = ("bfloat16", "float16")
 class SettingArguments(TypedDict, total=False):
     """Where and how the versions compute.
 
-    `source_python` is another interpreter (a program, the directory of a virtual environment, a version such as
-    `"3.8"`), `source_env` a requirements file that an environment is made of and cached; both together say which
-    interpreter makes it. `device` is where both compute their outputs (`cpu`, `cuda`, `cuda:1`, `gpu`),
+    `source_python` is another interpreter (a program, the directory of a virtual environment, a version such
+    as `"3.8"`), `source_env` a requirements file that an environment is made of and cached; both together say
+    which interpreter makes it. `device` is where both compute their outputs (`cpu`, `cuda`, `cuda:1`, `gpu`),
     `source_device` and `target_device` where one does. `allow_tf32` and `autocast` allow a narrower precision
-    on a GPU and in PyTorch, which the verdict then judges by; `deterministic` asks for algorithms that give the
-    same bits every time.
+    on a GPU and in PyTorch, which the verdict then judges by; `deterministic` asks for algorithms that give
+    the same bits every time.
     """
 
     source_python: str | Path | None

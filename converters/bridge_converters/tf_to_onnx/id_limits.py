@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
+from tensorflow.python.ops import handle_data_util
 
 from bridge.worker.compatible import zip_equal
 
@@ -88,7 +89,7 @@ def _shape(table: tf.Tensor) -> tuple[int | None, ...]:
     """The static shape of a table; behind a handle that of its variable."""
     if table.dtype != tf.resource:
         return tuple(table.shape.as_list()) if table.shape.rank is not None else ()
-    data = getattr(table, "_handle_data", None)
+    data = getattr(table, "_handle_data", None) or handle_data_util.get_resource_handle_data(table)
     pairs = data.shape_and_type if data is not None and data.is_set else ()
     return tuple(tf.TensorShape(pairs[0].shape).as_list()) if pairs else ()
 

@@ -35,8 +35,8 @@ def setting_options(function: Function) -> Function:
         click.option(
             "--source-python",
             metavar="PYTHON",
-            help="Run the source with another interpreter: a program, the directory of a virtual environment, or "
-            "a version such as 3.8.",
+            help="Run the source with another interpreter: a program, the directory of a virtual environment "
+            "or a version such as 3.8.",
         ),
         click.option(
             "--source-env",
@@ -85,7 +85,7 @@ def setting_options(function: Function) -> Function:
 )
 @click.option("--remove-all", is_flag=True, help="Remove all of them.")
 @output_options
-def command(remove: tuple[str, ...], remove_all: bool, as_json: bool, quiet: bool, debug: bool) -> int:
+def command(keys: tuple[str, ...], remove_all: bool, as_json: bool, quiet: bool, debug: bool) -> int:
     """List the environments that --source-env and --target-env made, or remove them.
 
     \b
@@ -94,8 +94,8 @@ def command(remove: tuple[str, ...], remove_all: bool, as_json: bool, quiet: boo
     """
     from bridge import environments
 
-    keys = [each.key for each in environments.cached()] if remove_all else list(remove)
-    removed = [environments.remove(key) for key in keys]
+    chosen = [each.key for each in environments.cached()] if remove_all else list(keys)
+    removed = [environments.remove(key) for key in chosen]
     left = environments.cached()
     if as_json:
         record = {

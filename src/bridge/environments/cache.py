@@ -1,8 +1,8 @@
 """Virtual environments made from requirements files, kept in the user's cache directory.
 
 An environment belongs to the text of its requirements, that of every file they include, and the exact
-version of its interpreter. It is made in a directory beside its place and renamed when it is complete, under a lock, so
-that two processes that need the same one make it once, and an interrupted one is made again.
+version of its interpreter. It is made in a directory beside its place and renamed when it is complete, under
+a lock, so that two processes that need the same one make it once, and an interrupted one is made again.
 """
 
 from __future__ import annotations

@@ -16,15 +16,16 @@ class Checks:
 
     `inputs` are the user's arrays, files of them, a generator `pkg.mod:name`, or specifications where a
     model does not say what it takes. Unless arrays are given, or if `draw`, inputs are drawn from the
-    `seed`, in the sizes `batches` where axis 0 is dynamic and `shapes` (as of `--shapes`) where other axes
-    are. `map_inputs` and `map_outputs` say which belong together (the grammar of
-    `bridge.verification.mapping.parse_map`). `dtype` is the type of floating-point inputs where the models
-    were loaded to compute in another than their own, `precision` the narrowest type that a version may compute
-    products in where that is not the type of its outputs (`tf32`, `bfloat16`, `float16`). `gradients` compares those of inputs and parameters,
-    `training` that many steps of it. Where the versions differ, `localise` looks for the first wrong node,
-    and `repro` is a directory to write a minimal reproduction to. `depth` compares the values inside both
-    versions wherever they have counterparts, also where nothing differs. `speed` says how to measure speed
-    and memory, if they are to be.
+    `seed`, in the sizes `batches` where axis 0 is dynamic and `shapes` (as of `--shapes`) where other
+    axes are. `map_inputs` and `map_outputs` say which belong together (the grammar of
+    `bridge.verification.mapping.parse_map`). `dtype` is the type of floating-point inputs where the
+    models were loaded to compute in another than their own, `precision` the narrowest type that a version
+    may compute products in where that is not the type of its outputs (`tf32`, `bfloat16`, `float16`).
+    `gradients` compares those of inputs and parameters, `training` that many steps of it. Where the
+    versions differ, `localise` looks for the first wrong node, and `repro` is a directory to write a
+    minimal reproduction to. `depth` compares the values inside both versions wherever they have
+    counterparts, also where nothing differs. `speed` says how to measure speed and memory, if they are to
+    be.
     """
 
     inputs: UserInputs | None = None

@@ -31,6 +31,7 @@ class Ran:
     reference: list[Array] | None = None
     function: list[Array] | None = None
     noisy: list[list[Array]] = field(default_factory=list)
+    epsilon: float | None = None
 
 
 @dataclass
@@ -116,6 +117,7 @@ def _samples(ran: Ran, run: Run, correspondence: Correspondence) -> list[Sample]
             None if reference is None else reference[position],
             None if function is None else function[position],
             tuple(each[position] for each in noisy),
+            ran.epsilon,
         )
         for position in range(len(source))
     ]

@@ -77,7 +77,7 @@ class Procedure:
             )
         weights = self._findings.weights = loaded.weights or weighing.Weights()
         self._say("running both versions")
-        runner = Runner(loaded.source_side, loaded.target_side, correspondence, self._name)
+        runner = Runner(loaded.source_side, loaded.target_side, correspondence, self._name, checks.precision)
         ran, held_against = runner.run(choice.draws)
         correspondence = runner.correspondence = loaded.correspond_outputs(checks, correspondence, ran)
         if correspondence.mismatch is not None:

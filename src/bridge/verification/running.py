@@ -23,6 +23,8 @@ _TIE_SEEDS = 8
 _TIE_UNITS = 16
 """Noise to find the integers that rounding decides: more than any version's rounding, several times."""
 _STEADY_EPSILONS = 64
+EPSILONS_OF = {"tf32": 2.0**-10, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+"""The relative distance of neighbouring numbers of the types that products may be computed in."""
 _FLOAT32_EPSILON = float(np.finfo(np.float32).eps)
 
 
@@ -30,15 +32,23 @@ class Runner:
     """Runs draws on both sides; requests are queued on both before any answer is waited for.
 
     `correspondence` says which inputs belong together, and once the outputs of a run are there, which of
-    those. `name` sets the files of one verification apart from those of another on the same workers.
-    `notes` collects what the reader of the report should know.
+    those. `precision` is as in Checks. `name` sets the files of one verification apart from those of another
+    on the same workers. `notes` collects what the reader of the report should know.
     """
 
-    def __init__(self, source: Side, target: Side, correspondence: Correspondence, name: str) -> None:
+    def __init__(
+        self,
+        source: Side,
+        target: Side,
+        correspondence: Correspondence,
+        name: str,
+        precision: str | None = None,
+    ) -> None:
         self._source = source
         self._target = target
         self.correspondence = correspondence
         self._name = name
+        self._epsilon = None if precision is None else EPSILONS_OF[precision]
         self.notes: list[str] = []
 
     def source_file(self, draw: Draw) -> Path:
@@ -74,7 +84,8 @@ class Runner:
         ):
             source = outcome(self._source, number, self._run_name(draw))
             if isinstance(source, Run):
-                found = Ran(draw, source, outcome(self._target, target_number, self._run_name(draw)))
+                target = outcome(self._target, target_number, self._run_name(draw))
+                found = Ran(draw, source, target, epsilon=self._epsilon)
                 ran.append(found)
                 if exact_number:
                     references.append((found, exact_number))
@@ -165,6 +176,7 @@ class Runner:
             [float(ml_dtypes.finfo(each.dtype).eps) for each in ran[0].source.outputs if is_inexact(each)],
             default=_FLOAT32_EPSILON,
         )
+        unit = max(unit, self._epsilon or 0.0)
         return [(unit, _NOISE_SEEDS), *([(_TIE_UNITS * unit, _TIE_SEEDS)] if ties else [])]
 
     def _function(self, ran: Ran, number: int) -> list[Array] | None:

@@ -29,9 +29,9 @@ _LOADERS = {
 class Setting:
     """What was asked for one version.
 
-    `device` is `cpu`, `cuda`, `cuda:1`, or `gpu`, which means the same as `cuda`. `allow_tf32` lets a GPU round
-    the factors of products of float32 to 10 bits, `autocast` is the narrower type that PyTorch may choose
-    operator by operator, `deterministic` asks for the algorithms that give the same bits every time.
+    `device` is `cpu`, `cuda`, `cuda:1`, or `gpu`, which means the same as `cuda`. `allow_tf32` lets a GPU
+    round the factors of products of float32 to 10 bits, `autocast` is the narrower type that PyTorch may
+    choose operator by operator, `deterministic` asks for the algorithms that give the same bits every time.
     """
 
     environment: EnvironmentChoice = field(default_factory=EnvironmentChoice)

@@ -1,11 +1,14 @@
-"""Where a worker computes, told to its process by environment variables. This module also runs anywhere old.
+"""Where a worker computes, told to its process by environment variables.
 
-Only `run` and what is timed compute there: references in float64, gradients and everything that looks inside a
-model stay on the CPU.
+This module also runs in an old environment.
+
+Only `run` and what is timed compute there: references in float64, gradients and everything that looks inside
+a model stay on the CPU.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -117,6 +120,7 @@ def torch_precision(torch: Any) -> Iterator[None]:
         yield
 
 
+@functools.cache
 def tensorflow_device(tf: Any) -> str:
     """TensorFlow's name of this worker's device, set up: TF32 off unless allowed, determinism as asked.
 
@@ -159,3 +163,9 @@ def onnx_providers(onnxruntime: Any) -> list[Any]:
         raise no_device("onnxruntime", 0, " (the package onnxruntime-gpu has CUDA, onnxruntime has not)")
     options = {"device_id": str(index()), "use_tf32": "1" if allows_tf32() else "0"}
     return [("CUDAExecutionProvider", options), "CPUExecutionProvider"]
+
+
+def check_onnx_session(session: Any) -> None:
+    """Raise EnvironmentFailure where onnxruntime fell back to the CPU, which it does with a log line only."""
+    if not is_cpu() and "CUDAExecutionProvider" not in session.get_providers():
+        raise no_device("onnxruntime", 0, " (its CUDA provider could not be loaded)")

@@ -30,6 +30,7 @@ from bridge_converters.tf_to_onnx.runnable import FunctionRunnable
 
 from bridge.errors import InputError
 from bridge.formats.request import ReadRequest
+from bridge.worker import device
 from bridge.worker.compatible import zip_equal
 from bridge.worker.legacy import keras2, keras2_hooks
 from bridge.worker.references import failed, is_reference, resolve_reference
@@ -55,7 +56,7 @@ def load(request: Mapping[str, Any]) -> LegacySide:
     """
     record = dict(request)
     dtype = record.pop("dtype", None)
-    record.pop("device", None)
+    device.tensorflow_device(tf)
     read = ReadRequest.from_json(record)
     opened = _opened(read)
     return LegacySide(opened, read, dtype)
@@ -77,7 +78,7 @@ class LegacySide(TensorFlowSide):
     def __init__(self, opened: Opened, request: ReadRequest, dtype: str | None) -> None:
         super().__init__(opened.parts, what=opened.what, dtype=dtype)
         self._bundle = opened.bundle
-        self.what = f"{opened.what} under {_versions()}"
+        self.what = f"{opened.what} under {_versions()}{device.words()}"
         self.notes = list(opened.notes)
 
     def hand_over(self, directory: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from bridge.formats.request import ReadRequest
 from bridge.hub import metadata
 from bridge.hub.carriers import carry
 from bridge.passes.contrib.run import in_standard_terms
+from bridge.worker import device
 from bridge.worker.sides.onnx_double import DoubleModel
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -84,9 +85,10 @@ class OnnxSide:
         self._session: onnxruntime.InferenceSession | None = None
         self._evaluator: ReferenceEvaluator | None = None
         self.notes: list[str] = []
-        self.what = f"ONNX model under onnxruntime {onnxruntime.__version__}"
+        self.what = f"ONNX model under onnxruntime {onnxruntime.__version__}{device.words()}"
         try:
             self._session = self._opened(path, options)
+            device.check_onnx_session(self._session)
         except _LACKS as error:
             self._evaluator = _evaluator(self._model, error, path)
             self.what = f"ONNX model under the reference evaluator of ONNX {onnx.__version__}"
@@ -130,7 +132,7 @@ class OnnxSide:
 
     def _opened(self, path: str, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
         """A session of the model; at its boundary wider types take the place of those that numpy lacks."""
-        providers = ["CPUExecutionProvider"]
+        providers = device.onnx_providers(onnxruntime)
         given = self._model.graph.input
         if not self._narrow and not any(_type(each) in _WIDE for each in given):
             return onnxruntime.InferenceSession(path, options, providers=providers)

@@ -21,6 +21,7 @@ from bridge.emit.imported import load_emitted
 from bridge.emit.names import identifier
 from bridge.errors import InputError
 from bridge.hub.anchors import Anchor
+from bridge.worker import device
 from bridge.worker.sides.carried import Boundary
 from bridge.worker.sides.tf_emitted import Emitted, Port, open_emitted
 
@@ -46,6 +47,7 @@ class SavedModelSide:
     def __init__(self, directory: Path, dtype: str | None = None) -> None:
         self._directory = directory
         self._dtype = dtype
+        self._place = device.tensorflow_device(tf)
         self._loaded = tf.saved_model.load(str(directory))
         if _SIGNATURE not in self._loaded.signatures:
             raise InputError(
@@ -73,7 +75,7 @@ class SavedModelSide:
             for port in self._ports
         ]
         self.outputs = outputs or sorted(self._signature.structured_outputs)
-        self.what = f"reloaded SavedModel under TensorFlow {tf.__version__}"
+        self.what = f"reloaded SavedModel under TensorFlow {tf.__version__}{device.words()}"
         self.notes: list[str] = []
 
     def weights(self) -> dict[str, Array] | None:
@@ -94,7 +96,8 @@ class SavedModelSide:
         if self._dtype is not None:
             return self._served(self._form(self._dtype).run(self._boundary.carried(feeds)))
         carried = self._boundary.carried(feeds)
-        results = self._signature(**{name: tf.constant(array) for name, array in carried.items()})
+        with tf.device(self._place):
+            results = self._signature(**{name: tf.constant(array) for name, array in carried.items()})
         return self._boundary.declared([results[name].numpy() for name in self.outputs])
 
     def timing(self, feeds: Mapping[str, Array], training: bool, compiled: bool) -> Any:

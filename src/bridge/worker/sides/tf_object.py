@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import tensorflow as tf
 from bridge_converters.tf_to_onnx.objects import is_keras, open_object
 
 from bridge.formats.request import ReadRequest
+from bridge.worker import device
 from bridge.worker.references import resolve_reference
 from bridge.worker.sides.tf_side import TensorFlowSide
 from bridge.worker.sides.tf_source import function_parts, keras_parts
@@ -20,6 +22,7 @@ class TensorFlowObjectSide(TensorFlowSide):
     """
 
     def __init__(self, source: Any, request: ReadRequest, dtype: str | None = None) -> None:
+        device.tensorflow_device(tf)
         what = f"the {type(source).__name__} of {request.path}"
         if is_keras(source):
             factory = resolve_reference(request.path)

@@ -14,6 +14,7 @@ from bridge_converters.tf_to_onnx.functions import flat_arguments
 from bridge_converters.tf_to_onnx.id_limits import id_limits
 from bridge_converters.tf_to_onnx.runnable import FunctionRunnable
 
+from bridge.worker import device
 from bridge.worker.compatible import zip_equal
 from bridge.worker.standalone import ArrayTiming
 
@@ -69,7 +70,7 @@ class TensorFlowSide:
         self._dtype = dtype
         self.inputs = _inputs(parts.runnable, parts.tensors)
         self.outputs = list(parts.runnable.output_names)
-        self.what = f"{what} under TensorFlow {tf.__version__}"
+        self.what = f"{what} under TensorFlow {tf.__version__}{device.words()}"
         self.notes: list[str] = []
 
     def weights(self) -> dict[str, Array] | None:
@@ -81,7 +82,8 @@ class TensorFlowSide:
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         """The outputs in the model's own precision, or in the one that was asked for."""
         if self._dtype is None:
-            return self._runnable.run(feeds)
+            with tf.device(device.tensorflow_device(tf)):
+                return self._runnable.run(feeds)
         return self._form(self._dtype).run(feeds)
 
     def timing(self, feeds: Mapping[str, Array], training: bool, compiled: bool) -> Any:

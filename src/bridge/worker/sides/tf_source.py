@@ -14,6 +14,7 @@ from bridge_converters.tf_to_onnx.lift import arguments
 from bridge_converters.tf_to_onnx.load import FunctionRunnable, GraphRunnable, restored_session
 
 from bridge.formats.request import ReadRequest
+from bridge.worker import device
 from bridge.worker.sides.tf_side import Parts, TensorFlowSide, Trainer
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -34,6 +35,7 @@ def load(request: Mapping[str, Any]) -> TensorFlowSide:
     """
     record = dict(request)
     dtype = record.pop("dtype", None)
+    device.tensorflow_device(tf)
     read = ReadRequest.from_json(record)
     what = _WHAT.get(read.format, "TensorFlow 1 graph")
     return TensorFlowSide(_parts(read), what=what, dtype=dtype)

@@ -19,6 +19,7 @@ from bridge.worker.sides import torch_gradients
 from bridge.worker.sides.carried import Boundary
 from bridge.worker.sides.torch_arrays import dtype_asked, flatten, tensors_in, to_array, to_tensor
 from bridge.worker.sides.torch_gradients import Cotangents
+from bridge.worker.sides.torch_placement import Placement
 
 if TYPE_CHECKING:
     from bridge.worker.sides.torch_emitted import Emitted
@@ -43,9 +44,13 @@ class TorchDirectorySide:
 
     def __init__(self, directory: Path, dtype: torch.dtype | None = None) -> None:
         self._directory = directory
+        self._placement = Placement()
         self._model: nn.Module = load_emitted(directory).eval()
+        self._running = self._placement.module(self._model)
         self._boundary = Boundary(directory)
         self._narrow = None if dtype is None else _emitted(directory, dtype)
+        if self._narrow is not None:
+            self._narrow.model = self._placement.module(self._narrow.model)
         self._double: Emitted | None = None
         self._trained: Emitted | None = None
         self._anchored: dict[bool, Emitted] = {}
@@ -58,7 +63,7 @@ class TorchDirectorySide:
         ]
         self.outputs = None
         in_dtype = "" if dtype is None else f" in {str(dtype).removeprefix('torch.')}"
-        self.what = f"model.py{in_dtype} under PyTorch {torch.__version__}"
+        self.what = self._placement.words(f"model.py{in_dtype} under PyTorch {torch.__version__}")
         self.notes: list[str] = []
 
     def weights(self) -> dict[str, Array]:
@@ -70,14 +75,19 @@ class TorchDirectorySide:
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         with torch.inference_mode():
-            return self._boundary.declared(flatten((self._narrow or self._model)(*self._tensors(feeds))))
+            with self._placement.computing():
+                outputs = (self._narrow or self._running)(*self._placed(feeds))
+            return self._boundary.declared(flatten(outputs))
 
     def timing(self, feeds: Mapping[str, Array], training: bool, compiled: bool) -> Any:
         """Of what `run` runs, on the tensors that it makes of the inputs."""
         from bridge.worker.sides.torch_timing import time_torch
 
-        forward = self._model if self._narrow is None else self._narrow.__call__
-        return time_torch(forward, self._tensors(feeds), {}, training=training, compiled=compiled)
+        forward = self._running if self._narrow is None else self._narrow.__call__
+        return time_torch(forward, self._placed(feeds), {}, training=training, compiled=compiled)
+
+    def _placed(self, feeds: Mapping[str, Array]) -> list[torch.Tensor]:
+        return [self._placement.tensor(each) for each in self._tensors(feeds)]
 
     def run_fp64(self, feeds: Mapping[str, Array]) -> list[Array]:
         if self._double is None:

@@ -20,6 +20,7 @@ from torch import nn
 from bridge.errors import BridgeError, InputError
 from bridge.worker.sides.torch_arrays import flatten, to_array, to_tensor
 from bridge.worker.sides.torch_gradients import Cotangents
+from bridge.worker.sides.torch_placement import Placement
 from bridge.worker.sides.torch_source import TorchSide
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -36,6 +37,8 @@ class TorchModuleSide:
     def __init__(self, module: nn.Module, dtype: torch.dtype | None = None) -> None:
         """`dtype` is the precision of `run`, as in `TorchSide`. Raises InputError for `forward(*args)`."""
         self._module = module.eval()
+        self._placement = Placement()
+        self._running = self._placement.module(self._module)
         self._dtype = dtype
         parameters = forward_parameters(module.forward)
         if any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in parameters):
@@ -53,7 +56,7 @@ class TorchModuleSide:
             if each.name in self._parameters and each.default is inspect.Parameter.empty
         ]
         self.outputs = None
-        self.what = f"module {type(module).__name__} under PyTorch {torch.__version__}"
+        self.what = self._placement.words(f"module {type(module).__name__} under PyTorch {torch.__version__}")
         self.notes: list[str] = []
         self._exported: dict[_Sizes, TorchSide | str] = {}
         self._trained: TorchSide | None = None
@@ -74,7 +77,9 @@ class TorchModuleSide:
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         if self._dtype is not None:
             return self._program(feeds).run(feeds)
-        return self._run(self._module, {name: to_tensor(array) for name, array in feeds.items()})
+        tensors = {name: self._placement.tensor(to_tensor(array)) for name, array in feeds.items()}
+        with self._placement.computing():
+            return self._run(self._running, tensors)
 
     def timing(self, feeds: Mapping[str, Array], training: bool, compiled: bool) -> Any:
         """Of what `run` runs, on the tensors that it makes of the inputs."""
@@ -82,8 +87,10 @@ class TorchModuleSide:
 
         if self._dtype is not None:
             return self._program(feeds).timing(feeds, training, compiled)
-        args, kwargs = self._arguments({name: to_tensor(array) for name, array in feeds.items()})
-        return time_torch(self._module, args, kwargs, training=training, compiled=compiled)
+        args, kwargs = self._arguments(
+            {name: self._placement.tensor(to_tensor(array)) for name, array in feeds.items()}
+        )
+        return time_torch(self._running, args, kwargs, training=training, compiled=compiled)
 
     def run_fp64(self, feeds: Mapping[str, Array]) -> list[Array]:
         """On the exported program; by a copy of the module in float64 where torch.export cannot take it."""

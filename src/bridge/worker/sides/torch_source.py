@@ -19,6 +19,7 @@ from bridge.formats.request import ReadRequest
 from bridge.worker.sides import torch_gradients
 from bridge.worker.sides.torch_arrays import dtype_asked, to_array, to_tensor
 from bridge.worker.sides.torch_gradients import Cotangents
+from bridge.worker.sides.torch_placement import Placement
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -44,7 +45,8 @@ class TorchSide:
     def __init__(self, runnable: Runnable, dtype: torch.dtype | None = None) -> None:
         self._runnable = runnable
         self._dtype = dtype
-        self._narrow: Runnable | None = None
+        self._placement = Placement()
+        self._placed: Runnable | None = None
         self._double: Runnable | None = None
         self._trained: Runnable | None = None
         self._noisy: dict[tuple[tuple[int, ...], ...], Interpreted] = {}
@@ -67,6 +69,7 @@ class TorchSide:
         self.what = f"{ran} under PyTorch {torch.__version__}"
         if dtype is not None:
             self.what = f"exported program in {_name(dtype)} under PyTorch {torch.__version__}"
+        self.what = self._placement.words(self.what)
         self.notes: list[str] = []
 
     def weights(self) -> dict[str, Array]:
@@ -81,22 +84,23 @@ class TorchSide:
         return [path for path in self._tensors() if path not in parameters]
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
-        return self._run(self._as_run(), feeds)
+        runnable = self._as_run()
+        tensors = [self._placement.tensor(to_tensor(feeds[name])) for name in runnable.input_names]
+        with self._placement.computing():
+            return _arrays(runnable(*tensors))
 
     def _as_run(self) -> Runnable:
-        """The object in the precision that `run` computes in."""
-        if self._dtype is None:
-            return self._runnable
-        if self._narrow is None:
-            self._narrow = self._runnable.cast(self._dtype)
-        return self._narrow
+        """The object on the device and in the precision that `run` computes in."""
+        if self._placed is None:
+            self._placed = self._placement.runnable(self._runnable, self._dtype)
+        return self._placed
 
     def timing(self, feeds: Mapping[str, Array], training: bool, compiled: bool) -> Any:
         """Of what `run` runs, on the tensors that it makes of the inputs."""
         from bridge.worker.sides.torch_timing import time_torch
 
         runnable = self._as_run()
-        tensors = [to_tensor(feeds[name]) for name in runnable.input_names]
+        tensors = [self._placement.tensor(to_tensor(feeds[name])) for name in runnable.input_names]
         args, kwargs = runnable.arguments(tensors)
         return time_torch(runnable.module, args, kwargs, training=training, compiled=compiled)
 
@@ -230,8 +234,11 @@ class TorchSide:
         return self._runnable.leaves([to_tensor(feeds[name]) for name in self._runnable.input_names])
 
     def _run(self, runnable: Runnable, feeds: Mapping[str, Array]) -> list[Array]:
-        results = runnable(*(to_tensor(feeds[name]) for name in runnable.input_names))
-        return [to_array(each if isinstance(each, torch.Tensor) else torch.tensor(each)) for each in results]
+        return _arrays(runnable(*(to_tensor(feeds[name]) for name in runnable.input_names)))
+
+
+def _arrays(results: Sequence[Any]) -> list[Array]:
+    return [to_array(each if isinstance(each, torch.Tensor) else torch.tensor(each)) for each in results]
 
 
 def _cast_module(runnable: Runnable) -> CastModule:
