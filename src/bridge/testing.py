@@ -8,7 +8,7 @@ from bridge.api import verify
 from bridge.errors import EnvironmentFailure
 from bridge.verification import Report
 
-_LONGEST = 6
+_LONGEST = 3
 
 
 def assert_equivalent(source: Any, target: Any, **options: Any) -> Report:

@@ -36,20 +36,19 @@ def code_files(reference: str, path: Sequence[str] | None = None) -> tuple[Path,
     return tuple(sorted(_closure(reference.partition(":")[0], _own(roots))))
 
 
-def framework_of(*references: str | None) -> str | None:
-    """The one framework (`torch`, `tf`) that some modules import.
+def framework_of(reference: str) -> str | None:
+    """The one framework (`torch`, `tf`) that a module of the user and what it imports need.
 
     None where they import both or none, or where their source names what could change how a framework is
     imported: then it has to be imported by them.
     """
     found = set()
-    for reference in references:
-        for file in () if reference is None else code_files(reference):
-            tree = _parsed(file)
-            names = {each.id if isinstance(each, ast.Name) else each.attr for each in _named(tree)}
-            if names & _SETTERS:
-                return None
-            found |= {_FRAMEWORKS.get(each.partition(".")[0]) for each, _ in _imports(tree, "")}
+    for file in code_files(reference):
+        tree = _parsed(file)
+        names = {each.id if isinstance(each, ast.Name) else each.attr for each in _named(tree)}
+        if names & _SETTERS:
+            return None
+        found |= {_FRAMEWORKS.get(each.partition(".")[0]) for each, _ in _imports(tree, "")}
     found -= {None}
     return found.pop() if len(found) == 1 else None
 

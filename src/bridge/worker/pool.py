@@ -84,7 +84,7 @@ def prepared_for(loader: str, request: Mapping[str, Any]) -> str | None:
         return None
     module = loader.removeprefix(f"{_SIDES}.").partition(":")[0]
     if module == "factory":
-        return framework_of(request["path"], request.get("custom_objects"))
+        return framework_of(request["path"])
     return {"torch": "torch", "tf": "tf", "saved": "tf", "onnx": "onnx"}.get(module.partition("_")[0])
 
 

@@ -1,0 +1,1 @@
+"""The code base as it was: Keras."""
