@@ -45,6 +45,7 @@ class Behaviour:
     dies_in: tuple[bool, bool] | None = None
     device: str = "cpu"
     known_waiting: bool = True
+    device_peak: int | None = None
 
 
 class FakeSide:
@@ -94,7 +95,7 @@ class FakeSide:
 
     def close_timing(self, timing: int) -> tuple[int, int | None]:
         self.log.append(f"{self.name} closes")
-        return self.behaviour.peak, None
+        return self.behaviour.peak, self.behaviour.device_peak
 
     def close(self) -> None:
         self.alive = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -283,6 +284,17 @@ def test_the_gate_of_the_memory(limit: str | float, target: int, state: str) -> 
     assert bool(result.failed) == (state == "failed")
     if state == "failed":
         assert result.failed[0].startswith("more memory: inference, batch 4: the target takes")
+
+
+def test_memory_of_an_accelerator_is_not_held_against_that_of_the_host() -> None:
+    source = Behaviour(steady(CALL), device="cuda:0", device_peak=300 * MIB)
+    fleet = Fleet(source, Behaviour(steady(CALL), device="cuda:0", peak=900 * MIB))
+    result = _measure(fleet, max_memory=1.2)
+    assert _row(result).memory.ratio is None
+    assert "only one side tells" in result.undecided[0]
+    both = _measure(Fleet(source, replace(source, device_peak=500 * MIB)), max_memory=1.2)
+    assert _row(both).memory.ratio == pytest.approx(5 / 3)
+    assert both.gates[0].state == "failed"
 
 
 def test_a_few_bytes_of_memory_are_no_ratio() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -106,7 +107,7 @@ def test_threads_are_what_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TF_NUM_INTEROP_THREADS", "1")
     monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: 0)
     monkeypatch.setattr(tf.config.threading, "get_inter_op_parallelism_threads", lambda: 0)
-    timing = TensorFlowTiming(lambda: None, timed="nothing", device="cpu")
+    timing = TensorFlowTiming(lambda: None, timed="nothing")
     assert timing.threads() == [3, 1]
 
 
@@ -117,7 +118,10 @@ def test_on_a_gpu_a_call_ends_when_all_devices_are_done(monkeypatch: pytest.Monk
         tf.config.experimental, "get_memory_info", lambda device: {"current": 1, "peak": 4321}
     )
     monkeypatch.setattr(tf.test.experimental, "sync_devices", lambda: log.append("sync"))
-    timing = TensorFlowTiming(lambda: log.append("run"), timed="a call", device="gpu:0")
+    monkeypatch.setenv("BRIDGE_DEVICE", "cuda:1")
+    timing = TensorFlowTiming(lambda: log.append("run"), timed="a call")
+    monkeypatch.setattr(tf, "device", lambda name: contextlib.nullcontext(log.append(f"on {name}")))
     timing.call()
-    assert log == ["GPU:0", "run", "sync"]
+    assert log == ["GPU:1", "on GPU:1", "run", "sync"]
+    assert timing.device == "gpu:1"
     assert timing.device_peak_bytes() == 4321

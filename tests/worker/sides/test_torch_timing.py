@@ -140,6 +140,21 @@ def test_threads_are_those_that_the_worker_was_given(monkeypatch: pytest.MonkeyP
     assert asked == [("within", 3), ("between", 1)]
 
 
+def test_a_worker_with_autocast_is_timed_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BRIDGE_AUTOCAST", "bfloat16")
+    seen: list[torch.dtype] = []
+
+    class Looking(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            result = super().forward(x)
+            seen.append(result.dtype)
+            return result
+
+    for training in (False, True):
+        time_torch(Looking(3, 2), [torch.ones(1, 3)], {}, training=training, compiled=False).call()
+    assert seen == [torch.bfloat16] * 2
+
+
 class _Event:
     """An event on a stream that only counts what happened before it."""
 

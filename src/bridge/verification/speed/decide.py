@@ -209,13 +209,16 @@ def memory_of(processes: Sequence[Process], before: dict[Role, int]) -> MemoryUs
             if peaks
             else None
         )
-    source, target = sides.get("source"), sides.get("target")
-    means = source is not None and target is not None and source.counted >= MEMORY_FLOOR
-    return MemoryUse(
-        source,
-        target,
-        target.counted / source.counted if means and source is not None and target is not None else None,
-    )
+    source, target = sides["source"], sides["target"]
+    ratio = None
+    if source is not None and target is not None and alike(source, target) and source.counted >= MEMORY_FLOOR:
+        ratio = target.counted / source.counted
+    return MemoryUse(source, target, ratio)
+
+
+def alike(source: SideMemory, target: SideMemory) -> bool:
+    """Whether both tell the same kind of memory, that of the host or that of an accelerator."""
+    return (source.device_bytes is None) == (target.device_bytes is None)
 
 
 def _median(values: Iterable[float | None]) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from bridge.verification.speed.decide import MEMORY_FLOOR, is_narrow
+from bridge.verification.speed.decide import MEMORY_FLOOR, alike, is_narrow
 from bridge.verification.speed.result import Gate, GateState, SideMemory, SpeedRow
 from bridge.verification.speed.settings import MemoryLimit, SpeedSettings, memory_limit
 
@@ -57,6 +57,12 @@ def _memories(rows: Sequence[SpeedRow], settings: SpeedSettings, why_none: str) 
         source, target = row.memory.source, row.memory.target
         if source is None or target is None:
             reason = f"the memory could not be compared: {row.label}: a worker ended before it told"
+            yield Gate("memory", limit.text, row.label, "undecided", None, reason)
+        elif limit.ratio is not None and not alike(source, target):
+            reason = (
+                f"the memory could not be compared: {row.label}: only one side tells what it takes on an "
+                "accelerator; give an amount, such as 2GiB"
+            )
             yield Gate("memory", limit.text, row.label, "undecided", None, reason)
         else:
             yield _memory(row.label, source, target, limit)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from bridge.worker import device
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -16,17 +18,17 @@ class OnnxTiming:
 
     def __init__(self, session: onnxruntime.InferenceSession, feeds: Mapping[str, Array]) -> None:
         provider = session.get_providers()[0]
-        self.device = "cuda:0" if provider == "CUDAExecutionProvider" else "cpu"
+        self.device = "cpu" if device.is_cpu() else f"cuda:{device.index()}"
         self.timed = f"a run of the session ({provider}) with inputs and outputs bound to the device"
         self.notes: list[str] = []
         self._session = session
-        kind = self.device.partition(":")[0]
+        kind, index = ("cpu", 0) if device.is_cpu() else ("cuda", device.index())
         self._binding = session.io_binding()
         for name, array in feeds.items():
-            value = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), kind, 0)
+            value = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), kind, index)
             self._binding.bind_ortvalue_input(name, value)
         for output in session.get_outputs():
-            self._binding.bind_output(output.name, kind)
+            self._binding.bind_output(output.name, kind, index)
 
     def call(self) -> None:
         self._session.run_with_iobinding(self._binding)

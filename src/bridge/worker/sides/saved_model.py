@@ -108,12 +108,14 @@ class SavedModelSide:
             raise NotImplementedError(
                 f"in {self._dtype} it is computed operator by operator, whose speed says nothing"
             )
-        carried = {name: tf.constant(each) for name, each in self._boundary.carried(feeds).items()}
+        with tf.device(self._place):
+            carried = {name: tf.constant(each) for name, each in self._boundary.carried(feeds).items()}
         if not training:
             return time_inference(self._signature, (), carried, compiled=compiled)
         if not self._is_documented:
             raise NotImplementedError("model.py does not document the order of its inputs and outputs")
-        model = load_emitted(self._directory)
+        with tf.device(self._place):
+            model = load_emitted(self._directory)
         return time_training(
             lambda *tensors: model(*tensors, training=True),
             [each.value for each in model.trainable_variables],

@@ -98,7 +98,8 @@ class TensorFlowSide:
             if training or compiled:
                 raise NotImplementedError("a graph of TensorFlow 1 is only run as it is")
             return ArrayTiming(self._runnable.run, feeds)
-        tensors = [tf.convert_to_tensor(feeds[name]) for name in self._runnable.input_names]
+        with tf.device(device.tensorflow_device(tf)):
+            tensors = [tf.convert_to_tensor(feeds[name]) for name in self._runnable.input_names]
         if not training:
             function = self._runnable.function
             positional, named = flat_arguments(function, tensors)

@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from bridge.worker import device
 from bridge.worker.compatible import zip_equal
 
 MOMENTUM = 0.9
@@ -19,21 +20,22 @@ MOMENTUM = 0.9
 class TensorFlowTiming:
     """See docs/worker-protocol.md for what a timing answers."""
 
-    def __init__(
-        self, run: Callable[[], object], *, timed: str, device: str, notes: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, run: Callable[[], object], *, timed: str, notes: Sequence[str] = ()) -> None:
         """`run` computes once; on an accelerator it need not be finished when it returns."""
         self.timed = timed
-        self.device = device
+        self.device = "cpu" if device.is_cpu() else f"gpu:{device.index()}"
         self.notes = list(notes)
         self._run = run
-        self._accelerator = _accelerator(device)
+        self._accelerator = None if device.is_cpu() else self.device.upper()
         if self._accelerator is not None:
             tf.config.experimental.reset_memory_stats(self._accelerator)
 
     def call(self) -> None:
-        self._run()
-        if self._accelerator is not None:
+        if self._accelerator is None:
+            self._run()
+            return
+        with tf.device(self._accelerator):
+            self._run()
             tf.test.experimental.sync_devices()
 
     def device_seconds(self) -> float | None:
@@ -66,8 +68,7 @@ def time_inference(
     if compiled:
         call = tf.function(lambda *given, **others: function(*given, **others), jit_compile=True)
         timed += ", through XLA (jit_compile=True)"
-    tensors = tf.nest.flatten((positional, named))
-    return TensorFlowTiming(lambda: call(*positional, **named), timed=timed, device=_device_of(tensors))
+    return TensorFlowTiming(lambda: call(*positional, **named), timed=timed)
 
 
 def time_training(
@@ -85,7 +86,8 @@ def time_training(
     trained = list({id(each): each for each in variables}.values())
     if not trained:
         raise NotImplementedError("it has no variables that take a gradient")
-    slots = [tf.Variable(tf.zeros_like(each), trainable=False) for each in trained]
+    with tf.device(device.tensorflow_device(tf)):
+        slots = [tf.Variable(tf.zeros_like(each), trainable=False) for each in trained]
 
     def step(*given: Any) -> Any:
         with tf.GradientTape() as tape:
@@ -109,20 +111,7 @@ def time_training(
     timed = "forward pass, loss, backward pass and SGD update in one tf.function, from tensor to tensor"
     if compiled:
         timed += ", through XLA (jit_compile=True)"
-    return TensorFlowTiming(lambda: function(*tensors), timed=timed, device=_device_of(tensors), notes=notes)
-
-
-def _device_of(tensors: Sequence[Any]) -> str:
-    """Where the inputs are: on the first GPU that TensorFlow sees, if there is one."""
-    for each in tensors:
-        device = tf.DeviceSpec.from_string(each.device if tf.is_tensor(each) else "")
-        if device.device_type == "GPU":
-            return f"gpu:{device.device_index}"
-    return "cpu"
-
-
-def _accelerator(device: str) -> str | None:
-    return device.upper() if device.startswith("gpu") else None
+    return TensorFlowTiming(lambda: function(*tensors), timed=timed, notes=notes)
 
 
 def _number(variable: str) -> int | None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bridge.worker.device import autocast, torch_precision
 from bridge.worker.sides.torch_arrays import tensors_in
 
 MOMENTUM = 0.9
@@ -92,6 +93,7 @@ def time_torch(
     if compiled:
         torch._dynamo.reset()
         call = torch.compile(forward)
+    call = _autocasting(call)
     by = ", through torch.compile" if compiled else ""
     device = _device(forward, args, kwargs)
     if not training:
@@ -119,6 +121,18 @@ def set_threads() -> None:
         torch.set_num_threads(count)
     if torch.get_num_interop_threads() != 1:
         torch.set_num_interop_threads(1)
+
+
+def _autocasting(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """The same with autocast around it, if the worker computes so."""
+    if autocast() is None:
+        return forward
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with torch_precision(torch):
+            return forward(*args, **kwargs)
+
+    return call
 
 
 def _inference(
