@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -75,8 +76,7 @@ def opened(source: Party, target: Party, **options: Any) -> Iterator[Session]:
 
 def _state(party: Party) -> list[Any]:
     """What a loaded version depends on: how it was asked for, and the time stamps of its files."""
-    request = dict(party.request)
-    named = [party.path, party.loader, *(each for each in request.values() if isinstance(each, str))]
+    named = [party.path, *(each for each in party.request.values() if isinstance(each, str))]
     files = sorted({file for text in named for file in named_files(text)})
     stamps = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files]
-    return [party.path, party.loader, request, stamps]
+    return [dataclasses.asdict(party), stamps]

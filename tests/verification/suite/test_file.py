@@ -152,13 +152,19 @@ def test_pairs_are_chosen_by_name_and_pattern(tmp_path: Path) -> None:
 
 
 def test_every_option_of_verify_is_one_of_a_pair() -> None:
-    parameters = set(inspect.signature(api.verify).parameters) - {"source", "target", "on_progress"}
+    from bridge.settings import SettingArguments
+
+    signature = inspect.signature(api.verify).parameters
+    names = {name for name, each in signature.items() if each.kind is not inspect.Parameter.VAR_KEYWORD}
+    parameters = (names | set(SettingArguments.__annotations__)) - {"source", "target", "on_progress"}
     assert set(known_options()) == parameters | {"depends"}
     for name in parameters:
         assert wrong_key(name, in_pair=True) is None
-        default = inspect.signature(api.verify).parameters[name].default
-        if isinstance(default, bool | int | str) and name not in ("training",):
+        default = signature[name].default if name in signature else None
+        if isinstance(default, bool | int | str):
             assert wrong_value(name, default) is None, name
+    assert wrong_value("source_python", "../old") is None
+    assert "float16" in str(wrong_value("autocast", "float8"))
 
 
 def test_lines_of_values_that_span_several() -> None:

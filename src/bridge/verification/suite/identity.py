@@ -29,6 +29,8 @@ _PACKAGES = (
 )
 _WRITTEN = frozenset({"repro"})
 """Options whose paths are written, not read."""
+_INTERPRETERS = frozenset({"source_python", "target_python"})
+"""Options that name another Python, for which the versions of its packages stand."""
 _CHUNK = 1 << 20
 
 
@@ -43,6 +45,10 @@ def identity(pair: Pair, directory: Path) -> str:
         "target": pair.target,
         "options": pair.options,
         "files": file_hashes(pair, directory),
+        "interpreters": {
+            option: _installed(directory / str(pair.options[option]))
+            for option in sorted(_INTERPRETERS & set(pair.options))
+        },
         "versions": _versions(),
     }
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
@@ -52,7 +58,7 @@ def file_hashes(pair: Pair, directory: Path) -> dict[str, str]:
     """The SHA-256 of every file that a pair depends on, by its path."""
     named = [pair.source, pair.target]
     for option, value in pair.options.items():
-        if option not in _WRITTEN:
+        if option not in _WRITTEN | _INTERPRETERS:
             named += _texts(value)
     return {
         os.path.relpath(file, directory): _hash(file)
@@ -78,6 +84,14 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, Sequence):
         for each in value:
             yield from _texts(each)
+
+
+def _installed(interpreter: Path) -> list[str]:
+    """The packages of a virtual environment, by its directory or its program."""
+    roots = [interpreter, interpreter.parent.parent] if interpreter.exists() else []
+    return sorted(
+        found.name for root in roots for found in root.glob("lib/python*/site-packages/*.dist-info")
+    )
 
 
 def _hash(file: Path) -> str:

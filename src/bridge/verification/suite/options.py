@@ -23,10 +23,16 @@ def known_options() -> Mapping[str, Any]:
     """The type of every option by its name; whatever `bridge.verify` takes is one."""
     from bridge import api
 
-    names = [name for name in inspect.signature(api.verify).parameters if name not in _NOT_OPTIONS]
     # Names that are only imported for type checkers belong to parameters that are no options.
     hints = get_type_hints(api.verify, localns={"Report": Any})
-    return {**{name: hints[name] for name in names}, **OWN}
+    found: dict[str, Any] = {}
+    for name, parameter in inspect.signature(api.verify).parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            (record,) = get_args(hints[name])
+            found.update(get_type_hints(record))
+        elif name not in _NOT_OPTIONS:
+            found[name] = hints[name]
+    return {**found, **OWN}
 
 
 def wrong_key(name: str, *, in_pair: bool) -> str | None:
