@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bridge.formats.request import ReadRequest
 from bridge.worker import standalone
 from bridge.worker.failures import TaskFailure, Unavailable
 from bridge.worker.side import Side
@@ -137,3 +138,29 @@ def test_waiting_is_told_or_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert waited is None or waited >= 0.0
     monkeypatch.setattr(standalone.os, "listdir", lambda path: ["no such thread"])
     assert standalone.waiting_time() is None
+
+
+_FACTORY = """
+import onnx
+from onnx import TensorProto, helper
+
+
+def build():
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "net", [x], [y])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10)
+"""
+
+
+def test_what_the_module_of_a_factory_imports_is_no_part_of_loading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "timed_factory.py").write_text(_FACTORY, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with _side() as worker:
+        request = ReadRequest("timed_factory:build", "factory", trust=True).to_json()
+        cost = worker.description(worker.submit_load("bridge.worker.sides.factory:load", request)).cost
+        bare = worker.submit_load(LOADER, {})
+        assert worker.description(bare).cost.import_bytes > 2**20
+    assert cost.import_bytes > 30 * 2**20
+    assert cost.loaded_bytes - cost.import_bytes < cost.import_bytes

@@ -127,7 +127,7 @@ def sentence(found: Ratio | None, decided: Decision, margin: float, noise: Noise
     if is_narrow(found.estimate):
         return f"too close to the margin of {margin:.3g} to decide: {takes}{by}"
     if noise is not None and disturbed(noise):
-        return f"the machine was too noisy to decide: {takes}; {disturbance(noise)}"
+        return f"the machine was too noisy to decide: {takes}{by or f'; {disturbance(noise)}'}"
     return f"not measured long enough to decide: {takes}{by}"
 
 

@@ -5,6 +5,7 @@ Neither framework is imported here: the user's module imports its own, and that 
 
 from __future__ import annotations
 
+import importlib
 import sys
 import tempfile
 import time
@@ -22,6 +23,8 @@ _MODELS = (
     "tf.Module, a tf.function or an onnx.ModelProto"
 )
 
+_WRAPPERS = {"torch": "torch_module", "tensorflow": "tf_object", "onnx": "onnx_file"}
+
 
 def load(request: Mapping[str, Any]) -> Any:
     """Call the factory that the `path` of a ReadRequest (as JSON) names and wrap what it returns.
@@ -34,10 +37,19 @@ def load(request: Mapping[str, Any]) -> Any:
     read = ReadRequest.from_json(record)
     started = time.perf_counter()
     factory = _resolved(read.path)
+    _import_wrapper()
     late_import = time.perf_counter() - started, resident_memory()
     side = _wrapped(factory, read, dtype)
     side.late_import = late_import
     return side
+
+
+def _import_wrapper() -> None:
+    """Import what wraps a model of the framework at hand, so that loading the model is all that is left."""
+    for framework, module in _WRAPPERS.items():
+        if framework in sys.modules:
+            importlib.import_module(f"bridge.worker.sides.{module}")
+            return
 
 
 def _wrapped(factory: Any, read: ReadRequest, dtype: str | None) -> Any:
