@@ -3,6 +3,7 @@
 python -m scripts.proof.speed                                  # every case, 30 runs each, two loads
 python -m scripts.proof.speed --resume                         # goes on after an interruption
 python -m scripts.proof.speed --frameworks onnx --runs 5 --load 0
+python -m scripts.proof.speed --frameworks torch --device cuda --batch 256
 
 The first must never be called slower by more than 1.1, the second, which does 1.3 times the work, always.
 The load is made by processes of this script that compute and copy memory in bursts of random length. A line
@@ -25,6 +26,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bridge.verification import Session
+from bridge.verification.parties import resolve
+from bridge.verification.setting import Setting
 from bridge.verification.speed.result import SpeedResult
 from bridge.verification.speed.settings import SpeedSettings
 
@@ -235,18 +238,19 @@ def _runs(options: argparse.Namespace, done: set[tuple[str, str, int, int]]) -> 
                     missing = [run for run in range(options.runs) if (framework, case, load, run) not in done]
                     if not missing:
                         continue
-                    with (
-                        background(load),
-                        Session(files[LAYERS], files[layers], threads=options.threads) as session,
-                    ):
+                    place = Setting(device=options.device)
+                    source, target = (
+                        place.applied(resolve(files[each], as_target=True)) for each in (LAYERS, layers)
+                    )
+                    with background(load), Session(source, target, threads=options.threads) as session:
                         for run in missing:
-                            settings = SpeedSettings(
-                                batches=(options.batch,),
-                                seconds=options.seconds,
-                                max_slowdown=LIMIT,
-                                seed=run,
+                            yield record(
+                                framework, case, load, run, session.speed(_settings(options, seed=run))
                             )
-                            yield record(framework, case, load, run, session.speed(settings))
+
+
+def _settings(options: argparse.Namespace, *, seed: int) -> SpeedSettings:
+    return SpeedSettings(batches=(options.batch,), seconds=options.seconds, max_slowdown=LIMIT, seed=seed)
 
 
 def main() -> int:
@@ -261,6 +265,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=WORK / "speed.jsonl")
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
