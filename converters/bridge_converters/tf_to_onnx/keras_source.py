@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import re
 import time
+import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import tensorflow as tf
@@ -38,6 +40,7 @@ def load_keras(request: ReadRequest) -> keras.Model:
         import_module(request.custom_objects)
     if request.format == "h5_weights":
         return factory_model(request)
+    _refuse_changed_meanings(request)
     try:
         model = keras.models.load_model(request.path, compile=False, safe_mode=not request.trust)
     except (ValueError, TypeError, KeyError, OSError, AttributeError, ImportError) as error:
@@ -109,9 +112,47 @@ def _load_error(error: Exception, request: ReadRequest) -> InputError:
         )
     return InputError(
         f"Keras cannot load the model: {_first_line(error)}",
-        hint=f"this is Keras {keras.__version__}; save a model of Keras 2 as a SavedModel and convert that",
+        hint=_version_hint(request),
         where=request.path,
     )
+
+
+def _version_hint(request: ReadRequest) -> str:
+    """What to do about a file that Keras refuses: most often it is Keras 2's."""
+    written = _written_by(request.path)
+    if written is None or written.startswith("3."):
+        return f"this is Keras {keras.__version__}; the file may be damaged, or from a newer version"
+    return (
+        f"Keras {written} wrote it, and this is Keras {keras.__version__}: give a requirements file with the "
+        "TensorFlow it was made with (Keras 2 is in tensorflow<2.16): --source-env requirements.txt"
+    )
+
+
+def _written_by(path: str) -> str | None:
+    """The version of Keras that wrote an HDF5 file, where it says so."""
+    if zipfile.is_zipfile(path):
+        return None
+    with h5py.File(path, "r") as file:
+        version = file.attrs.get("keras_version")
+    return version.decode() if isinstance(version, bytes) else version
+
+
+def _refuse_changed_meanings(request: ReadRequest) -> None:
+    """Raise InputError for a file of Keras 2 that Keras 3 loads as another function.
+
+    The hard sigmoid of Keras 2 is max(0, min(1, 0.2 * x + 0.5)), that of Keras 3 relu6(x + 3) / 6.
+    """
+    if request.format != "h5" or (_written_by(request.path) or "3").startswith("3"):
+        return
+    with h5py.File(request.path, "r") as file:
+        text = file.attrs.get("model_config", "")
+    config = text.decode() if isinstance(text, bytes) else str(text)
+    if '"hard_sigmoid"' in config:
+        raise InputError(
+            "the model has a hard sigmoid, which Keras 2 computes with the slope 1/5 and Keras 3 with 1/6",
+            hint=_version_hint(request),
+            where=request.path,
+        )
 
 
 def trace_keras(

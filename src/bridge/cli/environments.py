@@ -81,7 +81,7 @@ def setting_options(function: Function) -> Function:
 
 @click.command()
 @click.option(
-    "--remove", metavar="KEY", multiple=True, help="Remove the environment with this key. Repeatable."
+    "--remove", "keys", metavar="KEY", multiple=True, help="Remove the environment with this key. Repeatable."
 )
 @click.option("--remove-all", is_flag=True, help="Remove all of them.")
 @output_options

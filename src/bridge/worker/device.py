@@ -120,7 +120,7 @@ def torch_precision(torch: Any) -> Iterator[None]:
         yield
 
 
-@functools.cache
+@functools.lru_cache(maxsize=None)
 def tensorflow_device(tf: Any) -> str:
     """TensorFlow's name of this worker's device, set up: TF32 off unless allowed, determinism as asked.
 

@@ -391,7 +391,8 @@ def _to_array(tensor: Any) -> Array:
         plain = plain.to_dense()
     if plain.dtype == torch.bfloat16:
         bits = plain.contiguous().view(torch.int16).numpy()
-        return bits.view(dtype_named("bfloat16"))
+        narrow: Array = bits.view(dtype_named("bfloat16"))
+        return narrow
     found: Array = plain.numpy()
     return found
 
