@@ -1,4 +1,4 @@
-"""A `.h5` and SavedModels of TensorFlow 2.15 with Keras 2, read and verified by the versions that wrote them."""
+"""A `.h5` and SavedModels of TensorFlow 2.15 and Keras 2, read and verified by what wrote them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ UNREACHABLE = (
 def requirements(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A requirements file whose environment is there; kept between runs of the tests."""
     patch = pytest.MonkeyPatch()
-    request.addfinalizer(patch.undo)
+    request.addfinalizer(patch.undo)  # noqa: PT021  it is also to be undone where the test is skipped
     assert request.config.cache is not None
     patch.setenv(cache.DIRECTORY_VARIABLE, str(request.config.cache.mkdir("bridge")))
     if not (3, 9) <= sys.version_info[:2] <= (3, 11):
@@ -184,7 +184,7 @@ def test_a_saved_model_without_keras(models: Path, requirements: Path, tmp_path:
 
 
 def test_without_its_environment_nothing_is_guessed(models: Path) -> None:
-    """The hard sigmoid of Keras 3 is another function: the file would be read without an error, and be wrong."""
+    """The hard sigmoid of Keras 3 is another function: the file would be read without an error, and wrong."""
     with pytest.raises(InputError, match="slope 1/5") as caught:
         bridge.convert(models / "mixture.h5", to="torch", custom_objects=MODULE, verify=False)
     assert caught.value.hint is not None
