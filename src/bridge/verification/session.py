@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -13,8 +13,10 @@ from bridge.errors import BridgeError
 from bridge.verification.checks import Checks
 from bridge.verification.choosing import Choice, choose_inputs
 from bridge.verification.loaded import Loaded
+from bridge.verification.measure import Array
 from bridge.verification.pairing import Correspondence
 from bridge.verification.parties import Party, Version, resolve
+from bridge.verification.predicting import predict
 from bridge.verification.procedure import Procedure, unchecked
 from bridge.verification.report import Report
 from bridge.verification.speed.blocks import Role
@@ -23,9 +25,10 @@ from bridge.verification.speed.measuring import measure_speed
 from bridge.verification.speed.result import SpeedResult
 from bridge.verification.speed.settings import SpeedSettings
 from bridge.verification.surroundings import start_hashing
+from bridge.verification.user_inputs import Arrays
 from bridge.worker.failures import WorkerFailure
 from bridge.worker.pool import prepared_for
-from bridge.worker.side import Description, Side
+from bridge.worker.side import Description, Side, TensorSpec
 
 
 @dataclass
@@ -74,6 +77,7 @@ class Session:
         if target_name is not None:
             self._target = replace(self._target, path=target_name)
         self._threads = threads or int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count() or 1
+        self._reducible = threads is None and "OMP_NUM_THREADS" not in os.environ
         self._timeout = timeout
         self._drop_in = drop_in
         self._say = on_progress or (lambda text: None)
@@ -136,6 +140,27 @@ class Session:
         finally:
             self._forget_ended()
 
+    def predict(
+        self, sets: Callable[[Sequence[TensorSpec]], Iterable[Arrays]], checks: Checks | None = None
+    ) -> list[tuple[list[Array], list[Array]]]:
+        """The outputs of both versions for sets of inputs, the target's in the source's order and layout.
+
+        `sets` makes them for the source's inputs. Raises InputError where they do not fit, and
+        EnvironmentFailure where a version cannot be loaded or does not run them.
+        """
+        self._count += 1
+        try:
+            loaded = self._load()
+            given = sets(loaded.source.inputs)
+            return list(predict(loaded, given, checks or Checks(), f"v{self._count}"))
+        finally:
+            self._forget_ended()
+
+    @property
+    def output_names(self) -> tuple[str, ...] | None:
+        """The source's names of its outputs; None where it has none, or is not loaded."""
+        return None if self._loaded is None else self._loaded.source.outputs
+
     def _measure_speed(
         self, settings: SpeedSettings, checks: Checks, correspondence: Correspondence, choice: Choice
     ) -> SpeedResult:
@@ -146,17 +171,18 @@ class Session:
             correspondence,
             choice,
             self._start_alone,
+            reducible=self._reducible,
             seed=checks.seed,
             timeout=self._timeout,
             say=self._say,
         )
 
-    def _start_alone(self, role: Role, cache: Path) -> Started:
+    def _start_alone(self, role: Role, threads: int, cache: Path) -> Started:
         """A fresh process for one version, while nothing else computes; it keeps compiled code in `cache`."""
         party = self._source if role == "source" else self._target
         side = Side(
             label=f"{role} worker",
-            threads=self._threads,
+            threads=threads,
             timeout=self._timeout,
             alone=True,
             python=party.python,

@@ -117,8 +117,10 @@ class Fleet:
     def __post_init__(self) -> None:
         self._random = Random(self.seed)
 
-    def start(self, role: Role) -> Started:
+    def start(self, role: Role, threads: int) -> Started:
         behaviour = self.source if role == "source" else self.target
+        if threads == 1:
+            behaviour = replace(behaviour, within=1)
         factor = math.exp(self._random.gauss(0.0, self.luck))
         call = behaviour.call
         work = None if behaviour.work is None else factor * behaviour.work

@@ -19,12 +19,15 @@ from tests.verification.speed.fakes import MIB, Behaviour, Fleet, noisy, preempt
 CALL = 0.004
 
 
-def _measure(fleet: Fleet, *, tasks: Sequence[Task] = (), **settings: Any) -> SpeedResult:
+def _measure(
+    fleet: Fleet, *, tasks: Sequence[Task] = (), threads: int = 4, reducible: bool = False, **settings: Any
+) -> SpeedResult:
     return Measurement(
         tasks or [task()],
         SpeedSettings(**settings),
         fleet.start,
-        threads=1,
+        threads=threads,
+        reducible=reducible,
         disk_bytes={"source": 1000, "target": None},
         clock=fleet.clock,
         machine=lambda: None,
@@ -97,7 +100,7 @@ def test_what_the_rows_of_a_side_share() -> None:
     side = result.source
     assert side is not None
     assert (side.what, side.timed, side.device) == ("a fake source", "a call of source", "cpu")
-    assert (side.threads.asked, side.threads.within, side.threads.between) == (1, 1, 1)
+    assert (side.threads.asked, side.threads.within, side.threads.between) == (4, 1, 1)
     assert (side.import_seconds, side.load_seconds) == (1.0, 0.25)
     assert (side.import_bytes, side.loaded_bytes, side.load_peak_bytes) == (100 * MIB, 20 * MIB, 50 * MIB)
     assert side.disk_bytes == 1000
@@ -169,6 +172,43 @@ def test_processor_time_of_several_threads_is_no_duration_and_only_widens_the_in
     assert row.decided == "undecided"
 
 
+def _busy(factor: float) -> Fleet:
+    return Fleet(
+        Behaviour(steady(CALL), share=0.5, within=2), Behaviour(steady(factor * CALL), share=0.5, within=2)
+    )
+
+
+def test_a_machine_too_busy_for_several_threads_is_measured_with_one_that_says_more() -> None:
+    fleet = _busy(1.3)
+    result = _measure(fleet, threads=2, reducible=True)
+    row = _row(result)
+    assert row.ratio is not None
+    assert row.ratio.reading == "cpu"
+    assert row.decided == "slower"
+    assert len(row.ratio.processes) == result.processes == 3
+    assert len(fleet.sides) == 8
+    assert result.source is not None
+    assert (result.source.threads.asked, result.source.threads.within) == (1, 1)
+    assert result.notes == (
+        "both versions were measured with 1 thread: with 2, they waited for a processor 50 % of the time",
+    )
+
+
+def test_threads_that_were_asked_for_are_kept() -> None:
+    result = _measure(_busy(1.3), threads=2)
+    assert result.notes == ()
+    assert result.source is not None
+    assert result.source.threads.within == 2
+
+
+def test_an_accelerator_or_a_quiet_machine_keeps_its_threads() -> None:
+    quiet = Fleet(Behaviour(steady(CALL), within=2), Behaviour(steady(CALL), within=2))
+    assert _measure(quiet, threads=2, reducible=True).notes == ()
+    busy = _busy(1.0)
+    busy.source = replace(busy.source, device="cuda:0")
+    assert _measure(busy, threads=2, reducible=True).notes == ()
+
+
 def test_a_quiet_machine_decides_by_wall_time() -> None:
     """Also where the target sleeps: that is time, too."""
     source, target = Behaviour(steady(CALL)), Behaviour(steady(2 * CALL), share=0.5, known_waiting=False)
@@ -223,7 +263,7 @@ def test_a_version_that_cannot_be_loaded_again_leaves_the_gate_undecided() -> No
     from bridge.verification.speed.measurement import Started
     from bridge.worker.failures import WorkerFailure
 
-    def start(role: Role) -> Started:
+    def start(role: Role, threads: int) -> Started:
         raise WorkerFailure("the source worker ran out of memory")
 
     result = Measurement(

@@ -29,6 +29,8 @@ from bridge.worker.failures import TaskFailure, WorkerFailure
 from bridge.worker.side import Description, OpenTiming
 
 MOST_PROCESSES = 6
+TOO_BUSY = 0.2
+"""The fraction of its time that a worker of several threads may wait for a processor."""
 
 
 class Worker(Timeable, Protocol):
@@ -66,18 +68,20 @@ class _Row:
 class Measurement:
     """One measurement of both versions.
 
-    `start` loads one of them in a fresh process. `threads` are those that each was asked to compute with,
-    `disk_bytes` the sizes of the files of both. `why_none` says why there are no tasks, if there are none.
-    `timeout` is in seconds for every row in every process.
+    `start` loads one of them in a fresh process that computes in so many threads: in `threads`, or in one
+    if the machine is too busy for more and they are `reducible`. `disk_bytes` are the sizes of the files of
+    both. `why_none` says why there are no tasks, if there are none. `timeout` is in seconds for every row in
+    every process.
     """
 
     def __init__(
         self,
         tasks: Sequence[Task],
         settings: SpeedSettings,
-        start: Callable[[Role], Started],
+        start: Callable[[Role, int], Started],
         *,
         threads: int,
+        reducible: bool = False,
         disk_bytes: Mapping[Role, int | None],
         notes: Sequence[str] = (),
         why_none: str = "there is nothing that both versions run",
@@ -90,6 +94,7 @@ class Measurement:
         self._settings = settings
         self._start = start
         self._threads = threads
+        self._reducible = reducible
         self._disk_bytes = disk_bytes
         self._notes = list(notes)
         self._why_none = why_none
@@ -109,6 +114,7 @@ class Measurement:
                 self._count += 1
                 while wanted:
                     wanted = self._in_a_pair(wanted)
+                self._reduce_threads()
         except WorkerFailure as error:
             self._notes.append(f"the measurement ended early: {_reason(error)}")
             self._why_none = _reason(error)
@@ -143,6 +149,32 @@ class Measurement:
             and row.spent < self._settings.seconds
         )
 
+    def _reduce_threads(self) -> None:
+        """Begin again with one thread where the first pair of processes had to wait for its processors.
+
+        A thread that waits keeps the others of its process waiting or spinning: neither clock tells then how
+        long a call takes on a quiet machine. One thread's processor time does.
+        """
+        if not self._reducible or self._threads == 1 or self._count != 1:
+            return
+        noises = [noise_of(each.processes) for each in self._rows]
+        waiting = max((each.waiting or 0.0 for each in noises if each is not None), default=0.0)
+        if waiting <= TOO_BUSY or any(self._on_accelerator(each) for each in self._rows):
+            return
+        self._notes.append(
+            f"both versions were measured with 1 thread: with {self._threads}, they waited for a processor "
+            f"{100 * waiting:.0f} % of the time"
+        )
+        self._threads, self._count = 1, 0
+        for row in self._rows:
+            row.processes.clear()
+            row.spent = 0.0
+        for started in self._started.values():
+            started.clear()
+
+    def _on_accelerator(self, row: _Row) -> bool:
+        return any(timing.device != "cpu" for each in row.processes for timing in each.opened.values())
+
     def _seconds(self, row: _Row) -> float:
         """How long a row may take in this pair: a share of the first ones is kept for more."""
         rest = self._settings.seconds - row.spent
@@ -157,7 +189,7 @@ class Measurement:
             pair: dict[Role, Started] = {}
             # One after the other: what loading takes is measured too.
             for role in roles:
-                pair[role] = self._start(role)
+                pair[role] = self._start(role, self._threads)
                 stack.callback(pair[role].side.close)
                 self._started[role].append(pair[role].description)
             for position, row in enumerate(rows):

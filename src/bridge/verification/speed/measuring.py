@@ -23,16 +23,18 @@ def measure_speed(
     settings: SpeedSettings,
     correspondence: Correspondence,
     choice: Choice,
-    start: Callable[[Role, Path], Started],
+    start: Callable[[Role, int, Path], Started],
     *,
+    reducible: bool,
     seed: int,
     timeout: float | None,
     say: Callable[[str], None],
 ) -> SpeedResult:
     """Time both versions on typical inputs, each in fresh processes of its own.
 
-    `start` loads a version in such a process, which may keep compiled code in the directory that it is
-    given. `timeout` is in seconds for each row. The files of both are hashed first: nothing else is to
+    `start` loads a version in such a process, which computes in so many threads and may keep compiled code
+    in the directory that it is given; it is one thread if the machine is too busy for more and that is
+    `reducible`. `timeout` is in seconds for each row. The files of both are hashed first: nothing else is to
     compute meanwhile. Raises InputError for batch sizes that the inputs cannot have.
     """
     hashes = Hashes() if loaded.hashes is None else loaded.hashes.result()
@@ -46,8 +48,9 @@ def measure_speed(
         return Measurement(
             tasks,
             settings,
-            lambda role: start(role, cache),
+            lambda role, threads: start(role, threads, cache),
             threads=loaded.threads,
+            reducible=reducible,
             disk_bytes={
                 "source": _disk_bytes(loaded, hashes, "source"),
                 "target": _disk_bytes(loaded, hashes, "target"),
