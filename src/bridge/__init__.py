@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bridge.api import Result, convert, verify
+    from bridge.comparison.api import compare
     from bridge.errors import BridgeError, EnvironmentFailure, InputError, TrustError, UnsupportedOps
     from bridge.hub.weights import WeightMap
     from bridge.verification.report.model import Report
@@ -24,6 +25,7 @@ _HOMES = {
     "TrustError": "bridge.errors",
     "UnsupportedOps": "bridge.errors",
     "WeightMap": "bridge.hub.weights",
+    "compare": "bridge.comparison.api",
     "convert": "bridge.api",
     "verify": "bridge.api",
 }
@@ -38,6 +40,7 @@ __all__ = [
     "UnsupportedOps",
     "WeightMap",
     "__version__",
+    "compare",
     "convert",
     "verify",
 ]

@@ -18,6 +18,7 @@ _COMMANDS = {
     "convert": ("bridge.cli.convert", "Convert a model and verify the result."),
     "verify": ("bridge.cli.verify", "Compare two versions of a model."),
     "report": ("bridge.cli.report", "Show a report, or write it in other forms."),
+    "compare": ("bridge.cli.compare", "Compare one model in both frameworks: speed, memory, accuracy."),
     "inspect": ("bridge.cli.inspect", "Show what is in a model, and whether it would convert."),
     "doctor": ("bridge.cli.doctor", "Show versions, devices and plug-ins."),
     "environments": ("bridge.cli.environments", "List or remove the environments of old frameworks."),

@@ -13,6 +13,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from bridge.comparison.model import Comparison
+from bridge.comparison.table import rows as comparison_rows
 from bridge.verification.compare import Errors, OutputResult
 from bridge.verification.report import words
 from bridge.verification.report.findings import wrong_weights
@@ -117,6 +119,15 @@ def render_suite(suite: SuiteReport) -> str:
         budget -= 1
         views.append((pair, _view(pair.report, plots, f"pair{number}-", f"Pair {number}: ", outputs)))
     return _page("suite.html.j2", suite=suite, views=views, title=_title(suite.verdict, suite.name))
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """The page of one model in two frameworks: the answer, the table of both, and the report beneath."""
+    view = _view(comparison.report, Plots(), "", "", _PLOTTED_OUTPUTS)
+    title = f"{comparison.first} or {comparison.second}: {printable(comparison.model, 100)}"
+    return _page(
+        "comparison.html.j2", comparison=comparison, rows=comparison_rows(comparison), view=view, title=title
+    )
 
 
 def _view(report: Report, plots: Plots, prefix: str, label: str, most_outputs: int) -> ReportView:
