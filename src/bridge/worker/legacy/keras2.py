@@ -465,7 +465,9 @@ def _retyped(config: Any, dtype: str) -> Any:
     if isinstance(config, dict):
         return {key: _retyped(value, dtype) for key, value in config.items()}
     if isinstance(config, (list, tuple)):
-        return type(config)(_retyped(value, dtype) for value in config)
+        # Not of the same class: layers give out the lists that TensorFlow wraps.
+        values = [_retyped(value, dtype) for value in config]
+        return tuple(values) if isinstance(config, tuple) else values
     return dtype if isinstance(config, str) and config in _NARROWER[dtype] else config
 
 
