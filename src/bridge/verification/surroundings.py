@@ -125,6 +125,8 @@ def _files(party: Party) -> Iterator[tuple[str, Path]]:
         if file is not None:
             yield str(file), file
         return
+    if "path" not in party.request:
+        return
     path = Path(str(party.request["path"]))
     named = Path(party.path)
     if path.is_dir():

@@ -19,6 +19,7 @@ from bridge.verification.report.words import (
     training_line,
     weights_line,
 )
+from bridge.verification.speed.words import speed_lines
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -66,7 +67,7 @@ def _report(report: Report) -> Iterable[RenderableType]:
         yield _field("training", training_line(report.training))
         yield from _listed(report.training.conventions, "")
     if report.speed is not None:
-        yield from (_field("speed", f"{each.label}: {each.sentence}") for each in report.speed.rows)
+        yield from (_field("speed", line) for line in speed_lines(report.speed))
     if report.depth is not None:
         yield _field("values inside", depth_line(report))
     yield from (_field("note", note) for note in report.notes)

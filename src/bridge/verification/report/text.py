@@ -9,6 +9,7 @@ from bridge.verification.report.model import Report
 from bridge.verification.report.suite import PairReport, SuiteReport
 from bridge.verification.report.untrusted import escaped, lines, printable
 from bridge.verification.report.words import error_line, gradients_line, some, training_line, weights_line
+from bridge.verification.speed.words import speed_lines
 
 
 def render(report: Report) -> str:
@@ -35,7 +36,7 @@ def render(report: Report) -> str:
         text.append(f"training: {training_line(report.training)}")
         text += [f"  convention: {each}" for each in report.training.conventions]
     if report.speed is not None:
-        text += [f"speed: {each.label}: {each.sentence}" for each in report.speed.rows]
+        text += ["speed:", *(f"  {line}" for line in speed_lines(report.speed))]
         text += [f"  {each}" for each in (*report.speed.failed, *report.speed.undecided)]
     if report.depth is not None:
         text.append(f"values inside: {depth_line(report)}")
