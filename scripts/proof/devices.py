@@ -3,8 +3,8 @@
     PYTHONPATH=src:converters python scripts/proof/devices.py [--device cuda:0] [--json FILE]
 
 Needs PyTorch with CUDA and what bridge itself needs (onnx, onnxruntime, ...), TensorFlow where it is
-installed. It runs unattended: a check that cannot be made here says why and does not stop the others. Exit code 0
-where every check that was made came out as expected, 1 otherwise, 3 without a GPU.
+installed. It runs unattended: a check that cannot be made here says why and does not stop the others. Exit code
+0 where every check that was made came out as expected, 1 otherwise, 3 without a GPU.
 
 Every pair is one model, in PyTorch on the device and exported to ONNX in onnxruntime on the CPU:
 
@@ -112,7 +112,7 @@ INPUTS = {
 
 @dataclass(frozen=True)
 class Figure:
-    """One check: what was compared, what was expected, what came out, and the largest errors over its inputs."""
+    """One check: what was compared and expected, what came out, and the largest errors over its inputs."""
 
     model: str
     check: str
@@ -144,7 +144,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 3
     if given.device != "cpu":
         print(
-            f"{torch.cuda.get_device_name(given.device)}, PyTorch {torch.__version__}, CUDA {torch.version.cuda}"
+            f"{torch.cuda.get_device_name(given.device)}, PyTorch {torch.__version__}, "
+            f"CUDA {torch.version.cuda}"
         )
     figures = []
     with tempfile.TemporaryDirectory() as directory, chdir(directory):
