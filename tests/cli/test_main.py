@@ -10,7 +10,7 @@ from bridge.cli import app
 from bridge.cli.app import run
 from bridge.errors import BridgeError, EnvironmentFailure, InputError
 
-COMMANDS = ["convert", "verify", "inspect", "doctor", "completion"]
+COMMANDS = ["convert", "verify", "compare", "inspect", "doctor", "completion"]
 
 
 def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -101,6 +102,7 @@ def compare(
             **setting,
         )
         names = _names(report)
+        report = _with_titles(report, made, original=str(title))
         accuracy, notes = None, tuple(note for each in made for note in each.notes)
         if read is not None:
             say("predicting the data")
@@ -182,6 +184,15 @@ def _names(report: Report) -> tuple[str, str]:
     if found[0] == found[1]:
         return f"{found[0]} (first)", f"{found[1]} (second)"
     return found[0], found[1]
+
+
+def _with_titles(report: Report, made: Sequence[Result], *, original: str) -> Report:
+    """The report with what bridge converted named as such: it lies in a directory that is about to vanish."""
+    if not made:
+        return report
+    titles = [f"{original}, converted to {_title(each.to)}" for each in made]
+    source = replace(report.source, path=titles[0] if len(titles) == 2 else original)
+    return replace(report, source=source, target=replace(report.target, path=titles[-1]))
 
 
 def _title(target: str) -> str:

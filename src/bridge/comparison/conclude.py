@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from bridge.comparison.model import Accuracy, Choice, Conclusion
 from bridge.verification.report import Report
 from bridge.verification.report.words import size
+from bridge.verification.speed.decide import MEMORY_FLOOR
 from bridge.verification.speed.result import SpeedResult, SpeedRow
 
 Winner = Literal["first", "second", "equal", "open"]
@@ -48,9 +49,11 @@ def conclude(first: str, second: str, report: Report, accuracy: Accuracy | None)
         return Conclusion("open", f"It could not be decided: {reason}.", tuple(points))
     choice = _choice(rows)
     clauses = [clause for mode in _MODES if (clause := _mode_clause(names, mode, rows))]
+    undecided = any(winner(each) == "open" for each in rows if each.variant == "plain")
+    take = "As far as it could be decided, take" if undecided else "Take"
     opening = {
-        "first": f"Take {first} for this model on this machine",
-        "second": f"Take {second} for this model on this machine",
+        "first": f"{take} {first} for this model on this machine",
+        "second": f"{take} {second} for this model on this machine",
         "either": "Either will do for this model on this machine",
         "depends": "It depends on what this model is to do on this machine",
         "open": "It could not be decided on this machine",
@@ -76,6 +79,29 @@ def speedup(row: SpeedRow) -> Speedup | None:
     if winner(row) == "second":
         return Speedup(1 / estimate.value, 1 / estimate.high, 1 / estimate.low)
     return Speedup(estimate.value, estimate.low, estimate.high)
+
+
+def compared(row: SpeedRow, names: Mapping[Winner, str]) -> str:
+    """The ratio of a row in words, with its interval and the clock that it rests on; empty without one."""
+    if row.ratio is None:
+        return ""
+    clock = ", by processor time" if row.ratio.reading == "cpu" else ""
+    who = winner(row)
+    if who in ("first", "second"):
+        return f"{names[who]}: {speedup(row)}{clock}"
+    found = row.ratio.estimate
+    times = f"{found.value:.2f} times as long ({found.low:.2f} to {found.high:.2f})"
+    return f"{names['second']} takes {times}{clock}"
+
+
+def lighter(first: float | None, second: float | None, floor: float) -> Winner:
+    """Which of two amounts of memory is smaller, if by more than 10 % and the floor."""
+    if first is None or second is None:
+        return "open"
+    small, large = sorted((first, second))
+    if large <= _MEMORY_MARGIN * small or large - small <= floor:
+        return "equal"
+    return "first" if first < second else "second"
 
 
 def _choice(rows: Sequence[SpeedRow]) -> Choice:
@@ -134,6 +160,14 @@ def _points(names: dict[str, str], report: Report, accuracy: Accuracy | None) ->
             f"starting takes {names['first']} {first.import_seconds + first.load_seconds:.1f} s, "
             f"{names['second']} {second.import_seconds + second.load_seconds:.1f} s, framework and model"
         )
+    busy = [
+        each.label for each in report.speed.rows if each.ratio is not None and each.ratio.reading == "cpu"
+    ]
+    if busy:
+        yield (
+            f"the machine was busy with other work: by processor time instead of wall time are compared "
+            f"{', '.join(busy)}"
+        )
     yield f"up to {report.speed.margin:g} times counts as equally fast; intervals are 95 % intervals"
     yield from report.speed.notes
 
@@ -150,11 +184,10 @@ def _memory(names: dict[str, str], speed: SpeedResult) -> Iterable[str]:
         row = rows[-1]
         assert row.memory.source is not None
         assert row.memory.target is not None
-        one, other = size(row.memory.source.counted), size(row.memory.target.counted)
-        used = f"{names['first']} {one}, {names['second']} {other}"
-        ratio = row.memory.ratio
-        if ratio is None or 1 / _MEMORY_MARGIN <= ratio <= _MEMORY_MARGIN:
-            yield f"memory {_MODES[mode]}{_where(row)}: {used}, which is no difference that counts"
+        amounts = row.memory.source.counted, row.memory.target.counted
+        used = f"{names['first']} {size(amounts[0])}, {names['second']} {size(amounts[1])}"
+        less = lighter(*amounts, MEMORY_FLOOR)
+        if less in ("first", "second"):
+            yield f"memory {_MODES[mode]}{_where(row)}: {used}; {names[less]} takes less"
         else:
-            less = names["first"] if ratio > 1 else names["second"]
-            yield f"memory {_MODES[mode]}{_where(row)}: {used}; {less} takes less"
+            yield f"memory {_MODES[mode]}{_where(row)}: {used}, which is no difference that counts"

@@ -90,9 +90,10 @@ def _arrays(path: Path) -> dict[str, Array]:
     try:
         if path.suffix == ".safetensors":
             return dict(read_tensors(str(path)))
-        with np.load(path, allow_pickle=False) as content:
-            if not isinstance(content, np.lib.npyio.NpzFile):
-                raise InputError("this is a single array", hint="write it with numpy.savez", where=str(path))
+        content = np.load(path, allow_pickle=False)
+        if not isinstance(content, np.lib.npyio.NpzFile):
+            raise InputError("this is a single array", hint="write it with numpy.savez", where=str(path))
+        with content:
             return {name: content[name] for name in content.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from bridge.comparison.conclude import speedup, winner
+from bridge.comparison.conclude import Winner, compared, lighter, winner
 from bridge.comparison.model import Comparison, Interval
 from bridge.verification.report.words import duration, size
+from bridge.verification.speed.decide import MEMORY_FLOOR
 from bridge.verification.speed.result import SpeedSide
 
 
@@ -28,17 +29,13 @@ def rows(found: Comparison) -> list[Row]:
 
 
 def _speed(found: Comparison) -> Iterator[Row]:
-    names = {"first": found.first, "second": found.second, "equal": "equal", "open": "undecided"}
+    names = _names(found)
     for row in () if found.report.speed is None else found.report.speed.rows:
         times = [
             f"{duration(side.median.value)}" if side is not None else "-" for side in (row.source, row.target)
         ]
         ahead = names[winner(row)] if row.ratio is not None else ""
-        factor = speedup(row)
-        detail = "; ".join(row.notes)
-        if factor is not None:
-            faster = ahead if winner(row) in ("first", "second") else f"{found.first} against {found.second}"
-            detail = f"{faster}: {factor}"
+        detail = compared(row, names) or "; ".join(row.notes)
         yield Row(row.label, times[0], times[1], ahead, detail)
         if row.source is not None and row.target is not None and (row.batch or 1) > 1:
             yield Row(
@@ -49,22 +46,18 @@ def _speed(found: Comparison) -> Iterator[Row]:
             )
 
 
+def _names(found: Comparison) -> dict[Winner, str]:
+    return {"first": found.first, "second": found.second, "equal": "equal", "open": "undecided"}
+
+
 def _memory(found: Comparison) -> Iterator[Row]:
     for row in () if found.report.speed is None else found.report.speed.rows:
-        used = [
-            "-" if side is None else size(side.counted) for side in (row.memory.source, row.memory.target)
-        ]
-        if used == ["-", "-"]:
+        amounts = [None if side is None else side.counted for side in (row.memory.source, row.memory.target)]
+        if amounts == [None, None]:
             continue
-        ratio = row.memory.ratio
-        ahead = (
-            "equal"
-            if ratio is None or 1 / 1.1 <= ratio <= 1.1
-            else found.first
-            if ratio > 1
-            else found.second
-        )
-        yield Row(f"memory, {row.label}", used[0], used[1], ahead)
+        shown = ["-" if each is None else size(each) for each in amounts]
+        who = lighter(amounts[0], amounts[1], MEMORY_FLOOR)
+        yield Row(f"memory, {row.label}", shown[0], shown[1], "" if who == "open" else _names(found)[who])
 
 
 def _sides(found: Comparison) -> Iterator[Row]:
@@ -73,18 +66,18 @@ def _sides(found: Comparison) -> Iterator[Row]:
         return
     one, other = speed.source, speed.target
 
-    def line(what: str, show: str, values: tuple[float | None, float | None]) -> Row:
-        shown = ["-" if each is None else duration(each) if show == "time" else size(each) for each in values]
-        ahead = ""
-        if values[0] is not None and values[1] is not None and values[0] != values[1]:
-            ahead = found.first if values[0] < values[1] else found.second
-        return Row(what, shown[0], shown[1], ahead)
+    def line(
+        what: str, show: Callable[[float], str], values: tuple[float | None, float | None], floor: float = 0
+    ) -> Row:
+        shown = ["-" if each is None else show(each) for each in values]
+        who = lighter(*values, floor)
+        return Row(what, shown[0], shown[1], "" if who == "open" else _names(found)[who])
 
-    yield line("importing the framework", "time", (one.import_seconds, other.import_seconds))
-    yield line("loading the model", "time", (one.load_seconds, other.load_seconds))
-    yield line("first call", "time", _first_calls(found))
-    yield line("memory of the loaded model", "size", (one.loaded_bytes, other.loaded_bytes))
-    yield line("on disk", "size", (one.disk_bytes, other.disk_bytes))
+    yield line("importing the framework", duration, (one.import_seconds, other.import_seconds))
+    yield line("loading the model", duration, (one.load_seconds, other.load_seconds))
+    yield line("first call", duration, _first_calls(found))
+    yield line("memory of the loaded model", size, (one.loaded_bytes, other.loaded_bytes), MEMORY_FLOOR)
+    yield line("on disk", size, (one.disk_bytes, other.disk_bytes))
     yield Row("threads", _threads(one), _threads(other), "")
     yield Row("device", one.device, other.device, "")
 
