@@ -3,8 +3,8 @@
     PYTHONPATH=src:converters python scripts/proof/devices.py [--device cuda:0] [--json FILE]
 
 Needs PyTorch with CUDA and what bridge itself needs (onnx, onnxruntime, ...), TensorFlow where it is
-installed. It runs unattended: a check that cannot be made here says why and does not stop the others. Exit code
-0 where every check that was made came out as expected, 1 otherwise, 3 without a GPU.
+installed. It runs unattended: a check that cannot be made here says why and does not stop the others. The exit
+code is 0 where every check that was made came out as expected, 1 otherwise, 3 without a GPU.
 
 Every pair is one model, in PyTorch on the device and exported to ONNX in onnxruntime on the CPU:
 

@@ -19,12 +19,12 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import attr_value_pb2, types_pb2
 from tensorflow.python.eager import context, execute
-from tensorflow.python.framework import op_def_registry, ops
+from tensorflow.python.framework import ops
 
 from bridge.errors import BridgeError
 from bridge.worker.compatible import zip_equal
 from bridge_converters.tf_to_onnx.exact import COMPOSITIONS
-from bridge_converters.tf_to_onnx.program import Body, Program, Step, length
+from bridge_converters.tf_to_onnx.program import Body, Program, Step, length, registered
 from bridge_converters.tf_to_onnx.rounding import MOVES, Noise
 
 _SINGLE = frozenset({types_pb2.DT_FLOAT, types_pb2.DT_HALF, types_pb2.DT_BFLOAT16})
@@ -164,7 +164,7 @@ class Evaluator:
         return step.narrow
 
     def _narrow_attributes(self, node: tf.compat.v1.NodeDef) -> Iterator[str]:
-        definition = op_def_registry.get(node.op)
+        definition = registered(node.op)
         arguments = [*definition.input_arg, *definition.output_arg]
         typed = {each.type_attr for each in arguments if each.type_attr}
         fixed = any(each.type in self._types for each in arguments)
@@ -203,15 +203,22 @@ class Evaluator:
         results = execute.execute(
             step.op, self._program.count(step.node), inputs=inputs, attrs=attributes, ctx=ctx, name=None
         )
-        if execute.must_record_gradient():
-            execute.record_gradient(step.op, inputs, attributes, results)
+        _record(step.op, inputs, attributes, results)
         return list(results)
+
+
+def _record(op: str, inputs: list[Any], attributes: tuple[Any, ...], results: Any) -> None:
+    """Let the tapes that watch an input know of an operator."""
+    if not hasattr(execute, "must_record_gradient"):  # TensorFlow 1
+        execute.record_gradient(op, inputs, attributes, results, None)
+    elif execute.must_record_gradient():
+        execute.record_gradient(op, inputs, attributes, results)
 
 
 def _declared_inputs(node: tf.compat.v1.NodeDef, types: Mapping[int, int], kept: frozenset[str]) -> list[int]:
     """The types of the inputs of a node whose type attributes other than the `kept` ones are replaced."""
     declared: list[int] = []
-    for argument in op_def_registry.get(node.op).input_arg:
+    for argument in registered(node.op).input_arg:
         if argument.type_list_attr:
             listed = node.attr[argument.type_list_attr].list.type
             declared.extend(types.get(each, each) for each in listed)
@@ -229,7 +236,7 @@ def _attributes(
 ) -> dict[str, Any]:
     """The attributes of a node as eager operators take them, defaults included, types replaced."""
     result = {}
-    for attr in op_def_registry.get(node.op).attr:
+    for attr in registered(node.op).attr:
         value = node.attr.get(attr.name, attr.default_value)
         result[attr.name] = _attribute(value, {} if attr.name in kept else types)
     return result

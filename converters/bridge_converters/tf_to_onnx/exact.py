@@ -112,7 +112,8 @@ def _convolution(attributes: Attributes, inputs: Sequence[Any]) -> list[tf.Tenso
         pads = [*pads[:2], *pads[4:], *pads[2:4]]
     groups = x.shape[-1] // kernel.shape[-2]
     dilated = any(each != 1 for each in dilations)
-    undilated = dilated and (rank == 5 or execute.must_record_gradient())
+    differentiated = getattr(execute, "must_record_gradient", lambda: True)  # TensorFlow 1 lacks it
+    undilated = dilated and (rank == 5 or differentiated())
     if not first and groups == 1 and not undilated:
         return None
     if dilated:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework import op_def_registry
 
 from bridge_converters.tf_to_onnx.evaluate import Result
+from bridge_converters.tf_to_onnx.program import registered
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
@@ -40,7 +40,7 @@ def operator_calls(
                 raise NotImplementedError(f"{found.operator} is not computed by one call of an operator")
             arrays[name] = np.asarray(found.value)
             return f"t[{name!r}]"
-        definition = op_def_registry.get(found.operator)
+        definition = registered(found.operator)
         operands = [need(each) for each in found.operands]
         arguments = []
         for port in definition.input_arg:
@@ -70,7 +70,7 @@ _LEAVES = frozenset({"Const", "Placeholder", "ReadVariableOp", "Variable", "Vari
 
 def _is_plain(result: Result) -> bool:
     """Whether one operator computes a result from tensors alone."""
-    definition = op_def_registry.get(result.operator)
+    definition = registered(result.operator)
     if definition is None or not hasattr(tf.raw_ops, result.operator):
         return False
     return not any(each.type in ("func", "list(func)") for each in definition.attr)

@@ -7,9 +7,15 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
-from tensorflow.python.ops import handle_data_util
 
 from bridge.worker.compatible import zip_equal
+
+try:
+    from tensorflow.python.ops.handle_data_util import get_resource_handle_data
+except ImportError:  # TensorFlow 1
+    from tensorflow.python.ops.resource_variable_ops import (
+        get_resource_handle_data,
+    )
 
 _NAMES = """
     Cast ConcatV2 EnsureShape ExpandDims Identity Pack Pad PadV2 Reshape Select SelectV2 Slice Snapshot
@@ -31,7 +37,7 @@ def id_limits(inputs: Sequence[tf.Tensor]) -> list[int | None]:
     graphs = {tensor.graph for tensor in inputs}
     for graph in graphs:
         origins = {
-            tensor.ref(): frozenset([position])
+            _key(tensor): frozenset([position])
             for position, tensor in enumerate(inputs)
             if tensor.graph is graph
         }
@@ -54,12 +60,12 @@ def _follow(
         if operation.type in _CALLS:
             _enter(operation, graph, origins, rows, limits)
             continue
-        if operation.type in _TABLES and read and read[0].ref() in rows:
-            rows[operation.outputs[0].ref()] = rows[read[0].ref()]
+        if operation.type in _TABLES and read and _key(read[0]) in rows:
+            rows[_key(operation.outputs[0])] = rows[_key(read[0])]
         if operation.type in _MOVES:
-            held = frozenset().union(*(origins.get(tensor.ref(), frozenset()) for tensor in read))
+            held = frozenset().union(*(origins.get(_key(tensor), frozenset()) for tensor in read))
             if held:
-                origins[operation.outputs[0].ref()] = held
+                origins[_key(operation.outputs[0])] = held
 
 
 def _look_up(
@@ -75,13 +81,13 @@ def _look_up(
         if constant is None or operation.get_attr("batch_dims"):
             return
         axis = int(constant)
-    shape = rows.get(table.ref()) or _shape(table)
-    if not shape or table.ref() in origins or not -len(shape) <= axis < len(shape):
+    shape = rows.get(_key(table)) or _shape(table)
+    if not shape or _key(table) in origins or not -len(shape) <= axis < len(shape):
         return
     size = shape[axis]
     if size is None:
         return
-    for position in origins.get(indices.ref(), ()):
+    for position in origins.get(_key(indices), ()):
         limits[position] = min(size, limits.get(position, size))
 
 
@@ -89,7 +95,7 @@ def _shape(table: tf.Tensor) -> tuple[int | None, ...]:
     """The static shape of a table; behind a handle that of its variable."""
     if table.dtype != tf.resource:
         return tuple(table.shape.as_list()) if table.shape.rank is not None else ()
-    data = getattr(table, "_handle_data", None) or handle_data_util.get_resource_handle_data(table)
+    data = getattr(table, "_handle_data", None) or get_resource_handle_data(table)
     pairs = data.shape_and_type if data is not None and data.is_set else ()
     return tuple(tf.TensorShape(pairs[0].shape).as_list()) if pairs else ()
 
@@ -103,8 +109,8 @@ def _enter(
 ) -> None:
     inner = _body(graph, operation.get_attr("f").name)
     pairs = list(zip_equal(operation.inputs, inner.inputs))
-    held = {argument.ref(): origins[tensor.ref()] for tensor, argument in pairs if tensor.ref() in origins}
-    shapes = [(argument.ref(), rows.get(tensor.ref()) or _shape(tensor)) for tensor, argument in pairs]
+    held = {_key(argument): origins[_key(tensor)] for tensor, argument in pairs if _key(tensor) in origins}
+    shapes = [(_key(argument), rows.get(_key(tensor)) or _shape(tensor)) for tensor, argument in pairs]
     tables = {reference: shape for reference, shape in shapes if shape}
     if held:
         _follow(inner, held, tables, limits)
@@ -115,3 +121,8 @@ def _body(graph: Any, name: str) -> Any:
     function = graph._get_function(name)
     inner = getattr(function, "graph", None)
     return function_def_to_graph(function.cached_definition) if inner is None else inner
+
+
+def _key(tensor: Any) -> Any:
+    """What a tensor is found by in a dictionary."""
+    return tensor.ref() if hasattr(tensor, "ref") else tensor.experimental_ref()

@@ -223,10 +223,17 @@ def _function_reference(name: str, places: Mapping[str, Mapping[str, int]]) -> t
     return node, places[node][argument] + int(index or 0)
 
 
+def registered(op: str) -> Any:
+    """TensorFlow's definition of an operator, None where it has none of this name."""
+    if hasattr(op_def_registry, "get"):
+        return op_def_registry.get(op)
+    return op_def_registry.get_registered_ops().get(op)  # TensorFlow 1
+
+
 def definition_of(op: str, functions: Mapping[str, function_pb2.FunctionDef]) -> Any:
     if op in functions:
         return functions[op].signature
-    definition = op_def_registry.get(op)
+    definition = registered(op)
     if definition is None:
         raise BridgeError(f"TensorFlow does not know the operator {op!r}")
     return definition

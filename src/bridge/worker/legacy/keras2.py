@@ -528,7 +528,7 @@ def refuse_kept_states(model: Any) -> None:
 
 def stored_weights(model: Any) -> Mapping[str, Array]:
     """The weights by path."""
-    return {each.path: np.asarray(each.variable) for each in variables(model)}
+    return {each.path: np.asarray(each.variable.numpy()) for each in variables(model)}
 
 
 def flat_inputs(signature: Signature) -> list[Any]:

@@ -108,7 +108,7 @@ def hooks(recorder: Recorder) -> Iterator[None]:
 
     def here(hook: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
         def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-            if threading.get_ident() != thread or not tf.inside_function():
+            if threading.get_ident() != thread or tf.executing_eagerly():
                 return original(layer, *args, **kwargs)
             return hook(recorder, original, layer, *args, **kwargs)
 

@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
+if tf.__version__.startswith("1."):
+    # Eager execution and resource variables, which its Keras and tf.function work with as TensorFlow 2's do.
+    tf.compat.v1.enable_v2_behavior()
+
 _DEFAULT_SIGNATURES = ("serving_default", "serve")
 _KERAS_FILES = ("keras", "h5")
 _AUTOMATIC_NAME = re.compile(r"(functional|sequential|model)(_\d+)?$")
