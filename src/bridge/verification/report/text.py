@@ -36,7 +36,8 @@ def render(report: Report) -> str:
         text.append(f"training: {training_line(report.training)}")
         text += [f"  convention: {each}" for each in report.training.conventions]
     if report.speed is not None:
-        text += ["speed:", *(f"  {line}" for line in speed_lines(report.speed))]
+        told = speed_lines(report.speed)
+        text += [line if line.startswith(" ") else f"speed: {line}" for line in told]
         text += [f"  {each}" for each in (*report.speed.failed, *report.speed.undecided)]
     if report.depth is not None:
         text.append(f"values inside: {depth_line(report)}")

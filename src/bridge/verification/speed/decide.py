@@ -110,7 +110,7 @@ def _alone_in_one_thread(process: Process) -> bool:
 def sentence(found: Ratio | None, decided: Decision, margin: float, noise: Noise | None) -> str:
     """What was found, in words."""
     if found is None:
-        return "not compared: only one side runs this way"
+        return "not compared"
     interval = f"(95 % interval {found.estimate.low:.3g} to {found.estimate.high:.3g})"
     takes = f"the target takes {found.estimate.value:.3g} times as long as the source {interval}"
     by = ""

@@ -237,6 +237,9 @@ class Measurement:
             role: None if role in row.refusals else side_speed(processes, role, task.variant, task.batch)
             for role in ROLES
         }
+        refusals = [
+            f"the {role} was not timed: {row.refusals[role]}" for role in ROLES if role in row.refusals
+        ]
         return SpeedRow(
             task.mode,
             task.variant,
@@ -248,9 +251,9 @@ class Measurement:
             noise,
             memory_of(processes, {role: self._import_bytes(role) for role in ROLES}),
             decided,
-            sentence(found, decided, margin, noise),
+            sentence(found, decided, margin, noise) + (f": {'; '.join(refusals)}" if refusals else ""),
             (
-                *(f"the {role} was not timed: {reason}" for role, reason in row.refusals.items()),
+                *refusals,
                 *self._timing_notes(processes),
             ),
         )
