@@ -132,6 +132,7 @@ def _become(request: Mapping[str, Any], descriptors: Sequence[int]) -> Never:
         os.environ.clear()
         os.environ.update(request["environment"])
         tempfile.tempdir = None
+        sys.argv[1:] = [str(replies)]
         if "numpy" in sys.modules:
             sys.modules["numpy"].random.seed()
         _PROGRAMS[request["program"]](replies)
