@@ -115,7 +115,7 @@ class _Mask:
 
     def kept_first(self, sequences: tf.Tensor) -> tf.Tensor:
         """The sequences with the steps that count before the others, in their order."""
-        size = tf.shape(self.kept, tf.int64)[1:]
+        size = tf.shape(self.kept, out_type=tf.int64)[1:]
         key = tf.cast(self.kept, tf.int32)
         shape = self.kept.shape
         _, order = mark_several(
@@ -125,24 +125,32 @@ class _Mask:
 
     def held(self, series: tf.Tensor) -> tf.Tensor:
         """What a recurrence gave for the steps that count, at every step: the last so far, zero before."""
-        return tf.where(tf.expand_dims(self.counts > 0, 2), self._last(series), tf.zeros((), series.dtype))
+        return tf.compat.v2.where(
+            tf.expand_dims(self.counts > 0, 2), self._last(series), tf.zeros((), series.dtype)
+        )
 
     def spread(self, series: tf.Tensor) -> tf.Tensor:
         """What a recurrence gave for the steps that count, at these steps; zero at the others."""
-        return tf.where(tf.expand_dims(self.kept, 2), self._last(series), tf.zeros((), series.dtype))
+        return tf.compat.v2.where(
+            tf.expand_dims(self.kept, 2), self._last(series), tf.zeros((), series.dtype)
+        )
 
     def _last(self, series: tf.Tensor) -> tf.Tensor:
         return _steps(series, tf.cast(tf.maximum(self.counts - 1, 0), tf.int64))
 
     def unless_empty(self, state: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
         """A last state; the first one where no step counts."""
-        return state if _is_zeros(first) else tf.where(tf.expand_dims(self.lengths > 0, 1), state, first)
+        return (
+            state
+            if _is_zeros(first)
+            else tf.compat.v2.where(tf.expand_dims(self.lengths > 0, 1), state, first)
+        )
 
     def zero_if_empty(self, state: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
         """A last state as the last output, which is zero where no step counts."""
         if _is_zeros(first):
             return state
-        return tf.where(tf.expand_dims(self.lengths > 0, 1), state, tf.zeros((), state.dtype))
+        return tf.compat.v2.where(tf.expand_dims(self.lengths > 0, 1), state, tf.zeros((), state.dtype))
 
 
 def _run(
