@@ -66,8 +66,9 @@ class SpeedSide:
 class SideSpeed:
     """One side in one row.
 
-    `samples` are the seconds of single calls in the order of time, over all processes, evenly thinned to at
-    most 1,000 of the `calls` that were timed. `throughput` is in samples (elements of the batch) per second.
+    `samples` are the wall seconds of calls in the order of time, over all processes, evenly thinned to at
+    most 1,000; `calls` is how many were timed. Calls shorter than 20 microseconds are timed in groups, and a
+    sample is the mean of one. `p95` is the sample that 95 % do not exceed. `throughput` is in samples (elements of the batch) per second.
     `first_call_seconds` is the median over the processes of the very first call, compilation included.
     `cpu_median` is the processor time of a call. `device_median` is that between two events on the
     accelerator, None on a CPU.

@@ -19,7 +19,7 @@ def speed_lines(result: SpeedResult) -> list[str]:
         ):
             if side is not None:
                 lines.append(f"  {name}: {', '.join(_figures(side, memory))}")
-        lines += [f"  {note}" for note in row.notes]
+        lines += [f"  {note}" for note in row.notes if note not in row.sentence]
     for name, shared in (("source", result.source), ("target", result.target)):
         if shared is not None:
             lines.append(f"{name}: {', '.join(_shared(shared))}")
