@@ -61,6 +61,9 @@ class Recurrent(nn.Module):
         super().__init__()
         self.lstm = nn.LSTM(24, 48, num_layers=2, batch_first=True)
         self.head = nn.Linear(48, 5)
+        with torch.no_grad():
+            for each in self.parameters():
+                each.mul_(3.0)  # as they are drawn, the outputs hardly vary
 
     def forward(self, x):
         return self.head(self.lstm(x)[0][:, -1])

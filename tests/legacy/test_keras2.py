@@ -16,7 +16,7 @@ from bridge.environments.interpreters import find_interpreter
 from bridge.errors import EnvironmentFailure, InputError
 from bridge.worker.sides import carried
 
-pytestmark = [pytest.mark.xdist_group("keras2"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.xdist_group("keras2"), pytest.mark.timeout(1500)]
 
 ROOT = Path(carried.__file__).resolve().parents[4]
 REQUIREMENTS = "tensorflow-cpu==2.15.1\n"
