@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from bridge.errors import BridgeError, EnvironmentFailure
 from bridge.worker import standalone
 from bridge.worker.failures import WorkerFailure, from_record
 from bridge.worker.process import WorkerProcess
@@ -267,8 +268,21 @@ class Side:
                 raise WorkerFailure(f"the {self.label} answered a request that was not made")
         reply = self._replies.pop(number)
         if "error" in reply:
-            raise from_record(reply["error"], label=self.label)
+            raise self._error(reply["error"])
         return reply["ok"]
+
+    def _error(self, record: Mapping[str, Any]) -> BridgeError:
+        error = from_record(record, label=self.label)
+        package = record.get("package")
+        if self._python is None or not package or "ModuleNotFoundError" not in record["classes"]:
+            return error
+        missing = EnvironmentFailure(
+            f"the environment of the {self.label} has no package {package!r}",
+            hint="put it into the requirements, or name the interpreter of an environment that has it",
+            where=self._python,
+        )
+        missing.__cause__ = error.__cause__
+        return missing
 
     def _check_greeting(self, message: Mapping[str, Any]) -> None:
         protocol = message.get("hello", {}).get("protocol")
@@ -425,12 +439,14 @@ class Side:
         """
 
         def parse(reply: Mapping[str, Any]) -> OpenTiming:
+            within, between = reply["threads"]
             return OpenTiming(
                 int(reply["timing"]),
                 float(reply["first_seconds"]),
                 reply["timed"],
                 reply["device"],
-                *reply["threads"],
+                within,
+                between,
                 tuple(reply["notes"]),
             )
 
@@ -477,7 +493,8 @@ class Side:
 def standalone_packages() -> dict[str, str]:
     """Where the modules of bridge lie that also run in an old environment, by package."""
     converters = importlib.util.find_spec("bridge_converters")
-    assert converters is not None and converters.submodule_search_locations is not None
+    assert converters is not None
+    assert converters.submodule_search_locations is not None
     own = str(Path(__file__).resolve().parent.parent)
     return {"bridge": own, "bridge_converters": next(iter(converters.submodule_search_locations))}
 

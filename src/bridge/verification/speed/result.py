@@ -68,10 +68,10 @@ class SideSpeed:
 
     `samples` are the wall seconds of calls in the order of time, over all processes, evenly thinned to at
     most 1,000; `calls` is how many were timed. Calls shorter than 20 microseconds are timed in groups, and a
-    sample is the mean of one. `p95` is the sample that 95 % do not exceed. `throughput` is in samples (elements of the batch) per second.
-    `first_call_seconds` is the median over the processes of the very first call, compilation included.
-    `cpu_median` is the processor time of a call. `device_median` is that between two events on the
-    accelerator, None on a CPU.
+    sample is the mean of one. `p95` is the sample that 95 % do not exceed. `throughput` is in elements of the
+    batch per second. `first_call_seconds` is the median over the processes of the very first call; of a
+    compiled version it is that of the first process, compilation included. `cpu_median` is the processor time
+    of a call. `device_median` is that between two events on the accelerator, None on a CPU.
     """
 
     samples: tuple[float, ...]
