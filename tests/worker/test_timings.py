@@ -136,7 +136,11 @@ def test_memory_can_be_counted_from_a_point_on() -> None:
 def test_waiting_is_told_or_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     waited = standalone.waiting_time()
     assert waited is None or waited >= 0.0
-    monkeypatch.setattr(standalone.os, "listdir", lambda path: ["no such thread"])
+    listed = standalone.os.listdir
+    monkeypatch.setattr(standalone.os, "listdir", lambda path: [*listed(path), "ended meanwhile"])
+    again = standalone.waiting_time()
+    assert (again is None) == (waited is None)
+    monkeypatch.setattr(standalone.os, "listdir", lambda path: ["ended meanwhile"])
     assert standalone.waiting_time() is None
 
 

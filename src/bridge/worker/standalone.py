@@ -135,14 +135,18 @@ def waiting_time() -> float | None:
 
     None where the system does not tell; see Documentation/scheduler/sched-stats in the sources of Linux.
     """
-    total = 0
+    found = []
     try:
-        for thread in os.listdir("/proc/self/task"):
-            with open(f"/proc/self/task/{thread}/schedstat", encoding="ascii") as statistics:
-                total += int(statistics.read().split()[1])
-    except (OSError, IndexError, ValueError):
+        threads = os.listdir("/proc/self/task")
+    except OSError:
         return None
-    return total / 1e9
+    for thread in threads:
+        try:
+            with open(f"/proc/self/task/{thread}/schedstat", encoding="ascii") as statistics:
+                found.append(int(statistics.read().split()[1]))
+        except (OSError, IndexError, ValueError):
+            continue  # it has ended meanwhile
+    return sum(found) / 1e9 if found else None
 
 
 def error_record(error: BaseException) -> dict[str, Any]:
@@ -317,7 +321,7 @@ class Side:
         return dict(method(directory))
 
     def environment(self) -> dict[str, Any]:
-        """The versions of the interpreter, and of those packages a verification rests on that were imported."""
+        """The versions of the interpreter, and of the imported packages that a verification rests on."""
         found = {name: getattr(sys.modules.get(name), "__version__", None) for name in _PACKAGES}
         packages = {name: version for name, version in found.items() if isinstance(version, str)}
         return {"python": platform.python_version(), "packages": packages}
@@ -580,7 +584,8 @@ def time_calls(timing: Any, calls: int, group: int, clock: Any = time.perf_count
         "seconds": seconds,
         "wall": wall,
         "cpu": cpu,
-        "waited": None if waited is None or waiting is None else waiting - waited,
+        # What a thread that has ended had waited is not counted any more.
+        "waited": None if waited is None or waiting is None else max(waiting - waited, 0.0),
         "device_seconds": on_device or None,
     }
 
