@@ -3,8 +3,8 @@
     PYTHONPATH=src:converters python scripts/proof/devices.py [--device cuda:0] [--json FILE]
 
 Needs PyTorch with CUDA and what bridge itself needs (onnx, onnxruntime, ...), TensorFlow where it is
-installed. It runs unattended: a check that cannot be made here says why and does not stop the others. The exit
-code is 0 where every check that was made came out as expected, 1 otherwise, 3 without a GPU.
+installed. It runs unattended: a check that cannot be made here says why and does not stop the others. The
+exit code is 0 where every check that was made came out as expected, 1 otherwise, 3 without a GPU.
 
 Every pair is one model, in PyTorch on the device and exported to ONNX in onnxruntime on the CPU:
 
@@ -169,7 +169,8 @@ def _checks(name: str, shape: tuple[int, ...], device: str) -> Iterator[Figure]:
     good, wrong = f"device_models:build_{name}", f"device_models:wrong_{name}"
     inputs = "x".join(["N", *map(str, shape)])
     onnx = _exported(name, shape)
-    on_device, precise = {"source_device": device}, {"source_device": device, "allow_tf32": True}
+    on_device: dict[str, Any] = {"source_device": device}
+    precise: dict[str, Any] = {"source_device": device, "allow_tf32": True}
 
     def check(
         label: str, expected: str, source: str, target: str, *, dtype: str | None = None, **setting: Any

@@ -340,7 +340,12 @@ def _trace(module: Any, examples: list[Any], path: str) -> list[str]:
         warnings.simplefilter("always")
         traced = jit.trace(module, tuple(examples), check_trace=False)
     traced.save(path)
-    doubts = [each for each in caught if issubclass(each.category, jit.TracerWarning)]
+    own = os.path.dirname(torch.__file__)
+    doubts = [
+        each
+        for each in caught
+        if issubclass(each.category, jit.TracerWarning) and not each.filename.startswith(own)
+    ]
     if not doubts:
         return []
     line = f"{os.path.basename(doubts[0].filename)}:{doubts[0].lineno}"
