@@ -75,7 +75,7 @@ def test_a_pickled_module_is_converted_and_trained(here: Path) -> None:
     )
     assert result.report is not None
     assert result.report.verdict == "equivalent", result.report.summary()
-    assert "nn.LSTM(8, 6" in result.source
+    assert "nn.LSTM(input_size=8, hidden_size=6" in result.source
     assert "nn.Dropout(" in result.source
     report = bridge.verify(
         "net.pth",
@@ -118,7 +118,8 @@ def test_a_module_needs_its_inputs(here: Path) -> None:
 
 def test_an_environment_without_the_framework(here: Path) -> None:
     venv.create(here / "bare", with_pip=False)
+    torch.save(_model("build").state_dict(), here / "net.pt")
     with pytest.raises(EnvironmentFailure, match=r"has no package '(numpy|torch)'") as caught:
-        bridge.convert("old_nets:build", to="torch", inputs=IMAGES, source_python=here / "bare")
+        bridge.convert("net.pt", to="torch", model="old_nets:build", source_python=here / "bare")
     assert caught.value.hint is not None
     assert "requirements" in caught.value.hint

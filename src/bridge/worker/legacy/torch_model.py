@@ -165,7 +165,7 @@ class LegacyTorchSide:
         if self._scripted:
             shutil.copyfile(self._request.path, path)
         else:
-            notes += _trace(self._module, self._examples(), path)
+            notes += _trace(self._module, self._examples(), self._names, path)
         return {"path": path, "format": "torchscript", "notes": notes}
 
     def _examples(self) -> list[Any]:
@@ -333,12 +333,15 @@ def _example(spec: InputSpec) -> Any:
     return _to_tensor(random.randint(0, 2, shape).astype(spec.dtype))
 
 
-def _trace(module: Any, examples: list[Any], path: str) -> list[str]:
+def _trace(module: Any, examples: list[Any], names: Sequence[str], path: str) -> list[str]:
     """Write the trace of a module, and tell what PyTorch warns of."""
     jit: Any = torch.jit
     with warnings.catch_warnings(record=True) as caught, torch.no_grad():
         warnings.simplefilter("always")
         traced = jit.trace(module, tuple(examples), check_trace=False)
+    # Old versions call the inputs of a trace what they like.
+    for value, name in zip_equal(list(traced.graph.inputs())[1:], names[: len(examples)]):
+        value.setDebugName(name)
     traced.save(path)
     own = os.path.dirname(torch.__file__)
     doubts = [
