@@ -242,7 +242,10 @@ def _runs(options: argparse.Namespace, done: set[tuple[str, str, int, int]]) -> 
                     source, target = (
                         place.applied(resolve(files[each], as_target=True)) for each in (LAYERS, layers)
                     )
-                    with background(load), Session(source, target, threads=options.threads) as session:
+                    with (
+                        background(load),
+                        Session(source, target, threads=options.threads or None) as session,
+                    ):
                         for run in missing:
                             yield record(
                                 framework, case, load, run, session.speed(_settings(options, seed=run))
@@ -263,7 +266,7 @@ def main() -> int:
         "--load", type=int, nargs="+", default=[0, 2], help="processes that compute meanwhile"
     )
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="0 leaves them to bridge")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=WORK / "speed.jsonl")
