@@ -127,6 +127,12 @@ def test_autocast_is_judged_by_its_type(nets: str) -> None:
     assert rough.verdict == "different"
 
 
+def test_a_factory_is_run_in_half_precision(nets: str) -> None:
+    report = bridge.verify(f"{nets}:build", f"{nets}:build", inputs="Nx3x8x8", batches=[3], dtype="bfloat16")
+    assert report.verdict == "equivalent", report.summary()
+    assert report.outputs[0].dtype == "bfloat16"
+
+
 def test_another_interpreter_runs_a_module(nets: str) -> None:
     """The loaders of old environments, with this one."""
     report = bridge.verify(

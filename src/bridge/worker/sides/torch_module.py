@@ -155,7 +155,7 @@ class TorchModuleSide:
         exact = _sizes(feeds, from_axis=0)
         found = self._exported.get(sizes, self._exported.get(exact))
         if found is None:
-            args, kwargs = self._arguments({name: to_tensor(array) for name, array in feeds.items()})
+            args, kwargs = self._arguments({name: self._own(array) for name, array in feeds.items()})
             try:
                 program = capture(self._module, Examples(args, kwargs)).program
             except BridgeError as error:
@@ -167,6 +167,11 @@ class TorchModuleSide:
                 found = TorchSide(runnable, self._dtype)
                 self._exported[sizes if dynamic_batch(program) else exact] = found
         return found
+
+    def _own(self, array: Array) -> torch.Tensor:
+        """An input to export the module with: it is of the module's own precision, whatever `run` is in."""
+        tensor = to_tensor(array)
+        return tensor.float() if tensor.dtype == self._dtype else tensor
 
     def _run(self, module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> list[Array]:
         args, kwargs = self._arguments(tensors)
