@@ -298,7 +298,7 @@ class Planner:
         for value, (*above, _) in self._trained.items():
             spec = layers.get(tuple(above))
             if spec is not None and all(tensor.value is not value for tensor in spec.layer.tensors.values()):
-                foreign.add(spec.path)
+                foreign.add(tuple(above))
         return foreign
 
     def _parameters(
