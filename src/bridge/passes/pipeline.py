@@ -13,7 +13,12 @@ import onnx_ir as ir
 from bridge.hub import metadata
 from bridge.hub.check import check_model
 from bridge.hub.metadata import Layout
-from bridge.passes.attention import lower_attention, recognise_attention
+from bridge.passes.attention import (
+    lower_attention,
+    recognise_attention,
+    simplify_masks,
+    straighten_attention,
+)
 from bridge.passes.attention_masks import recognise_causal_masks, shrink_masks
 from bridge.passes.batch_norm import recognise_batch_norm
 from bridge.passes.branches import capture_invariants, simplify_loops
@@ -114,6 +119,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("recognise smooth activations", recognise_smooth_activations),
     Pass("recognise attention", recognise_attention),
     Pass("recognise causal masks", recognise_causal_masks),
+    Pass("straighten attention", straighten_attention),
     Pass("resolve automatic padding", resolve_auto_pad),
     Pass("crop transposed convolutions by padding", fuse_crop),
     Pass("lower the rank of windows", lower_rank_of_windows),
@@ -188,7 +194,7 @@ def prepare(
     framework = metadata.source_info(prepared).framework
     if exact_training and framework != "onnx" and framework != target:
         metadata.set_trains_as(prepared, framework)
-    prepared = fuse_multihead_layers(prepared, target)
+    prepared = fuse_multihead_layers(simplify_masks(prepared), target)
     prepared = fuse_recurrent_layers(fuse_linear(prepared), target, exact_training=exact_training)
     prepared = lower_attention(shrink_masks(hold_rows(prepared, target)), target)
     prepared = drop_unused(fuse_swish(write_sizes(prepared)))
