@@ -63,6 +63,7 @@ from bridge.passes.sequences import split_without_sequences
 from bridge.passes.shapes import infer_shapes
 from bridge.passes.sizes import write_sizes
 from bridge.passes.smooth_activations import fuse_swish, recognise_smooth_activations
+from bridge.passes.split_weights import transpose_before_splits
 from bridge.passes.static import fold_static
 from bridge.passes.sums import write_sums_as_additions
 from bridge.passes.time_major import bring_time_first
@@ -107,6 +108,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("simplify what follows from positions", simplify_positions),
     Pass("drop duplicates", drop_duplicates),
     Pass("write projections as matrix products", write_projections_as_products),
+    Pass("transpose trained tensors before they are split", transpose_before_splits),
     Pass("fold moves of trained tensors", fold_moves),
     Pass("simplify moves", simplify_moves),
     Pass("restore the rank of matrix products", restore_matmul_rank),

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.hub import metadata
-from bridge.hub.graph import add_constant
+from bridge.hub.graph import add_constant, producer, scalar
 from bridge.hub.recipe import Array
 from bridge.passes.element_moves import Elements, sizes_of
 from bridge.passes.unused import drop_unused
@@ -23,6 +23,7 @@ def simplify_masks(model: ir.Model) -> ir.Model:
 
     What is repeated over heads or queries, joined with the batch or put into another order by moves that
     numbered elements undo is read where it comes from, also through what is computed element by element.
+    Zeros and minus infinities are read as truth values, which says the same.
     Runtimes need not take masks of one query, which the standard allows; the targets' lowerings do. Needs
     inferred shapes.
     """
@@ -33,6 +34,7 @@ def simplify_masks(model: ir.Model) -> ir.Model:
     masks = _MaskViews(model.graph, Elements(sizes_of(model)))
     for node in nodes:
         masks.simplify(node, _MASK)
+        masks.show(node, _MASK)
     return drop_unused(model)
 
 
@@ -50,7 +52,7 @@ class _MaskViews:
     def simplify(self, node: ir.Node, index: int) -> None:
         """Let a node read a simpler mask in the place of one of its inputs, if there is one.
 
-        All axes of the mask but the last may become 1; their number stays.
+        All axes of the mask but the last may become 1, and leading ones may go.
         """
         mask = node.inputs[index]
         ids = None if mask is None else self._elements.numbers(mask)
@@ -60,8 +62,52 @@ class _MaskViews:
         if found is None or found is mask:
             return
         last = self._elements.shape(found)
-        if last is not None and len(last) == ids.ndim and last[-1] == ids.shape[-1]:
+        if last is not None and len(last) > 1 and last[-1] == ids.shape[-1]:
             node.replace_input_with(index, found)
+
+    def show(self, node: ir.Node, index: int) -> None:
+        """Let a node read what is visible in the place of zeros and minus infinities that are added."""
+        mask = node.inputs[index]
+        if mask is None or mask.dtype == ir.DataType.BOOL:
+            return
+        seen = self._seen(mask, node, None)
+        shape, own = self._elements.shape(mask), None if seen is None else self._elements.shape(seen)
+        if seen is not None and shape is not None and own == shape:
+            node.replace_input_with(index, seen)
+
+    def _seen(self, mask: ir.Value, node: ir.Node, also: ir.Value | None) -> ir.Value | None:
+        """What a mask lets be seen, and `also` that; None if it adds other numbers than these two."""
+        maker = producer(mask, "Where", "Add")
+        if maker is None:
+            return None
+        if maker.op_type == "Add":
+            for part in maker.inputs:
+                also = None if part is None else self._seen(part, node, also)
+                if also is None:
+                    return None
+            return also
+        condition, first, second = maker.inputs
+        if condition is None:
+            return None
+        numbers = scalar(first), scalar(second)
+        if numbers == (0.0, -np.inf):
+            return self._and(condition, also, node)
+        if numbers[0] != -np.inf or second is None:
+            return None
+        shown = self._and(self._not(condition, node), also, node)
+        return shown if numbers[1] == 0.0 else self._seen(second, node, shown)
+
+    def _not(self, condition: ir.Value, node: ir.Node) -> ir.Value:
+        inner = producer(condition, "Not")
+        if inner is not None and inner.inputs[0] is not None:
+            return inner.inputs[0]
+        assert condition.shape is not None
+        return self._add(node, "Not", [condition], {}, list(condition.shape))
+
+    def _and(self, condition: ir.Value, also: ir.Value | None, node: ir.Node) -> ir.Value:
+        if also is None:
+            return condition
+        return self._add(node, "And", [also, condition], {}, _joint([also, condition]))
 
     def _view(self, value: ir.Value, ids: Array, reader: ir.Node, depth: int) -> ir.Value | None:
         """A value that broadcasts to the elements `ids` of a value; the value itself if that is simplest."""
@@ -112,15 +158,7 @@ class _MaskViews:
         metadata.set_location(made, metadata.location_of(node))
         self._graph.insert_before(node, made)
         output = made.outputs[0]
-        output.type = node.outputs[0].type
-        axes: list[int | ir.SymbolicDim] = []
-        for operand in operands:
-            assert operand.shape is not None
-            own = list(operand.shape)
-            count = max(len(own), len(axes))
-            axes, own = [*[1] * (count - len(axes)), *axes], [*[1] * (count - len(own)), *own]
-            axes = [b if a == 1 else a for a, b in zip(axes, own, strict=True)]
-        output.shape = ir.Shape(axes)
+        output.type, output.shape = node.outputs[0].type, ir.Shape(_joint(operands))
         return output
 
     def _broadcast(self, root: ir.Value, ids: Array, reader: ir.Node) -> ir.Value | None:
@@ -152,12 +190,13 @@ class _MaskViews:
                 return None
             axes = [root.shape[axis] for axis in order]
             root = self._add(reader, "Squeeze", [root, self._constant(ones)], {}, axes)
-        new = [at for at in range(ids.ndim) if at not in own]
+        places_of_axes = range(targets[0], ids.ndim) if targets else ()
+        new = [at - targets[0] for at in places_of_axes if at not in own]
         if not new:
             return root
         assert root.shape is not None
         sizes = iter(root.shape)
-        axes = [next(sizes) if at in targets else 1 for at in range(ids.ndim)]
+        axes = [next(sizes) if at in targets else 1 for at in places_of_axes]
         return self._add(reader, "Unsqueeze", [root, self._constant(new)], {}, axes)
 
     def _constant(self, numbers: Sequence[int]) -> ir.Value:
@@ -178,6 +217,18 @@ class _MaskViews:
         made.outputs[0].type = inputs[0].type
         made.outputs[0].shape = ir.Shape(axes)
         return made.outputs[0]
+
+
+def _joint(operands: Sequence[ir.Value]) -> list[int | ir.SymbolicDim]:
+    """The axes of what is computed element by element from operands that broadcast."""
+    axes: list[int | ir.SymbolicDim] = []
+    for operand in operands:
+        assert operand.shape is not None
+        own = list(operand.shape)
+        count = max(len(own), len(axes))
+        axes, own = [*[1] * (count - len(axes)), *axes], [*[1] * (count - len(own)), *own]
+        axes = [b if a == 1 else a for a, b in zip(axes, own, strict=True)]
+    return axes
 
 
 def _numbers(shape: Sequence[int], perm: Sequence[int], places: Sequence[Array]) -> Array:
