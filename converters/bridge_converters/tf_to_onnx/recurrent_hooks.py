@@ -60,9 +60,14 @@ class _Mask:
 
     def held(self, series: tf.Tensor) -> tf.Tensor:
         """What a recurrence gave for the steps that count, at every step: the last so far, zero before."""
-        counts = self.counts
-        last = _steps(series, tf.cast(tf.maximum(counts - 1, 0), tf.int64))
-        return tf.where(tf.expand_dims(counts > 0, 2), last, tf.zeros((), series.dtype))
+        return tf.where(tf.expand_dims(self.counts > 0, 2), self._last(series), tf.zeros((), series.dtype))
+
+    def spread(self, series: tf.Tensor) -> tf.Tensor:
+        """What a recurrence gave for the steps that count, at these steps; zero at the others."""
+        return tf.where(tf.expand_dims(self.kept, 2), self._last(series), tf.zeros((), series.dtype))
+
+    def _last(self, series: tf.Tensor) -> tf.Tensor:
+        return _steps(series, tf.cast(tf.maximum(self.counts - 1, 0), tf.int64))
 
     def unless_empty(self, state: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
         """A last state; the first one where no step counts."""
@@ -94,24 +99,24 @@ def recurrence(
     found = [each for each in activations if each is not None]
     if len(found) != len(cells):
         return None
-    steps = None if mask is None else _Mask(_mask(mask, layer.go_backwards))
-    reverse = layer.go_backwards and len(cells) == 1 and steps is None
-    x = tf.reverse(sequences, [1]) if layer.go_backwards and not reverse else sequences
+    held = mask is not None and layer.return_sequences and not layer.zero_output_for_mask
+    reverse = layer.go_backwards and len(cells) == 1 and not held
+    flipped = layer.go_backwards and not reverse
+    steps = None if mask is None else _Mask(_mask(mask, flipped))
+    x = tf.reverse(sequences, [1]) if flipped else sequences
     x = x if steps is None else steps.kept_first(x)
     first, last = keras.tree.flatten(initial_state), []
     for cell, attributes in zip(cells, found, strict=True):
         given = [first.pop(0) for _ in keras.tree.flatten(cell.state_size)]
         x, states = _run(cell, attributes, x, given, steps, reverse=reverse)
         last.append(states)
-    final = [state for states in last for state in states]
-    states = keras.tree.pack_sequence_as(initial_state, final)
+    states = keras.tree.pack_sequence_as(initial_state, [state for states in last for state in states])
     if steps is None:
-        return last[-1][0], x, states
+        return last[-1][0], tf.reverse(x, [1]) if reverse else x, states
     if not layer.return_sequences and not layer.zero_output_for_mask:
         return steps.zero_if_empty(last[-1][0], given[0]), x, states
-    series = steps.held(x)
-    if layer.zero_output_for_mask:
-        series = tf.where(tf.expand_dims(steps.kept, 2), series, tf.zeros((), series.dtype))
+    series = steps.spread(x) if layer.zero_output_for_mask else steps.held(x)
+    series = tf.reverse(series, [1]) if reverse else series
     return series[:, -1], series, states
 
 
@@ -124,7 +129,7 @@ def _run(
     *,
     reverse: bool,
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """All outputs (batch, steps, units) of one cell, the last first if reversed, and its last states."""
+    """All outputs (batch, steps, units) of one cell at their steps, and its last states."""
     operator, order = _OPERATORS[type(cell)]
     options = attributes | ({"direction": "reverse"} if reverse else {})
     inputs = [
@@ -147,7 +152,7 @@ def _run(
     final = [tf.squeeze(state, 0) for state in states]
     if steps is not None:
         final = [steps.unless_empty(*each) for each in zip(final, first, strict=True)]
-    return tf.reverse(series, [1]) if reverse else series, final
+    return series, final
 
 
 def _steps(sequences: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
