@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.fx import traceback as fx_traceback
+from torch.utils import _pytree as pytree
 
 from bridge.errors import BridgeError, InputError
 from bridge_converters._whole_recurrences import whole_recurrences
@@ -115,7 +116,7 @@ def _with_plain_structures(module: nn.Module, examples: Examples) -> tuple[Examp
     if isinstance(module, torch.jit.ScriptModule) or (takes_plain and is_plain(results)):
         return examples, notes
     use_plain_structures(module, None if takes_plain else rebuilding(arguments))
-    args, kwargs = plain(arguments)
+    args, kwargs = pytree.tree_map_only(torch.Tensor, torch.clone, plain(arguments))
     return replace(examples, args=args, kwargs=kwargs), notes
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import click
 
-from bridge.cli.options import chosen_inputs, output_options, source_options
+from bridge.cli.options import arrays_and_shapes, output_options, source_options
 from bridge.cli.progress import Progress
 
 _STEPS = 20
@@ -113,7 +113,7 @@ def command(
     from bridge.api import verify
     from bridge.verification.sizes import parse_batches
 
-    inputs = chosen_inputs(specs, examples)
+    inputs = arrays_and_shapes(specs, examples)
     with Progress(quiet=quiet) as progress:
         result = verify(
             source,
