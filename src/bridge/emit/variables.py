@@ -50,7 +50,7 @@ _IDS = "ids"
 _MOVES = frozenset(
     {"Cast", "Concat", "Expand", "Identity", "Reshape", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
 )
-_ELEMENTWISE = frozenset({"Add", "Div", "Mul", "Neg", "Sub"})
+_ELEMENTWISE = frozenset({"Add", "Div", "Mul", "Neg", "Rotate", "Sub"})
 _LOGIC = frozenset({"And", "Not", "Or", "Where", "Xor", "Min", "Max"})
 
 

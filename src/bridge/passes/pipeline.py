@@ -58,6 +58,7 @@ from bridge.passes.positions import simplify_positions
 from bridge.passes.recipes import attach_recipes
 from bridge.passes.recurrent import fuse_recurrent_layers, recognise_cells, recognise_recurrences
 from bridge.passes.resize import fix_resized_axes
+from bridge.passes.rotary import fuse_rotations
 from bridge.passes.scalars import give_range_scalars
 from bridge.passes.sequences import split_without_sequences
 from bridge.passes.shapes import infer_shapes
@@ -199,7 +200,7 @@ def prepare(
     prepared = fuse_multihead_layers(simplify_masks(prepared), target)
     prepared = fuse_recurrent_layers(fuse_linear(prepared), target, exact_training=exact_training)
     prepared = lower_attention(shrink_masks(hold_rows(prepared, target)), target)
-    prepared = drop_unused(fuse_swish(write_sizes(prepared)))
+    prepared = drop_unused(fuse_rotations(fuse_swish(write_sizes(prepared))))
     return express_classical(prepared, text=target == "tf")
 
 
