@@ -51,8 +51,16 @@ def normalize_channels(
     return ((x - mean.reshape(shape)) * factor + b.reshape(shape)).to(x.dtype)
 
 
+@lowering("Contiguous", domain="bridge")
+def contiguous(x: Tensor) -> Tensor:
+    """The same values, in memory in the order of the axes."""
+    return x.contiguous()
+
+
 @lowering("InstanceNormalization", layout="channels_first")
-def instance_normalization(x: Tensor, scale: Tensor, b: Tensor, *, epsilon: float = 1e-05) -> Tensor:
+def instance_normalization(
+    x: Tensor, scale: Tensor | None, b: Tensor | None, *, epsilon: float = 1e-05
+) -> Tensor:
     """Normalise each channel of each sample over its spatial axes."""
     return F.group_norm(x, x.shape[1], scale, b, epsilon)
 
@@ -84,8 +92,8 @@ def layer_normalization(
 @lowering("GroupNormalization", layout="channels_first", since=21)
 def group_normalization(
     x: Tensor,
-    scale: Tensor,
-    bias: Tensor,
+    scale: Tensor | None,
+    bias: Tensor | None,
     *,
     epsilon: float = 1e-05,
     num_groups: int,

@@ -18,7 +18,9 @@ from tf2onnx import optimizer, tfonnx, utils
 
 from bridge.errors import BridgeError, UnsupportedOp, UnsupportedOps
 from bridge_converters.tf_to_onnx import markers
+from bridge_converters.tf_to_onnx.array_writes import place_array_writes
 from bridge_converters.tf_to_onnx.bundle import Bundle, Port
+from bridge_converters.tf_to_onnx.cases import split_cases
 from bridge_converters.tf_to_onnx.handlers import custom_handlers
 from bridge_converters.tf_to_onnx.patching import replaced
 
@@ -84,9 +86,11 @@ def export(bundle: Bundle) -> Exported:
     graph_def.CopyFrom(bundle.graph)
     outputs = _add_outputs(graph_def, bundle.outputs)
     _refuse(graph_def, bundle)
+    split_cases(graph_def)
     inputs = [port.tensor for port in bundle.inputs]
     weights = [f"{weight.node}:0" for weight in bundle.weights]
     graph_def = _optimise(graph_def, [*inputs, *weights], outputs)
+    place_array_writes(graph_def)
     present = {node.name for node in graph_def.node}
     weights = [name for name in weights if name.split(":")[0] in present]
     utils.INTERNAL_NAME = 1

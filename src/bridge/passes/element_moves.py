@@ -69,10 +69,14 @@ class Elements:
 
     def _computed(self, value: ir.Value, known: tuple[int, ...] | None) -> tuple[int, ...] | None:
         """The axes of a product with a matrix, or of what is computed element by element from others."""
-        node = producer(value, "Gemm", "MatMul", *_ELEMENTWISE)
+        node = producer(value, "Attention", "Gemm", "MatMul", *_ELEMENTWISE)
         if node is None or known is None:
             return None
         operands = [each for each in node.inputs if each is not None]
+        if node.op_type == "Attention":
+            q, v = self.shape(operands[0]), self.shape(operands[2])
+            four = q is not None and v is not None and len(q) == len(v) == 4 and value is node.outputs[0]
+            return (*q[:3], v[3]) if four and q is not None and v is not None else None
         if node.op_type in ("Gemm", "MatMul"):
             rows = self.shape(operands[0])
             plain = not attribute(node, "transA", 0) and rank(operands[1]) == 2 and known[-1] != -1

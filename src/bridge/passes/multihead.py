@@ -171,8 +171,10 @@ def _origin(data: ir.Value, places: Array, sizes: Mapping[str, int]) -> tuple[ir
             whole = ids.shape[-1] == features and bool(np.all(flat % features == np.arange(features)))
             if whole:
                 rows = (flat[:, 0] // features)[places]
+                axes = (first := follow(current, [], sizes)) is not None and first.shape[:2]
                 for batch_first, order in wanted.items():
-                    if np.array_equal(rows, order) and (batch_first or found is None):
+                    own = axes == ((batch, length) if batch_first else (length, batch))
+                    if own and np.array_equal(rows, order) and (batch_first or found is None):
                         found = (current, batch_first)
         node = current.producer()
         if node is None or not is_move(node) or node.inputs[0] is None:

@@ -68,6 +68,7 @@ from bridge.passes.split_weights import transpose_before_splits
 from bridge.passes.static import fold_static
 from bridge.passes.sums import write_sums_as_additions
 from bridge.passes.time_major import bring_time_first
+from bridge.passes.torch_norms import prepare_group_norms
 from bridge.passes.unused import drop_unused
 from bridge.passes.whole_slices import drop_whole_slices
 from bridge.passes.windows import resolve_auto_pad
@@ -200,6 +201,7 @@ def prepare(
     prepared = fuse_multihead_layers(simplify_masks(prepared), target)
     prepared = fuse_recurrent_layers(fuse_linear(prepared), target, exact_training=exact_training)
     prepared = lower_attention(shrink_masks(hold_rows(prepared, target)), target)
+    prepared = prepare_group_norms(prepared) if target == "torch" else prepared
     prepared = drop_unused(fuse_rotations(fuse_swish(write_sizes(prepared))))
     return express_classical(prepared, text=target == "tf")
 

@@ -227,6 +227,16 @@ def test_objects_traced_in_another_process(tmp_path: Path, kind: str) -> None:
         np.testing.assert_array_equal(value, (live.weights() or {})[path])
 
 
+def test_tensors_that_an_object_keeps_without_variables(tmp_path: Path) -> None:
+    x = keras.Input((3,), name="x")
+    normalized = keras.layers.Normalization(mean=[1.0, 2.0, 3.0], variance=[4.0, 9.0, 1.0], name="norm")(x)
+    export_object(keras.Model(x, keras.layers.Dense(2, name="dense")(normalized)), tmp_path / "object")
+    side = tf_source.load(ReadRequest(str(tmp_path / "object"), "tf_bundle").to_json())
+    weights = side.weights() or {}
+    assert set(weights) == {"norm/mean", "norm/variance", "dense/kernel", "dense/bias"}
+    np.testing.assert_array_equal(weights["norm/mean"].reshape(-1), [1, 2, 3])
+
+
 def test_factories() -> None:
     inputs = (InputSpec(("N", 3)),)
     request = ReadRequest("tests.worker.sides.tf_nets:subclassed", "factory", inputs=inputs)

@@ -166,6 +166,9 @@ class _MaskViews:
         shape = self._elements.shape(root)
         if shape is None or root.shape is None:
             return None
+        numbers = self._elements.numbers(root)
+        if numbers is not None and _broadcasts(numbers, ids):
+            return root
         places = np.unravel_index(ids, shape) if shape else ()
         own: dict[int, int] = {}
         for axis, (size, place) in enumerate(zip(shape, places, strict=True)):
@@ -175,8 +178,6 @@ class _MaskViews:
             if at is None or at in own:
                 return None
             own[at] = axis
-        if not shape:
-            return root
         order = [own[at] for at in sorted(own)]
         if order != sorted(order):
             perm = [axis for axis in range(len(shape)) if axis not in order] + order
@@ -229,6 +230,14 @@ def _joint(operands: Sequence[ir.Value]) -> list[int | ir.SymbolicDim]:
         axes, own = [*[1] * (count - len(axes)), *axes], [*[1] * (count - len(own)), *own]
         axes = [b if a == 1 else a for a, b in zip(axes, own, strict=True)]
     return axes
+
+
+def _broadcasts(numbers: Array, ids: Array) -> bool:
+    """Whether numbered elements are these once they are repeated as broadcasting does."""
+    try:
+        return np.array_equal(np.broadcast_to(numbers, ids.shape), ids)
+    except ValueError:
+        return False
 
 
 def _numbers(shape: Sequence[int], perm: Sequence[int], places: Sequence[Array]) -> Array:

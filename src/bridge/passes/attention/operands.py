@@ -75,8 +75,8 @@ class _Operand:
 def _straighten_inputs(node: ir.Node, elements: Elements) -> None:
     operands = [each for index in range(3) if (each := _operand(node, index, elements)) is not None]
     while operands:
-        chains = [each for operand in operands for each in operand.nodes]
-        dead = _unread_without(node, {each.index for each in operands}, chains)
+        chains = {each for operand in operands for each in operand.nodes}
+        dead = _unread_without(node, {each.index for each in operands}, chains | _sizes_for(chains))
         kept = [each for each in operands if each.product is None or each.product.last in dead]
         if len(kept) == len(operands):
             break
@@ -86,7 +86,7 @@ def _straighten_inputs(node: ir.Node, elements: Elements) -> None:
     blocks = _blocks(operands)
     if blocks is None:
         return
-    moves = [each for each in dead if each.op_type not in ("MatMul", "Gemm", "Add")]
+    moves = [each for each in dead & chains if each.op_type not in ("MatMul", "Gemm", "Add")]
     splits = sum(len(each) > 1 for each in blocks.values())
     distinct = {(each.source, each.product, each.start) for each in operands}
     if len(moves) > splits + 2 * len(distinct):
@@ -112,7 +112,7 @@ def _operand(node: ir.Node, index: int, elements: Elements) -> _Operand | None:
                     origin, batch_first, between = source
                     chain = (*nodes, *reversed(product.nodes), *between)
                     return _Operand(index, origin, batch_first, product, start, width, heads, size, chain)
-            order = None if rank(value) != 3 else _order(places)
+            order = _order(places, value, elements)
             if order is not None:
                 found = _Operand(index, value, order, None, start, width, heads, size, tuple(nodes))
         step = elements.origin(value)
@@ -139,12 +139,17 @@ def _rows_and_channels(value: ir.Value, ids: Array, elements: Elements) -> tuple
     return (places, start, width) if places.size * width == int(np.prod(shape)) else None
 
 
-def _order(places: Array) -> bool | None:
-    """Whether rows at these places (batch, length) are those of (batch, length), or of (length, batch)."""
+def _order(places: Array, value: ir.Value, elements: Elements) -> bool | None:
+    """Whether rows at these places (batch, length) are those of (batch, length, …), or (length, batch, …)."""
     batch, length = places.shape
-    if np.array_equal(places, np.arange(batch * length).reshape(batch, length)):
+    shape = elements.shape(value)
+    if shape is None or len(shape) != 3:
+        return None
+    rows = np.arange(batch * length)
+    if shape[:2] == (batch, length) and np.array_equal(places, rows.reshape(batch, length)):
         return True
-    return False if np.array_equal(places, np.arange(batch * length).reshape(length, batch).T) else None
+    time_first = shape[:2] == (length, batch) and np.array_equal(places, rows.reshape(length, batch).T)
+    return False if time_first else None
 
 
 def _source(
@@ -163,9 +168,8 @@ def _source(
         if rank(value) == 3 and value.shape is not None and value.shape[-1] == features:
             rows = ids[..., 0] // features
             whole = np.array_equal(ids, rows[..., None] * features + np.arange(features))
-            order = _order(rows) if whole else None
-            shape = elements.shape(value)
-            if order is not None and shape is not None and int(np.prod(shape)) == ids.size:
+            order = _order(rows, value, elements) if whole else None
+            if order is not None:
                 found = value, order, tuple(nodes)
         step, maker = elements.origin(value), value.producer()
         if step is None or maker is None or not is_move(maker):
@@ -203,6 +207,21 @@ def _matmul(node: ir.Node, last: ir.Node, bias: ir.Value | None) -> _Product | N
     if data is None or matrix is None or rank(matrix) != 2 or (rank(data) or 0) < 2:
         return None
     return _Product(node, last, data, matrix, False, bias)
+
+
+def _sizes_for(nodes: Iterable[ir.Node]) -> set[ir.Node]:
+    """What computes the sizes that nodes move elements to."""
+    found: set[ir.Node] = set()
+    ahead = [value for node in nodes for value in node.inputs[1:]]
+    while ahead:
+        value = ahead.pop()
+        node = None if value is None else value.producer()
+        if value is None or node is None or node in found or value.dtype != ir.DataType.INT64:
+            continue
+        if value.shape is not None and len(value.shape) < 2:
+            found.add(node)
+            ahead.extend(node.inputs)
+    return found
 
 
 def _unread_without(node: ir.Node, indices: set[int], chains: Iterable[ir.Node]) -> set[ir.Node]:
@@ -371,8 +390,8 @@ def _straighten_output(node: ir.Node, elements: Elements) -> None:
         places = _places_of_rows(ids, wanted, width)
         if places is not None:
             places = places.reshape(shape[_BATCH], shape[_LENGTH])
-            order = _order(places)
-            if order is not None and rank(value) == 3:
+            order = _order(places, value, elements)
+            if order is not None:
                 found = value, order, None, len(taken)
             product = _read_by_product(value)
             if product is not None:
@@ -439,7 +458,7 @@ def _end_of_product(
     count = 0
     while ids is not None:
         at = _places_of_rows(ids, wanted, width)
-        order = None if at is None or rank(value) != 3 else _order(at.reshape(places.shape))
+        order = None if at is None else _order(at.reshape(places.shape), value, elements)
         if order is not None:
             found = value, order, count
         step = _next(value)

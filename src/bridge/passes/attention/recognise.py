@@ -47,10 +47,14 @@ def _recognise(node: ir.Node, masks: MaskBuilder) -> None:
     if dtype not in _TYPES or any(each.value.dtype != dtype for each in (k, v)):
         return
     weights = replace(weights, masks=tuple(map(_condensed, weights.masks)))
-    if count == 4:
+    if count == 4 and weights.heads is None:
         k, v = _ungrouped(k, v)
         _fuse(node, outer, weights, (q, k, v), masks)
-    elif outer.output == (0, 1, 2) and not _fuse_heads(node, outer, weights, (q, k, v), masks):
+    elif (
+        outer.output == (0, 1, 2)
+        and not _fuse_heads(node, outer, weights, (q, k, v), masks)
+        and weights.heads is None
+    ):
         _fuse(node, outer, weights, (q, k, v), masks)
 
 
@@ -63,7 +67,10 @@ def _fuse_heads(
     if q is None or k is None or v is None:
         return False
     heads = dim_of(q.shape[1])
-    parts = [split_mask(mask, heads, masks) for mask in weights.masks]
+    if weights.heads not in (None, heads):
+        return False
+    own = weights.heads is not None
+    parts = [mask if own else split_mask(mask, heads, masks) for mask in weights.masks]
     last = joining(node.outputs[0], heads, dim_of(v.shape[3]))
     if last is None or any(part is None for part in parts):
         return False
