@@ -50,7 +50,7 @@ def _repeated(mask: ir.Value, query: ir.Value, reader: ir.Node) -> ir.Value:
     spread = ir.node("Expand", [mask, shape.outputs[0]])
     for value in (size.outputs[0], shape.outputs[0]):
         value.dtype = ir.DataType.INT64
-    spread.outputs[0].dtype = mask.dtype
+    spread.outputs[0].type = mask.type
     for node, name in ((size, "queries"), (shape, "rows"), (spread, "mask")):
         node.outputs[0].name = f"{reader.outputs[0].name}_{name}"
         graph.insert_before(reader, node)
