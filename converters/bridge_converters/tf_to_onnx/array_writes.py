@@ -161,6 +161,9 @@ class _Loop:
         if held != self._body.arguments[position]:
             return
         readers = [each for each in self._body.nodes if held in each.input and each.op != "Identity"]
+        if len(readers) == 1 and not writes and self._keeps_last(write.input[1], first.input[1]):
+            self._place_last(position)
+            return
         counter = None if len(readers) > 1 else self._counter(write.input[1])
         if counter is None:
             raise UnsupportedOps(
@@ -328,6 +331,23 @@ class _Loop:
             and set(limits) <= ends
             and any(operator != "Less" for operator, _ in limits)
         )
+
+    def _keeps_last(self, index: str, size: str) -> bool:
+        """Whether every turn writes to the only item of an array, as Keras does for its last output."""
+        return self._fixed(index) == 0 and self._scope.constant(size) == 1
+
+    def _place_last(self, position: int) -> None:
+        """Take the last result of the loop where an array is stacked that holds nothing else."""
+        scope = self._scope
+        for stack in self._stacks(position):
+            steps = f"{stack.name}:tensor:0" if scope.inside else f"{stack.name}:0"
+            dtype = tf.dtypes.as_dtype(stack.attr["element_dtype"].type)
+            bounds = [scope.number(f"{stack.name}/bound", [each]) for each in (-1, 0, 1)]
+            last = scope.add(
+                "StridedSlice", f"{stack.name}/last", [steps, *bounds], T=dtype, Index=_INTEGERS,
+                begin_mask=0, ellipsis_mask=0, new_axis_mask=0, end_mask=1, shrink_axis_mask=0,
+            )  # fmt: skip
+            scope.redirect(steps, last, apart_from=f"{stack.name}/")
 
     def _after_first(self, name: str, steps: str, written: list[str], dtype: tf.DType) -> str:
         """What was written before the loop, then the loop's results."""

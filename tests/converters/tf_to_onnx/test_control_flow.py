@@ -139,6 +139,19 @@ def test_a_scan_without_a_first_state_and_one_backwards() -> None:
     compare(function)
 
 
+def test_an_array_of_one_item_holds_what_was_written_last() -> None:
+    def function(x: tf.Tensor, kernel: tf.Variable, recurrent: tf.Variable) -> Any:
+        steps = tf.transpose(x, [1, 0, 2]) @ kernel
+        h, array = tf.zeros_like(steps[0]), tf.TensorArray(tf.float32, size=1)
+        for index in tf.range(tf.shape(steps)[0]):
+            h = tf.tanh(steps[index] + h @ recurrent)
+            array = array.write(0, h * 2.0)
+        whole = array.stack()
+        return whole, whole[-1], h
+
+    compare(tf.autograph.to_graph(function))
+
+
 def test_what_a_loop_reads_of_what_it_wrote_is_refused() -> None:
     def function(x: tf.Tensor, kernel: tf.Variable, recurrent: tf.Variable) -> Any:
         steps = tf.transpose(x, [1, 0, 2]) @ (kernel @ recurrent)
