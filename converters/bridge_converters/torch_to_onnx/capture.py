@@ -211,6 +211,8 @@ def _export_as_it_is(module: nn.Module, examples: Examples, *, static_batch: boo
             program = _export(module, batch, axes)
         except Exception:  # the module's code runs and may raise anything; the last attempt reports it
             continue
+        if not _leaves_open(program, batch):
+            program = _with_open_lengths(module, batch, axes) or program
         if dynamic_batch(program):
             return program, batch, ()
         # torch.export found that the batch is a constant of the program: use the user's own sizes.
@@ -224,6 +226,25 @@ def _export_as_it_is(module: nn.Module, examples: Examples, *, static_batch: boo
         else:
             break
     return program, examples, (_fixed_note(program, examples),)
+
+
+def _leaves_open(program: ExportedProgram, examples: Examples) -> bool:
+    """Whether a program leaves the batch open and every axis that the user named."""
+    sizes = [tensor.shape for _, tensor in _positions(program, examples)]
+    return dynamic_batch(program) and not any(
+        axis > 0 and is_fixed(sizes[position][axis])
+        for position, named in examples.axes.items()
+        for axis in named
+    )
+
+
+def _with_open_lengths(module: nn.Module, examples: Examples, axes: Free) -> ExportedProgram | None:
+    """The program from the module's bytecode, if that leaves open what running it fixed: `len(x)` does."""
+    try:
+        program = _run_export(module, examples, axes, strict=True)
+    except Exception:  # the module's code runs and may raise anything; what running it gave is used
+        return None
+    return program if _leaves_open(program, examples) else None
 
 
 def _with_batch(module: nn.Module, examples: Examples) -> Examples:

@@ -68,3 +68,25 @@ def test_products_of_three_tensors_leave_their_axes_open(tmp_path: Path) -> None
     for size, length in ((1, 5), (3, 2)):
         q, k = torch.randn(2, size, length, 4)
         torch.testing.assert_close(program.module()(q, k), LinearAttention()(q, k))
+
+
+class Prefixed(nn.Module):
+    """Python's len() is a number, which fixes the axis for whoever runs the code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(1, 1, 4))
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(torch.cat([self.token.expand(len(x), -1, -1), x], 1))
+
+
+def test_the_length_of_a_tensor_leaves_its_axis_open(tmp_path: Path) -> None:
+    module = Prefixed()
+    program, notes = exported(module, {"x": "batchxlengthx4"}, tmp_path / "m.pt2")
+    assert notes == ()
+    assert list(program.state_dict) == ["token", "layer.weight", "layer.bias"]
+    for size, length in ((1, 5), (3, 2)):
+        x = torch.randn(size, length, 4)
+        torch.testing.assert_close(program.module()(x), module(x))
