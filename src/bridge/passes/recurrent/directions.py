@@ -17,7 +17,9 @@ from bridge.passes.recurrent.same import is_same
 def opposite(found: Sequence[Group]) -> Iterator[tuple[Group, Group]]:
     """Layers forwards, each with the one of the same module that goes backwards over the same sequences.
 
-    Layers of the model itself stay two: their names are all that it has for them.
+    Layers of the model itself stay two: their names are all that it has for them. So do layers over
+    sequences of different lengths: PyTorch takes these packed if it goes in both directions, and
+    `torch.export` cannot trace that.
     """
     backward = [group for group in found if _goes(group, "reverse")]
     for group in found:
@@ -50,7 +52,8 @@ def _belong(forward: ir.Node, backward: ir.Node) -> bool:
         and forward.graph is backward.graph
         and _share_a_module(forward, backward)
         and is_same(forward.inputs[0], backward.inputs[0])
-        and is_same(input_of(forward, LENGTHS), input_of(backward, LENGTHS))
+        and input_of(forward, LENGTHS) is None
+        and input_of(backward, LENGTHS) is None
         and not _depends(forward, backward)
         and not _depends(backward, forward)
     )
