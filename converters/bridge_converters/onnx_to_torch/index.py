@@ -70,22 +70,22 @@ def gather(x: Tensor, indices: int | Ints | Tensor, *, axis: int = 0) -> Tensor:
 
     A single index is given as a list of one: PyTorch cannot trace what a number decides that data gives.
     """
-    if not isinstance(indices, int | tuple) and indices.ndim == 0:
-        if axis == 0:
-            return x[indices[None]][0]
-        if axis == 1:
-            return x[:, indices[None]][:, 0]
-        return x[(slice(None),) * (axis % x.ndim) + (indices[None],)].squeeze(axis)
     chosen = list(indices) if isinstance(indices, tuple) else indices
+    if isinstance(indices, int | tuple) or indices.ndim > 0:
+        if axis == 0:
+            return x[chosen]
+        if axis == 1:
+            return x[:, chosen]
+        if axis == 2:
+            return x[:, :, chosen]
+        if axis == -1:
+            return x[..., chosen]
+        return x[(slice(None),) * (axis % x.ndim) + (chosen,)]
     if axis == 0:
-        return x[chosen]
+        return x[indices[None]][0]
     if axis == 1:
-        return x[:, chosen]
-    if axis == 2:
-        return x[:, :, chosen]
-    if axis == -1:
-        return x[..., chosen]
-    return x[(slice(None),) * (axis % x.ndim) + (chosen,)]
+        return x[:, indices[None]][:, 0]
+    return x[(slice(None),) * (axis % x.ndim) + (indices[None],)].squeeze(axis)
 
 
 @lowering("GatherElements")
