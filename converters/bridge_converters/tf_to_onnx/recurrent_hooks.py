@@ -30,6 +30,7 @@ _OPERATORS = {
     layers.SimpleRNNCell: ("RNN", (0,)),
 }
 """The operator of a cell, and where Keras has ONNX's gates: i o f c among i f c o."""
+_DTYPES = ("float32", "float64")
 _LAYERS = (layers.GRU, layers.LSTM, layers.RNN, layers.SimpleRNN)
 
 
@@ -87,14 +88,15 @@ def recurrence(
 
     With a mask the steps that count come first, which is all that `sequence_lens` can say, and the results
     are spread over all steps. None where ONNX has no operator that says the same: cells of other classes,
-    other activations, other dtypes than float32.
+    other activations, other dtypes than float32 and float64, in which nothing is rounded between gates.
     """
     cells = layer.cell.cells if type(layer.cell) is layers.StackedRNNCells else [layer.cell]
     if type(layer) not in _LAYERS or any(type(cell) not in _OPERATORS for cell in cells):
         return None
     activations = [_activations(cell) for cell in cells]
     sequences = tf.convert_to_tensor(sequences)
-    if sequences.dtype != tf.float32 or any(cell.compute_dtype != "float32" for cell in cells):
+    dtype = sequences.dtype.name
+    if dtype not in _DTYPES or any({cell.compute_dtype, cell.variable_dtype} != {dtype} for cell in cells):
         return None
     found = [each for each in activations if each is not None]
     if len(found) != len(cells):
