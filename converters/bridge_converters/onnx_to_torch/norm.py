@@ -58,10 +58,16 @@ def contiguous(x: Tensor) -> Tensor:
 
 
 @lowering("InstanceNormalization", layout="channels_first")
-def instance_normalization(
+def instance_normalization(x: Tensor, scale: Tensor, b: Tensor, *, epsilon: float = 1e-05) -> Tensor:
+    """Normalise each channel of each sample over its spatial axes."""
+    return F.group_norm(x, x.shape[1], scale, b, epsilon)
+
+
+@lowering("InstanceNormalization", domain="bridge")
+def instance_normalization_in_part(
     x: Tensor, scale: Tensor | None, b: Tensor | None, *, epsilon: float = 1e-05
 ) -> Tensor:
-    """Normalise each channel of each sample over its spatial axes."""
+    """The same without a scale, or without a shift."""
     return F.group_norm(x, x.shape[1], scale, b, epsilon)
 
 
@@ -91,6 +97,14 @@ def layer_normalization(
 
 @lowering("GroupNormalization", layout="channels_first", since=21)
 def group_normalization(
+    x: Tensor, scale: Tensor, bias: Tensor, *, epsilon: float = 1e-05, num_groups: int, stash_type: int = 1
+) -> Tensor:
+    """Normalise each group of channels of each sample; scale and bias are per channel."""
+    return F.group_norm(x, num_groups, scale, bias, epsilon)
+
+
+@lowering("GroupNormalization", domain="bridge")
+def group_normalization_in_part(
     x: Tensor,
     scale: Tensor | None,
     bias: Tensor | None,
@@ -99,7 +113,7 @@ def group_normalization(
     num_groups: int,
     stash_type: int = 1,
 ) -> Tensor:
-    """Normalise each group of channels of each sample; scale and bias are per channel."""
+    """The same without a scale, or without a bias."""
     return F.group_norm(x, num_groups, scale, bias, epsilon)
 
 

@@ -15,6 +15,8 @@ _OPERATORS = ("GroupNormalization", "InstanceNormalization")
 def prepare_group_norms(model: ir.Model) -> ir.Model:
     """Leave out a scale of ones beside a shift and zeros beside a scale, and copy images to another layout.
 
+    An operator without one of them is in the domain `bridge`.
+
     PyTorch's kernel for images whose channels lie innermost in memory, as a model of TensorFlow feeds them,
     takes the variance as the difference of two means, which cancels: where the mean is ten deviations its
     result is a hundred times as far from the exact one as the other kernel's. `bridge::Contiguous(x)` has
@@ -27,6 +29,7 @@ def prepare_group_norms(model: ir.Model) -> ir.Model:
         neutral = [index for index, number in ((1, 1), (2, 0)) if _is_all(node.inputs[index], number)]
         if len(neutral) == 1:
             node.replace_input_with(neutral[0], None)
+            node.domain = DOMAIN
         x = node.inputs[0]
         if copies and x is not None and rank(x) in (4, 5):
             copy = ir.Node(DOMAIN, "Contiguous", [x])
