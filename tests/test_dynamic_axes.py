@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bridge.api import _axes, _specs
-from bridge.cli.options import inputs_and_axes
+from bridge.cli.options import arrays_and_shapes, inputs_and_axes
 from bridge.errors import InputError
 from bridge.formats.live import _described
 from bridge.formats.request import InputSpec
@@ -45,6 +45,12 @@ def test_shapes_beside_a_file_describe_its_arrays() -> None:
     assert inputs_and_axes(("ids=NxT",), "examples.npz") == ("examples.npz", ["ids=NxT"])
     assert inputs_and_axes((), "examples.npz") == ("examples.npz", None)
     assert inputs_and_axes(("2x3",), None) == (["2x3"], None)
+
+
+def test_verification_takes_shapes_beside_a_file() -> None:
+    assert arrays_and_shapes(("ids=NxT",), "examples.npz") == ["examples.npz", "ids=NxT"]
+    assert arrays_and_shapes((), "examples.npz") == "examples.npz"
+    assert arrays_and_shapes(("2x3",), None) == ["2x3"]
 
 
 def test_examples_of_other_frameworks_are_described_too() -> None:

@@ -1,11 +1,13 @@
-"""What a model's layers are in its own framework: recurrent layers by kind, and calls of fused attention."""
+"""What a model's layers are in its own framework: recurrent layers by kind, and calls of attention."""
 
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import isfunction
 from typing import Any
 
 LEFTOVERS = {
@@ -16,6 +18,11 @@ LEFTOVERS = {
     "root": r"\brsqrt\(|\bsqrt\(",
 }
 """What the emitted text says where a layer stayed in parts, by what it may be the rest of."""
+
+WHOLE = "attention function"
+"""Attention that is one call of a function of model.py."""
+
+_ATTENTION = re.compile(r"attention(_weights)?$")
 
 
 def leftovers(text: str) -> dict[str, list[str]]:
@@ -56,7 +63,7 @@ def tf_layers(model: Any) -> dict[str, int]:
 
 
 @contextmanager
-def count_torch_attention() -> Iterator[Counter[str]]:
+def count_torch_attention(model: Any) -> Iterator[Counter[str]]:
     """Counts calls of `F.scaled_dot_product_attention` and of `nn.MultiheadAttention`."""
     import torch.nn.functional as F
     from torch import nn
@@ -71,16 +78,26 @@ def count_torch_attention() -> Iterator[Counter[str]]:
 
 
 @contextmanager
-def count_tf_attention() -> Iterator[Counter[str]]:
-    """Counts calls of `keras.ops.dot_product_attention` and of Keras' attention layers."""
+def count_tf_attention(model: Any) -> Iterator[Counter[str]]:
+    """Counts calls of `keras.ops.dot_product_attention`, of Keras' attention layers, and of functions.
+
+    The functions are those of the model's own file that compute attention whole, or its weights, between
+    which and the values a Dropout stands; TensorFlow has no kernel for it. They are counted as `WHOLE`.
+    """
     import keras
 
+    module = sys.modules[type(model).__module__]
     with _counting(
         [
             (keras.ops, "dot_product_attention", "dot_product_attention"),
             *(
                 (getattr(keras.layers, name), "call", name)
                 for name in ("MultiHeadAttention", "GroupQueryAttention", "Attention")
+            ),
+            *(
+                (module, name, WHOLE)
+                for name, each in vars(module).items()
+                if isfunction(each) and each.__module__ == module.__name__ and _ATTENTION.search(name)
             ),
         ]
     ) as found:

@@ -88,7 +88,7 @@ def probe(kind: str, directory: Path, runs: dict[str, tuple[Named, Named]], fres
             return paired(flat(framework.call_artifact(artifact, inputs)), expected)
 
         if "layers" not in answer:
-            with framework.counting() as calls:
+            with framework.counting(model) as calls:
                 attempt(answer["model"], size, of_model)
             answer["layers"], answer["attention"] = framework.layers(model), dict(calls)
         else:

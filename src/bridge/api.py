@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 from bridge.errors import BridgeError, InputError, OutputError
 from bridge.formats.artifacts import TARGETS, Artifact, Target, artifact
 from bridge.formats.detect import locate
+from bridge.formats.live import flat_inputs
 from bridge.formats.output import atomic_output, check_output
 from bridge.formats.request import InputSpec, ReadRequest
 from bridge.settings import SettingArguments, side_setting
@@ -207,7 +208,7 @@ def convert(
         with made.staging(force=force) as directory:
             made.build(directory)
             if verify:
-                made.verify(directory, inputs, seed)
+                made.verify(directory, flat_inputs(source, inputs), seed)
             return made.result(directory)
 
 
@@ -248,9 +249,10 @@ def verify(
     once; the report says so). Any two will do: bridge need not have made one from the other.
 
     `inputs` are arrays (a tuple in order, a dict by name), the path of an `.npz`, a generator
-    `pkg.mod:function`, or specifications such as `"1x3x224x224"`; without arrays, inputs are drawn from
-    the `seed`. `batches` are the sizes of a dynamic axis 0, `shapes` those of other dynamic axes
-    (`"x=2x3x64x64"`). `map_inputs` and `map_outputs` (`"tokens=input_ids, image=x:0231"`) say which belong
+    `pkg.mod:function`, or specifications such as `"1x3x224x224"`; without arrays, or with specifications
+    beside a file of them, inputs are drawn from the `seed`. `batches` are the sizes of a dynamic axis 0,
+    `shapes` those of other dynamic axes (`"x=2x3x64x64"`). `map_inputs` and `map_outputs`
+    (`"tokens=input_ids, image=x:0231"`) say which belong
     together where names and shapes do not. `gradients` compares those of inputs and parameters in
     float64, `training` is the number of training steps to compare. `dtype` is what both compute in
     instead of their own. Where the versions differ, `localise` names the first wrong node, and `repro` is
@@ -279,7 +281,7 @@ def verify(
             _side(source, inputs, Path(scratch, "source")),
             _side(target, inputs, Path(scratch, "target")),
             Checks(
-                inputs=inputs,
+                inputs=flat_inputs(source, inputs),
                 seed=seed,
                 batches=batches,
                 shapes=shapes,
@@ -574,19 +576,16 @@ def _specs(inputs: Any) -> tuple[tuple[InputSpec, ...], str | None]:
         return (), None
     if isinstance(inputs, Path) or (isinstance(inputs, str) and inputs.endswith((".npz", ".safetensors"))):
         return (), str(inputs)
-    if isinstance(inputs, Mapping):
-        texts = {name: each for name, each in inputs.items() if isinstance(each, str)}
-        return tuple(replace(InputSpec.parse(text), name=name) for name, text in texts.items()), None
     return tuple(specifications(inputs)), None
 
 
 def _are_arrays(inputs: Any) -> bool:
     """Whether inputs are example arrays or tensors: one, a sequence of them, or a mapping by name."""
-    if inputs is None or isinstance(inputs, str | Path):
-        return False
     if hasattr(inputs, "__array__"):
         return True
     values = inputs.values() if isinstance(inputs, Mapping) else inputs
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        return False
     return all(hasattr(each, "__array__") for each in values)
 
 

@@ -23,6 +23,7 @@ from bridge.hub import metadata
 from bridge.hub.arrays import contiguous
 from bridge.passes import pipeline
 from bridge.passes.recurrent import composed_notes
+from bridge.passes.spread_masks import spread_masks
 from bridge.worker import progress
 from bridge.worker.standalone import write_tensors
 
@@ -132,7 +133,7 @@ def build_onnx(request: dict[str, Any]) -> dict[str, Any]:
     """Write the canonical hub graph as a plain ONNX file. `request`: `hub`, `out` (the file)."""
     started = time.perf_counter()
     progress.report("bringing the graph to canonical form")
-    model = pipeline.canonicalise(ir.load(request["hub"]))
+    model = spread_masks(pipeline.canonicalise(ir.load(request["hub"])))
     info = _info(model)
     out = Path(request["out"])
     tensors = [value for value in model.graph.initializers.values() if value.const_value is not None]

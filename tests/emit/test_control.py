@@ -335,3 +335,36 @@ def test_what_cannot_be_expressed_in_a_body_is_listed(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedOps, match="Loop") as caught:
         convert(model, "torch", tmp_path)
     assert "neither a trip count nor a condition" in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", ["Identity(c)", "Less(sum, most)"])
+def test_loops_that_stack_are_traced_with_any_number_of_steps(ending: str, tmp_path: Path) -> None:
+    import torch
+
+    model = parsed(f"""net (float[N, T] x) => (float[N] last, float[S, N] all) <
+        float[1] zero = {{0}}, int64[1] second = {{1}}, int64[0] none = {{}},
+        float most = {{4}}, bool yes = {{1}}
+    > {{
+        shape = Shape(x)
+        sizes = Gather(shape, second)
+        trips = Reshape(sizes, none)
+        rows = Shape<end = 1>(x)
+        start = Expand(zero, rows)
+        last, all = Loop(trips, yes, start) <
+            body = step (int64 i, bool c, float[N] h) => (bool on, float[N] next, float[N] each) {{
+                column = Gather<axis = 1>(x, i)
+                next = Add(h, column)
+                each = Exp(h)
+                sum = ReduceSum<keepdims = 0>(next)
+                on = {ending}
+            }}
+        >
+    }}""")
+    convert(model, "torch", tmp_path)
+    net = load_emitted(tmp_path)
+    axes = {"x": {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}}
+    traced = torch.export.export(net, (torch.rand(2, 4),), dynamic_shapes=axes).module()
+    for batch, length in ((1, 6), (3, 5)):
+        x = np.random.default_rng(length).uniform(0, 1, (batch, length)).astype(np.float32)
+        for mine, right in zip(traced(torch.from_numpy(x)), expected(model, [x]), strict=True):
+            np.testing.assert_allclose(mine.detach().numpy(), right, rtol=2e-5)

@@ -177,10 +177,40 @@ def test_packed_projections_are_a_layer(target: TargetName, tmp_path: Path) -> N
         assert weight.recipe == recipe.Source("a.in_proj_weight")
 
 
-def test_a_causal_layer_of_keras(tmp_path: Path) -> None:
+CAUSAL = {"torch": "is_causal=True", "tf": "use_causal_mask=True"}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_causal_layer(target: TargetName, tmp_path: Path) -> None:
     graph = Graph()
-    emitted = convert(graph, "tf", tmp_path, separate(graph, data=("x", "x", "x"), is_causal=1))
-    assert "use_causal_mask=True" in emitted.source
+    emitted = convert(graph, target, tmp_path, separate(graph, data=("x", "x", "x"), is_causal=1))
+    assert LAYERS[target] in emitted.source
+    assert CAUSAL[target] in emitted.source
+
+
+def test_causal_attention_to_another_sequence_is_no_layer_of_pytorch(tmp_path: Path) -> None:
+    graph = Graph()
+    emitted = convert(graph, "torch", tmp_path, separate(graph, is_causal=1))
+    assert LAYERS["torch"] not in emitted.source
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("number", [-np.inf, -1.0])
+@pytest.mark.parametrize("diagonal", [1, 0])
+def test_a_triangle_is_a_causal_mask(
+    target: TargetName, number: float, diagonal: int, tmp_path: Path
+) -> None:
+    graph = Graph()
+    graph.tensors["number"] = np.asarray(number, np.float32)
+    graph.tensors["diagonal"] = np.asarray(diagonal, np.int64)
+    length = graph.add("Shape", "x", start=1, end=2)
+    square = graph.add("Expand", "number", graph.add("Concat", length, length, axis=0))
+    mask = graph.add("Trilu", square, "diagonal", upper=1)
+    y = separate(graph, data=("x", "x", "x"), inputs=(mask,))
+    if diagonal == 0 and number == -np.inf:
+        y = graph.add("Slice", y, graph.constant(1), graph.constant(9), graph.constant(1))
+    emitted = convert(graph, target, tmp_path, y)
+    assert (CAUSAL[target] in emitted.source) == (number == -np.inf and diagonal == 1)
 
 
 NEAR = {

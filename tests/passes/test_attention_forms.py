@@ -23,6 +23,7 @@ CONSTANTS = {
     "axis": ints(2),
     "groups": ints(1, 1, 2, 1, 1),
     "tiles": ints(1, 2, 1, 1),
+    "before": ints(1, 2, 1, 1, 1),
     "merged": ints(0, 4, 5, 8),
     "tril": np.tril(np.ones((5, 5), np.bool_)),
     "shifted": np.tril(np.ones((5, 5), np.bool_), -1),
@@ -95,6 +96,43 @@ def test_all_forms_are_one_operator(
     assert node.inputs[1] is not None
     assert node.inputs[1].name == "k"
     assert_equivalent(model, found)
+
+
+GROUPED = HEADS["grouped"][1]
+
+
+@pytest.mark.parametrize("options", ["", "<is_causal=1, scale=0.3>"])
+def test_attention_shares_the_heads_that_were_repeated_for_it(options: str) -> None:
+    found = recognised(f"{GROUPED} y = Attention {options} (q, K, V)", shape="float[N,2,5,8]")
+    node = node_of(found, "Attention")
+    assert [each and each.name for each in node.inputs[:3]] == ["q", "k", "v"]
+
+
+@pytest.mark.parametrize(
+    "repeat",
+    [
+        "K = Tile(k, tiles) V = Tile(v, tiles)",
+        "k1 = Unsqueeze(k, axis) k2 = Expand(k1, groups) K = Reshape(k2, merged) V = Tile(v, tiles)",
+        "one = Constant <value_ints=[1]> ()"
+        " k1 = Unsqueeze(k, one) k2 = Tile(k1, before) K = Reshape(k2, merged)"
+        " v1 = Unsqueeze(v, one) v2 = Tile(v1, before) V = Reshape(v2, merged)",
+    ],
+)
+def test_attention_keeps_heads_that_were_repeated_otherwise(repeat: str) -> None:
+    found = recognised(f"{repeat} y = Attention(q, K, V)", shape="float[N,2,5,8]")
+    node = node_of(found, "Attention")
+    assert [each and each.name for each in node.inputs[:3]] == ["q", "K", "V"]
+
+
+def test_attention_whose_keys_are_given_out_keeps_their_heads() -> None:
+    model = hub(
+        "(float[N,4,5,8] q, float[N,2,5,8] k, float[N,2,5,8] v, float[N,4,3,8] pk, float[N,4,3,8] pv)"
+        f" => (float y, float a, float b) {{ {GROUPED} y, a, b = Attention(q, K, V, , pk, pv) }}",
+        constants=CONSTANTS,
+    )
+    found = apply(model, recognise_attention)
+    assert_equivalent(model, found)
+    assert operators(found).count("Reshape") == 2
 
 
 def recognised(body: str, extra: str = "", shape: str = "float[N,4,5,8]") -> ir.Model:

@@ -113,6 +113,18 @@ def test_names_are_unique_even_where_sources_collide() -> None:
     assert_equivalent(model, named)
 
 
+def test_constants_that_a_branch_gives_are_named() -> None:
+    model = hub(
+        "(bool c, float[2] x) => (float[2] y) { y = If(c) <then_branch = t () => (float[2] p, float[2] q)"
+        " <float[2] p = {1, 2}, float[2] q = {3, 4}> { }, else_branch = e () => (float[2] r, float[2] s)"
+        " { r = Abs(x) s = Neg(x) }> }"
+    )
+    named = name_values(model)
+    branch = named.graph.node(0).attributes["then_branch"].as_graph()
+    assert [value.name for value in branch.outputs] == ["constant", "constant_2"]
+    assert list(branch.initializers) == ["constant", "constant_2"]
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_order_of_a_tensorflow_graph_depends_on_its_structure_only(shuffle: random.Random) -> None:

@@ -118,6 +118,28 @@ def test_a_limit_that_is_the_largest_number_of_steps_says_nothing_more() -> None
     np.testing.assert_array_equal(run(counted, x=X)[0], X.sum(0))
 
 
+def test_several_counters_are_all_left_out() -> None:
+    model = model_of("""(float[T, 1] x, int32 n) => (float[K] total) <float[1] nothing = {0.0},
+        int32 zero = {0}, int32 one = {1}> {
+        go = Less(zero, n)
+        last, other, total = Loop(, go, zero, zero, nothing) <
+            body = step (int64 k, bool c, int32 i, int32 j, float[1] sum)
+                    => (bool on, int32 next, int32 after, float[1] more) {
+                row = Gather(x, i)
+                again = Gather(x, j)
+                twice = Add(row, again)
+                more = Add(sum, twice)
+                next = Add(i, one)
+                after = Add(j, one)
+                on = Less(next, n)
+            }
+        >
+    }""")
+    counted = drop_unused(count_steps(model))
+    assert len(loop(counted).inputs) == 3
+    np.testing.assert_array_equal(run(counted, x=X, n=np.array(4, np.int32))[0], 2 * X[:4].sum(0))
+
+
 @pytest.mark.parametrize(
     "forms",
     [

@@ -91,6 +91,39 @@ def test_product_that_is_reshaped_otherwise_stays(back: object) -> None:
     assert "Reshape" in operators(apply(model, restore_matmul_rank))
 
 
+@pytest.mark.parametrize("bias", [5, 1])
+def test_rank_of_a_flattened_gemm_comes_back(bias: int) -> None:
+    model = hub(
+        "(float[N,3,4] x) => (float[N,3,5] y)"
+        " { a = Reshape(x, flat) p = Gemm(a, w, b) y = Reshape(p, back) }",
+        trained={"w": floats(4, 5), "b": floats(bias)},
+        constants={"flat": ints(-1, 4), "back": ints(-1, 3, 5)},
+    )
+    found = apply(model, restore_matmul_rank)
+    assert operators(found) == ["MatMul", "Add"]
+    assert_equivalent(model, found)
+
+
+@pytest.mark.parametrize(
+    ("options", "bias", "back"),
+    [
+        ("<alpha=2.0>", (5,), (-1, 3, 5)),
+        ("<beta=0.5>", (5,), (-1, 3, 5)),
+        ("<transB=1>", (4,), (-1, 3, 4)),
+        ("", (1, 5), (-1, 3, 5)),
+        ("", (5,), (3, -1, 5)),
+    ],
+)
+def test_gemm_of_more_or_other_rows_stays(options: str, bias: tuple[int, ...], back: tuple[int, ...]) -> None:
+    model = hub(
+        f"(float[N,3,4] x) => (float y) {{ a = Reshape(x, flat) p = Gemm {options} (a, w, b)"
+        " y = Reshape(p, back) }",
+        trained={"w": floats(4, 4 if "trans" in options else 5), "b": floats(*bias)},
+        constants={"flat": ints(-1, 4), "back": ints(*back)},
+    )
+    assert "Gemm" in operators(apply(model, restore_matmul_rank))
+
+
 def test_constant_operands_come_second() -> None:
     model = hub(
         "(float[N,4] x) => (float[N,4] y) { a = Mul(c, x) b = Add(w, a) y = Sub(c, b) }",

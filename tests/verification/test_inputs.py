@@ -14,7 +14,7 @@ from bridge.errors import InputError
 from bridge.formats.request import InputSpec
 from bridge.verification.fitting import vocabularies
 from bridge.verification.inputs import Draw, InputPlan, Role, draw, draws, plan
-from bridge.verification.user_inputs import apply_specs, split, user_draws
+from bridge.verification.user_inputs import apply_specs, descriptions, specifications, split, user_draws
 from bridge.worker.side import TensorSpec
 from bridge.worker.standalone import write_tensors
 
@@ -348,3 +348,32 @@ def test_a_mask_of_queries_and_keys_has_the_length_of_its_sequence() -> None:
         drawn = draw(plans, seed=0, index=0, rule="typical", batch=batch).arrays
         assert drawn["x"].shape[0] == batch
         assert drawn["mask"].shape == (drawn["x"].shape[1],) * 2
+
+
+def test_specifications_by_name_with_constants_beside_them() -> None:
+    given = {"ids": "NxT:int64", "mask": None, "flag": True, "x": InputSpec((4,))}
+    assert split(given) == ([InputSpec(("N", "T"), "int64", "ids"), InputSpec((4,), name="x")], [])
+    assert split(["NxT", None, "3"]) == ([InputSpec(("N", "T")), InputSpec((3,))], [])
+    specs, sets = split({"ids": np.zeros((1, 2)), "mask": None})
+    assert (specs, list(sets[0])) == ([], ["ids"])
+
+
+@pytest.mark.parametrize("given", [{"a": "2x3", "b": np.zeros(2)}, ["2x3", np.zeros(2)]])
+def test_specifications_beside_arrays_are_refused(given: object) -> None:
+    for read in (split, specifications):
+        with pytest.raises(InputError, match="mix specifications such as '1x3x224x224' with a ndarray"):
+            read(given)  # type: ignore[operator]
+
+
+def test_a_file_of_arrays_describes_inputs_and_specifications_its_axes(tmp_path: Path) -> None:
+    named, unnamed = tmp_path / "named.npz", tmp_path / "unnamed.npz"
+    ids = np.zeros((2, 5), np.int64)
+    np.savez(named, ids=ids, x=np.zeros((2, 3), np.float32))
+    np.savez(unnamed, ids)
+    x = InputSpec(("batch", 3), name="x")
+    assert descriptions(str(named)) == [InputSpec(("batch", 5), "int64", "ids"), x]
+    assert descriptions([named, "ids=NxT"]) == [InputSpec(("N", "T"), "int64", "ids"), x]
+    assert descriptions([unnamed, "NxT"]) == [InputSpec(("N", "T"), "int64")]
+    assert descriptions([named, "y=N"])[-1] == InputSpec(("N",), name="y")
+    assert descriptions("2x3") == [InputSpec((2, 3))]
+    assert descriptions(None) == descriptions({"x": ids}) == []

@@ -164,6 +164,8 @@ def split(
     """x cut along an axis into pieces of the given sizes, or into equal ones (the last may be smaller)."""
     if outputs == 1:
         return x
+    if isinstance(split, tuple) and split == (split[0],) * len(split):
+        return tuple(tf.split(x, len(split), axis))
     if isinstance(split, tuple):
         return tuple(tf.split(x, split, axis))
     if split is not None:

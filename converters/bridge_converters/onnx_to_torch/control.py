@@ -136,22 +136,49 @@ def traced_loop(
     slices: tuple[tuple[str, tuple[int, ...]], ...],
 ) -> tuple[Any, ...]:
     """A loop whose number of steps is not known while PyTorch traces, as an operator of the traced graph."""
-    if slices:
-        raise NotImplementedError("a loop of unknown length that stacks results cannot be traced")
+    going = torch.as_tensor(True if condition is None else condition).reshape(()).clone()
+    if isinstance(limit, Tensor):
+        limit = limit.reshape(())
+    count = len(carried)
+    stacks = empty_stacks(body, limit, going, carried) if slices else []
 
     def unfinished(step: Tensor, going: Tensor, *values: Tensor) -> Tensor:
         return going.clone() if limit is None else torch.logical_and(going, step < limit)
 
     def advance(step: Tensor, going: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
-        again, *results = body(step, going, *values)
-        going = torch.logical_and(going, torch.as_tensor(again).reshape(()))
-        return step + 1, going, *(each.clone() for each in results)
+        again, *results = body(step, going, *values[:count])
+        going = going & (again.reshape(()) if isinstance(again, Tensor) else again)
+        filled = [
+            stack.index_copy(0, step[None], slice_[None])
+            for stack, slice_ in zip(values[count:], results[count:], strict=True)
+        ]
+        return step + 1, going, *map(packed, results[:count]), *filled
 
-    going = torch.as_tensor(True if condition is None else condition).reshape(()).clone()
-    if isinstance(limit, Tensor):
-        limit = limit.reshape(())
-    _, _, *results = torch.while_loop(unfinished, advance, (torch.tensor(0), going, *carried))  # type: ignore[no-untyped-call]
+    first = (torch.tensor(0), going, *map(packed, carried), *stacks)
+    steps, _, *results = torch.while_loop(unfinished, advance, first)  # type: ignore[no-untyped-call]
+    if slices and condition is not None:
+        done = steps.item()
+        torch._check(done >= 0)  # type: ignore[no-untyped-call]
+        torch._check(done <= stacks[0].shape[0])  # type: ignore[no-untyped-call]
+        results[count:] = [each.narrow(0, 0, done) for each in results[count:]]
     return tuple(results)
+
+
+def packed(value: Tensor) -> Tensor:
+    """A copy of a tensor in the order of its axes, as PyTorch wants all that a traced loop carries."""
+    return value.clone(memory_format=torch.contiguous_format)
+
+
+def empty_stacks(
+    body: Callable[..., Any], limit: int | Tensor | None, going: Tensor, carried: tuple[Any, ...]
+) -> list[Tensor]:
+    """Zeros for what a traced loop stacks in at most so many steps; a first step tells the shapes."""
+    if limit is None:
+        raise NotImplementedError("a loop that stacks results and has no largest number of steps")
+    steps = limit.item() if isinstance(limit, Tensor) else limit
+    torch._check(steps >= 0)  # type: ignore[no-untyped-call]
+    _, *results = body(torch.tensor(0), going, *carried)
+    return [each.new_zeros((steps, *each.shape)) for each in results[len(carried) :]]
 
 
 @lowering("Scan", since=9)

@@ -66,17 +66,26 @@ def slice_to_size(x: Tensor, other: Tensor, *, start: int, axis: int, of: int) -
 
 @lowering("Gather", const=("indices",))
 def gather(x: Tensor, indices: int | Ints | Tensor, *, axis: int = 0) -> Tensor:
-    """The slices of x along an axis at the indices, which may count from the end."""
+    """The slices of x along an axis at the indices, which may count from the end.
+
+    A single index is given as a list of one: PyTorch cannot trace what a number decides that data gives.
+    """
     chosen = list(indices) if isinstance(indices, tuple) else indices
+    if isinstance(indices, int | tuple) or indices.ndim > 0:
+        if axis == 0:
+            return x[chosen]
+        if axis == 1:
+            return x[:, chosen]
+        if axis == 2:
+            return x[:, :, chosen]
+        if axis == -1:
+            return x[..., chosen]
+        return x[(slice(None),) * (axis % x.ndim) + (chosen,)]
     if axis == 0:
-        return x[chosen]
+        return x[indices[None]][0]
     if axis == 1:
-        return x[:, chosen]
-    if axis == 2:
-        return x[:, :, chosen]
-    if axis == -1:
-        return x[..., chosen]
-    return x[(slice(None),) * (axis % x.ndim) + (chosen,)]
+        return x[:, indices[None]][:, 0]
+    return x[(slice(None),) * (axis % x.ndim) + (indices[None],)].squeeze(axis)
 
 
 @lowering("GatherElements")

@@ -51,9 +51,23 @@ def normalize_channels(
     return ((x - mean.reshape(shape)) * factor + b.reshape(shape)).to(x.dtype)
 
 
+@lowering("Contiguous", domain="bridge")
+def contiguous(x: Tensor) -> Tensor:
+    """The same values, in memory in the order of the axes."""
+    return x.contiguous()
+
+
 @lowering("InstanceNormalization", layout="channels_first")
 def instance_normalization(x: Tensor, scale: Tensor, b: Tensor, *, epsilon: float = 1e-05) -> Tensor:
     """Normalise each channel of each sample over its spatial axes."""
+    return F.group_norm(x, x.shape[1], scale, b, epsilon)
+
+
+@lowering("InstanceNormalization", domain="bridge")
+def instance_normalization_in_part(
+    x: Tensor, scale: Tensor | None, b: Tensor | None, *, epsilon: float = 1e-05
+) -> Tensor:
+    """The same without a scale, or without a shift."""
     return F.group_norm(x, x.shape[1], scale, b, epsilon)
 
 
@@ -83,15 +97,23 @@ def layer_normalization(
 
 @lowering("GroupNormalization", layout="channels_first", since=21)
 def group_normalization(
+    x: Tensor, scale: Tensor, bias: Tensor, *, epsilon: float = 1e-05, num_groups: int, stash_type: int = 1
+) -> Tensor:
+    """Normalise each group of channels of each sample; scale and bias are per channel."""
+    return F.group_norm(x, num_groups, scale, bias, epsilon)
+
+
+@lowering("GroupNormalization", domain="bridge")
+def group_normalization_in_part(
     x: Tensor,
-    scale: Tensor,
-    bias: Tensor,
+    scale: Tensor | None,
+    bias: Tensor | None,
     *,
     epsilon: float = 1e-05,
     num_groups: int,
     stash_type: int = 1,
 ) -> Tensor:
-    """Normalise each group of channels of each sample; scale and bias are per channel."""
+    """The same without a scale, or without a bias."""
     return F.group_norm(x, num_groups, scale, bias, epsilon)
 
 

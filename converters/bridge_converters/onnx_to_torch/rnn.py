@@ -277,6 +277,13 @@ def held(y: Tensor, mask: Tensor) -> Tensor:
     return torch.where(count > 0, last, 0)
 
 
+@lowering("Spread", domain="bridge")
+def spread(y: Tensor, mask: Tensor) -> Tensor:
+    """What a recurrence gave for the steps of a mask, at these steps; zero at the others."""
+    place = (mask.cumsum(1) - 1).clamp(min=0)
+    return torch.where(mask[:, :, None], y.gather(1, place[:, :, None].expand_as(y)), 0)
+
+
 @lowering("KeepSteps", domain="bridge")
 def keep_steps(y: Tensor, lengths: Tensor, *, batch_first: int) -> Tensor:
     """Sequences with zeros after their ends."""

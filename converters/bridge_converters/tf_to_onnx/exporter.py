@@ -8,17 +8,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+import ml_dtypes
 import onnx
 import tensorflow as tf
 import tf2onnx
-from tensorflow.core.framework import tensor_shape_pb2
+from tensorflow.core.framework import tensor_shape_pb2, types_pb2
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow.python.grappler import tf_optimizer
-from tf2onnx import optimizer, tfonnx, utils
+from tf2onnx import optimizer, tf_utils, tfonnx, utils
 
 from bridge.errors import BridgeError, UnsupportedOp, UnsupportedOps
 from bridge_converters.tf_to_onnx import markers
+from bridge_converters.tf_to_onnx.array_writes import place_array_writes
 from bridge_converters.tf_to_onnx.bundle import Bundle, Port
+from bridge_converters.tf_to_onnx.cases import split_cases
 from bridge_converters.tf_to_onnx.handlers import custom_handlers
 from bridge_converters.tf_to_onnx.patching import replaced
 
@@ -84,13 +87,15 @@ def export(bundle: Bundle) -> Exported:
     graph_def.CopyFrom(bundle.graph)
     outputs = _add_outputs(graph_def, bundle.outputs)
     _refuse(graph_def, bundle)
+    split_cases(graph_def)
     inputs = [port.tensor for port in bundle.inputs]
     weights = [f"{weight.node}:0" for weight in bundle.weights]
     graph_def = _optimise(graph_def, [*inputs, *weights], outputs)
+    place_array_writes(graph_def)
     present = {node.name for node in graph_def.node}
     weights = [name for name in weights if name.split(":")[0] in present]
     utils.INTERNAL_NAME = 1
-    with _quiet(), _without_constant_rewriters(), tf.Graph().as_default() as graph:
+    with _quiet(), _without_constant_rewriters(), _keeping_bfloat16(), tf.Graph().as_default() as graph:
         tf.import_graph_def(graph_def, name="")
         try:
             converted = tfonnx.process_tf_graph(
@@ -222,6 +227,16 @@ def _without_constant_rewriters() -> Iterator[None]:
     with ExitStack() as stack:
         for name in _CONSTANT_REWRITERS:
             stack.enter_context(replaced(tfonnx, name, lambda graph, nodes: nodes))
+        yield
+
+
+@contextmanager
+def _keeping_bfloat16() -> Iterator[None]:
+    """Let bfloat16 be bfloat16: tf2onnx takes it for float16, which rounds and overflows elsewhere."""
+    bfloat16 = onnx.TensorProto.BFLOAT16
+    of_tf = {**tf_utils.TF_TO_ONNX_DTYPE, types_pb2.DT_BFLOAT16: bfloat16}
+    to_numpy = {**utils.ONNX_TO_NUMPY_DTYPE, bfloat16: ml_dtypes.bfloat16}
+    with replaced(tf_utils, "TF_TO_ONNX_DTYPE", of_tf), replaced(utils, "ONNX_TO_NUMPY_DTYPE", to_numpy):
         yield
 
 

@@ -24,6 +24,7 @@ _ACTIVATIONS: dict[str, tuple[str, float | None, float | None]] = {
 }
 """ONNX's activation of one of Keras, with its alpha and beta where it has them."""
 _OPERATORS = {layers.LSTMCell: "LSTM", layers.GRUCell: "GRU", layers.SimpleRNNCell: "RNN"}
+_DTYPES = ("float32", "float64")
 _LAYERS = (layers.GRU, layers.LSTM, layers.RNN, layers.SimpleRNN)
 
 
@@ -33,13 +34,14 @@ def recurrence(
     """What `inner_loop` of a recurrent layer returns, as markers: the last output, all, and the states.
 
     None where ONNX has no operator that says the same: cells of other classes, other activations, other
-    dtypes than float32.
+    dtypes than float32 and float64, in which nothing is rounded between gates.
     """
     cells = layer.cell.cells if type(layer.cell) is layers.StackedRNNCells else [layer.cell]
     if type(layer) not in _LAYERS or any(type(cell) not in _OPERATORS for cell in cells):
         return None
     sequences = tf.convert_to_tensor(sequences)
-    if sequences.dtype != tf.float32 or any(cell.compute_dtype != "float32" for cell in cells):
+    dtype = sequences.dtype.name
+    if dtype not in _DTYPES or any({cell.compute_dtype, cell.variable_dtype} != {dtype} for cell in cells):
         return None
     described = [_cell(cell) for cell in cells]
     found = [each for each in described if each is not None]

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.fx import traceback as fx_traceback
+from torch.utils import _pytree as pytree
 
 from bridge.errors import BridgeError, InputError
 from bridge_converters._whole_recurrences import whole_recurrences
@@ -19,6 +20,7 @@ from bridge_converters.torch_to_onnx import names
 from bridge_converters.torch_to_onnx.attention_dropout import attention_ratios
 from bridge_converters.torch_to_onnx.axes import Axes, Free, attempts, settle
 from bridge_converters.torch_to_onnx.caches import leave_out_cache
+from bridge_converters.torch_to_onnx.dynamic_rope import traced_frequencies
 from bridge_converters.torch_to_onnx.eager_attention import eager_attention, other_attention
 from bridge_converters.torch_to_onnx.failures import call_failure, export_failure
 from bridge_converters.torch_to_onnx.inputs import Examples
@@ -26,7 +28,7 @@ from bridge_converters.torch_to_onnx.packed import padded_sequences
 from bridge_converters.torch_to_onnx.quiet import quiet
 from bridge_converters.torch_to_onnx.shapes import dynamic_batch, input_values, is_fixed
 from bridge_converters.torch_to_onnx.structures import is_plain, plain, rebuilding, use_plain_structures
-from bridge_converters.torch_to_onnx.switches import masks_taken_as_given
+from bridge_converters.torch_to_onnx.switches import einsum_paths_of_examples, masks_taken_as_given
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,12 @@ def capture(module: nn.Module, examples: Examples, *, static_batch: bool = False
     BridgeError with the user's source line and torch's reason if the module cannot be exported.
     """
     start = time.perf_counter()
-    with evaluation_mode(module), preserved_buffers(module), masks_taken_as_given():
+    with (
+        evaluation_mode(module),
+        preserved_buffers(module),
+        masks_taken_as_given(),
+        traced_frequencies(module) as frequencies,
+    ):
         examples, remarks = _with_plain_structures(module, examples)
         program, examples, notes = _export_with_some_attention(module, examples, static_batch=static_batch)
         seconds = time.perf_counter() - start
@@ -64,7 +71,7 @@ def capture(module: nn.Module, examples: Examples, *, static_batch: bool = False
         shown = _with_open_masks(module, examples)
         axes = settle(program, shown, lambda tensors: call(module, examples, tensors))
         ratios = attention_ratios(module, program, lambda: call(module, examples, examples.tensors()))
-    return Capture(program, seconds, (*remarks, *notes, *axes.notes), axes, ratios)
+    return Capture(program, seconds, (*remarks, *notes, *frequencies, *axes.notes), axes, ratios)
 
 
 @contextmanager
@@ -105,7 +112,8 @@ def _with_plain_structures(module: nn.Module, examples: Examples) -> tuple[Examp
         examples = examples.with_ones()
     try:
         results = call(module, examples, examples.tensors())
-        notes = leave_out_cache(module, results)
+        varied = _with_varied_numbers(module, examples)
+        notes = leave_out_cache(module, results, lambda: call(module, varied, varied.tensors()))
         if notes:
             results = call(module, examples, examples.tensors())
     except Exception as refusal:  # the module's code runs and may raise anything
@@ -115,8 +123,21 @@ def _with_plain_structures(module: nn.Module, examples: Examples) -> tuple[Examp
     if isinstance(module, torch.jit.ScriptModule) or (takes_plain and is_plain(results)):
         return examples, notes
     use_plain_structures(module, None if takes_plain else rebuilding(arguments))
-    args, kwargs = plain(arguments)
+    args, kwargs = pytree.tree_map_only(torch.Tensor, torch.clone, plain(arguments))
     return replace(examples, args=args, kwargs=kwargs), notes
+
+
+def _with_varied_numbers(module: nn.Module, examples: Examples) -> Examples:
+    """Examples whose integers change from step to step, where the module takes that."""
+
+    def varied(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.is_floating_point() or tensor.is_complex() or not tensor.ndim:
+            return tensor
+        return (torch.arange(tensor.shape[-1]) % 2).to(tensor.dtype).expand(tensor.shape).contiguous()
+
+    args, kwargs = examples.arguments([varied(tensor) for tensor in examples.tensors()])
+    changed = replace(examples, args=args, kwargs=kwargs)
+    return changed if _runs(module, changed) else examples
 
 
 def call(module: nn.Module, examples: Examples, tensors: Sequence[torch.Tensor]) -> Any:
@@ -190,6 +211,8 @@ def _export_as_it_is(module: nn.Module, examples: Examples, *, static_batch: boo
             program = _export(module, batch, axes)
         except Exception:  # the module's code runs and may raise anything; the last attempt reports it
             continue
+        if not _leaves_open(program, batch):
+            program = _with_open_lengths(module, batch, axes) or program
         if dynamic_batch(program):
             return program, batch, ()
         # torch.export found that the batch is a constant of the program: use the user's own sizes.
@@ -203,6 +226,25 @@ def _export_as_it_is(module: nn.Module, examples: Examples, *, static_batch: boo
         else:
             break
     return program, examples, (_fixed_note(program, examples),)
+
+
+def _leaves_open(program: ExportedProgram, examples: Examples) -> bool:
+    """Whether a program leaves the batch open and every axis that the user named."""
+    sizes = [tensor.shape for _, tensor in _positions(program, examples)]
+    return dynamic_batch(program) and not any(
+        axis > 0 and is_fixed(sizes[position][axis])
+        for position, named in examples.axes.items()
+        for axis in named
+    )
+
+
+def _with_open_lengths(module: nn.Module, examples: Examples, axes: Free) -> ExportedProgram | None:
+    """The program from the module's bytecode, if that leaves open what running it fixed: `len(x)` does."""
+    try:
+        program = _run_export(module, examples, axes, strict=True)
+    except Exception:  # the module's code runs and may raise anything; what running it gave is used
+        return None
+    return program if _leaves_open(program, examples) else None
 
 
 def _with_batch(module: nn.Module, examples: Examples) -> Examples:
@@ -253,6 +295,7 @@ def _run_export(module: nn.Module, examples: Examples, axes: Free, *, strict: bo
         fx_traceback.preserve_node_meta(),
         whole_recurrences(),
         masks_taken_as_given(),
+        einsum_paths_of_examples(),
         padded_sequences(),
         quiet(),
     ):

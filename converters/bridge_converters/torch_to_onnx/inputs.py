@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import torch
 from torch.utils import _pytree as pytree
@@ -15,6 +16,7 @@ from torch.utils import _pytree as pytree
 from bridge.errors import InputError
 from bridge.formats.request import InputSpec
 from bridge_converters.torch_to_onnx.names import argument_leaves, parameter_names
+from bridge_converters.torch_to_onnx.structures import plain
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -162,6 +164,19 @@ def from_values(
     return with_axes(Examples(args, kwargs), specs, parameters)
 
 
+def named_arrays(
+    inputs: Any, parameters: Sequence[inspect.Parameter]
+) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
+    """The arrays in what a Python caller passes (see `from_values`), by the names of the program's inputs.
+
+    Raises InputError for names that forward does not have.
+    """
+    examples = from_values(inputs, parameters)
+    args, kwargs = plain((examples.args, dict(examples.kwargs)))
+    names, leaves = _leaves(Examples(args, kwargs), parameters)
+    return {name: _as_array(leaf) for name, leaf in zip(names, leaves, strict=True)}
+
+
 def with_axes(
     examples: Examples, specs: Sequence[InputSpec], parameters: Sequence[inspect.Parameter]
 ) -> Examples:
@@ -173,10 +188,7 @@ def with_axes(
     """
     if not specs:
         return examples
-    keywords = parameter_names(parameters, len(examples.args), examples.kwargs)
-    leaves = argument_leaves(examples.args, examples.kwargs, keywords)
-    names = [name for name, leaf in leaves if isinstance(leaf, torch.Tensor)]
-    tensors = examples.tensors()
+    names, tensors = _leaves(examples, parameters)
     axes: dict[int, dict[int, str]] = {}
     for number, spec in enumerate(specs):
         if (spec.name is None and number >= len(names)) or (spec.name is not None and spec.name not in names):
@@ -198,6 +210,16 @@ def with_axes(
             )
         axes[position] = {axis: asked for axis, asked in enumerate(spec.shape) if isinstance(asked, str)}
     return replace(examples, axes=axes, stated=frozenset(axes))
+
+
+def _leaves(
+    examples: Examples, parameters: Sequence[inspect.Parameter]
+) -> tuple[list[str], list[torch.Tensor]]:
+    """The tensors of examples and what torch.export calls them."""
+    keywords = parameter_names(parameters, len(examples.args), examples.kwargs)
+    leaves = argument_leaves(examples.args, examples.kwargs, keywords)
+    found = [(name, leaf) for name, leaf in leaves if isinstance(leaf, torch.Tensor)]
+    return [name for name, _ in found], [leaf for _, leaf in found]
 
 
 def forward_parameters(forward: Callable[..., Any]) -> list[inspect.Parameter]:
@@ -337,6 +359,12 @@ def _as_spec(value: Any, name: str | None) -> InputSpec | None:
     if not isinstance(value, InputSpec):
         return None
     return InputSpec(value.shape, value.dtype, name or value.name)
+
+
+def _as_array(tensor: torch.Tensor) -> np.ndarray[Any, np.dtype[Any]]:
+    if tensor.dtype == torch.bfloat16:
+        return tensor.cpu().contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.cpu().numpy()
 
 
 def _as_tensor(value: Any) -> Any:

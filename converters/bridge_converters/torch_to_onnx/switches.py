@@ -32,3 +32,30 @@ def masks_taken_as_given() -> Iterator[None]:
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
         transformer._detect_is_causal_mask = original
+
+
+@contextmanager
+def einsum_paths_of_examples() -> Iterator[None]:
+    """Let `torch.einsum` of more than two tensors choose its order of products by the examples' sizes.
+
+    opt_einsum compares the sizes, and a traced program would fix every axis that it looks at.
+    """
+    library: Any = torch.backends.opt_einsum.get_opt_einsum()
+    if library is None:
+        yield
+        return
+    original = library.contract_path
+
+    def contract_path(equation: str, *operands: torch.Tensor, **options: Any) -> Any:
+        shapes = [tuple(map(_example_size, each.shape)) for each in operands]
+        return original(equation, *shapes, shapes=True, **options)
+
+    library.contract_path = contract_path
+    try:
+        yield
+    finally:
+        library.contract_path = original
+
+
+def _example_size(size: Any) -> int:
+    return int(size.node.hint) if isinstance(size, torch.SymInt) else int(size)

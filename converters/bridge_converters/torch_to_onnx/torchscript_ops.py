@@ -166,6 +166,8 @@ _PYTHON: Mapping[str, Callable[..., Any]] = {
 _CONTAINERS: Mapping[str, Callable[..., Any]] = {
     "__contains__": operator.contains,
     "__getitem__": operator.getitem,
+    "__is__": operator.is_,
+    "__isnot__": operator.is_not,
     "_set_item": _set_item,
     "add": operator.add,
     "add_": _extend,
@@ -182,6 +184,7 @@ _CONTAINERS: Mapping[str, Callable[..., Any]] = {
     "pop": lambda values, *where: values.pop(*where),
     "reverse": _reverse,
     "slice": _slice,
+    "unchecked_cast": lambda values: values,
     "values": lambda values: list(values.values()),
 }
 """Operators on lists, tuples, dicts and strings, whatever these hold."""

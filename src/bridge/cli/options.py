@@ -21,7 +21,7 @@ def source_options(function: Function) -> Function:
                 multiple=True,
                 help="Shape of an input, [NAME=]AxBxC[:DTYPE], such as 1x3x224x224 or tokens=Nx16:int64; "
                 "a letter or word makes an axis dynamic. Repeat it for more inputs. Beside --inputs it says "
-                "which axes of the arrays vary (convert only).",
+                "which axes of the arrays vary.",
             ),
             click.option(
                 "--inputs",
@@ -71,6 +71,11 @@ def chosen_inputs(specs: tuple[str, ...], examples: str | None) -> str | list[st
     if examples is not None:
         return examples
     return list(specs) or None
+
+
+def arrays_and_shapes(specs: tuple[str, ...], examples: str | None) -> str | list[str] | None:
+    """What `verify` takes as `inputs`: a file of arrays, shapes to draw others by, or both."""
+    return [examples, *specs] if specs and examples is not None else chosen_inputs(specs, examples)
 
 
 def inputs_and_axes(

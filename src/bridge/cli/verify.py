@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from bridge.cli.environments import setting_options
-from bridge.cli.options import chosen_inputs, output_options, source_options
+from bridge.cli.options import arrays_and_shapes, output_options, source_options
 from bridge.cli.progress import Progress
 from bridge.cli.reports import Wanted, deliver, report_options, with_command
 from bridge.cli.speed import speed_options
@@ -133,7 +133,7 @@ def command(
         found = verify_suite(suite, quiet=quiet)
         deliver(found, wanted, as_json=as_json, quiet=quiet)
         return int(found.exit_code)
-    inputs = chosen_inputs(specs, examples)
+    inputs = arrays_and_shapes(specs, examples)
     with Progress(quiet=quiet) as progress:
         result = verify(
             source,

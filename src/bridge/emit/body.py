@@ -19,12 +19,12 @@ from bridge.emit.plan import LayerSpec, ParameterSpec, Path, Plan, node_view
 from bridge.emit.specialise import Binding, Facts, Known, helper_functions, inline
 from bridge.emit.syntax import clone
 from bridge.emit.types import annotation, may_be_none, returned
+from bridge.emit.variables import Item, Layers, Variables
 from bridge.errors import BridgeError
 from bridge.hub import control, metadata
 from bridge.hub.carriers import carrier, carry
 from bridge.hub.opset import operator_version
 
-_FRESH = ("x", "y", "z", "u", "v", "w")
 _TRAINING = "training"
 """The keyword-only parameter by which a lowering for PyTorch asks whether its module is in training."""
 
@@ -114,23 +114,44 @@ class _Function:
         self._functions: set[str] = set() if outer is None else set(outer._functions)
         hidden = set() if outer is None else outer._visible() | self._functions
         self._names = names.Namespace({*self._dialect.imports, *writer.function_names, *hidden})
-        self._variables: dict[ir.Value, str] = {}
-        self._free: list[str] = []
-        self._kept: set[str] = set()
         self._helpers: dict[str, Callable[..., Any]] = {} if outer is None else outer._helpers
         self._definitions: list[ast.stmt] = []
+        self._read = {item: values_read(item) for item in items}
+        self._made = {
+            item: values_made(item, self._plan.homes) if isinstance(item, tree.Region) else list(item.outputs)
+            for item in items
+        }
         self._last_read = self._reads()
+        self._variables = Variables(
+            self._names,
+            Layers(self._attribute, self._kind, self._read.__getitem__, self._live_outputs),
+            items,
+            {*inputs, *(value for made in self._made.values() for value in made)},
+        )
+
+    def _kind(self, item: Item) -> str | None:
+        """The type of the layer or module that an item calls."""
+        if isinstance(item, tree.Region):
+            return item.type
+        spec = self._plan.layer_of.get(item)
+        return None if spec is None else spec.layer.constructor
+
+    def _attribute(self, item: Item) -> str | None:
+        """The name of the layer or module that an item calls; one in a list is called by that too."""
+        spec = None if isinstance(item, tree.Region) else self._plan.layer_of.get(item)
+        path = item.path if isinstance(item, tree.Region) else () if spec is None else spec.path
+        return "_".join(path[-2:] if path and names.is_index(path[-1]) else path[-1:]) or None
 
     def _visible(self) -> set[str]:
         """The variables that a function defined here may read; its own must not hide them."""
         outer = set() if self._outer is None else self._outer._visible()
-        return outer | set(self._variables.values())
+        return outer | self._variables.visible
 
     def _reads(self) -> dict[ir.Value, int]:
         """The index of the last item that reads a value."""
         last: dict[ir.Value, int] = {}
         for index, item in enumerate(self._items):
-            for value in values_read(item):
+            for value in self._read[item]:
                 last[value] = index
         for value in self._outputs:
             last[value] = len(self._items)
@@ -139,11 +160,11 @@ class _Function:
     def body(self) -> Body:
         """The forward method."""
         for value in self._inputs:
-            name = names.identifier(value.name or "x", default="x") if self._is_root else self._fresh()
-            self._variables[value] = self._names.claim(name) if self._is_root else name
+            if self._is_root:
+                self._variables.keep(value, names.identifier(value.name or "x", default="x"))
+            else:
+                self._variables.parameter(value)
         parameters = [self._variables[value] for value in self._inputs]
-        if self._is_root:
-            self._kept = set(parameters) - {*_FRESH}
         statements, made, places = self._statements()
         results = [self._value(value) for value in self._outputs]
         if _return(statements, results) and places[-1:] == [len(statements) - 1]:
@@ -158,7 +179,10 @@ class _Function:
         """
         for index, value in enumerate(self._inputs):
             role = roles[index] if index < len(roles) else None
-            self._variables[value] = self._fresh() if role is None else self._names.claim(role)
+            if role is None:
+                self._variables.parameter(value)
+            else:
+                self._variables.keep(value, role)
         parameters = [
             ast.arg(self._variables[value], annotation(value, self._dialect)) for value in self._inputs
         ]
@@ -222,7 +246,7 @@ class _Function:
     def _live_outputs(self, item: ir.Node | tree.Region) -> list[ir.Value | None]:
         """The outputs of an item in order; None for a node's outputs that nothing reads."""
         if isinstance(item, tree.Region):
-            return list(values_made(item, self._plan.homes))
+            return list(self._made[item])
         count = output_count(item)
         return [value if value in self._last_read else None for value in item.outputs[:count]]
 
@@ -230,33 +254,14 @@ class _Function:
         """Variables for the outputs; the name of an input that is read here for the last time is reused."""
         dead = [
             value
-            for value in values_read(item)
+            for value in self._read[item]
             if value in self._variables and self._last_read.get(value, -1) <= index
         ]
-        released = [self._variables.pop(value) for value in dead]
-        reusable = [name for name in released if name not in self._kept]
-        names_: list[str] = []
-        for value in outputs:
-            if value is None:
-                names_.append("_")
-                continue
-            name = reusable.pop(0) if reusable else self._fresh()
-            self._variables[value] = name
-            names_.append(name)
-        self._free.extend(reusable)
-        return names_
-
-    def _fresh(self) -> str:
-        if self._free:
-            return self._free.pop(0)
-        for name in _FRESH:
-            if name not in self._names:
-                return self._names.claim(name)
-        return self._names.claim("x")
+        return self._variables.assign(item, outputs, dead)
 
     def _region_call(self, region: tree.Region) -> ast.expr:
         callee = self._writer._modules.reference(self._path, region.path)
-        return ast.Call(callee, [self._value(value) for value in values_read(region)], [])
+        return ast.Call(callee, [self._value(value) for value in self._read[region]], [])
 
     def _node(self, node: ir.Node) -> ast.expr:
         spec = self._plan.layer_of.get(node)
@@ -347,7 +352,7 @@ class _Function:
     def forget(self, output: ir.Value) -> None:
         """Compute nothing for the sake of an output that is not asked for."""
         if self._outputs.count(output) == 1:
-            readers = [index for index, item in enumerate(self._items) if output in values_read(item)]
+            readers = [index for index, item in enumerate(self._items) if output in self._read[item]]
             self._last_read.pop(output)
             if readers:
                 self._last_read[output] = readers[-1]
@@ -402,9 +407,8 @@ class _Function:
 
     def _variable(self, value: ir.Value) -> str | None:
         """The variable that holds a value, here or in a function around this one."""
-        if value in self._variables:
-            return self._variables[value]
-        return None if self._outer is None else self._outer._variable(value)
+        name = self._variables.get(value)
+        return self._outer._variable(value) if name is None and self._outer is not None else name
 
     def _borrowed(self, spec: LayerSpec, slot: str) -> ast.expr:
         """A layer's tensor in the form the hub has it, for a node that shares it (a tied weight)."""

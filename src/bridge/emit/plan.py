@@ -99,6 +99,16 @@ def origin(value: ir.Value) -> WeightInfo | None:
     return WeightInfo(sources[0], "parameter", True) if sources else None
 
 
+def _trained_paths(model: ir.Model, framework: str) -> dict[ir.Value, Path]:
+    """The source's path of every trained initializer, and of every one that is computed from trained ones."""
+    return {
+        value: split_path(info.path, framework)
+        for graph in model.graphs()
+        for value in graph.initializers.values()
+        if (info := origin(value)) is not None
+    }
+
+
 def node_view(
     node: ir.Node, imports: Mapping[str, int], *, trains_as: Literal["torch", "tf"] | None = None
 ) -> NodeView:
@@ -117,7 +127,10 @@ class Planner:
         self._nodes = list(model.graph)
         self._homes = tree.home_nodes(self._nodes)
         self._scopes = self._all_scopes()
-        self._initializers = [value for graph in model.graphs() for value in graph.initializers.values()]
+        self._trained = _trained_paths(model, self._info.framework)
+        self._below = Counter(
+            path[:depth] for path in self._trained.values() for depth in range(1, len(path) + 1)
+        )
 
     def plan(self, *, dissolved: Iterable[Scope] = ()) -> Plan:
         """Decide everything; `dissolved` are scopes that turned out not to be expressible as modules."""
@@ -232,14 +245,14 @@ class Planner:
         levels = zip(*sorted(prefixes), strict=False)
         shared = tuple(level[0] for level in itertools.takewhile(lambda level: len(set(level)) == 1, levels))
         own = {tensor.value for tensor in layer.tensors.values()}
-        foreign = [
-            split_path(info.path, self._info.framework)
-            for value in self._initializers
-            if value not in own and (info := origin(value)) is not None
-        ]
+        held = Counter(
+            path[:depth]
+            for path in (self._trained[value] for value in own if value in self._trained)
+            for depth in range(1, len(path) + 1)
+        )
         caller = tuple(entry.name for entry in self._scopes[node])
         for path in (caller, shared):
-            if path and path == shared[: len(path)] and not any(f[: len(path)] == path for f in foreign):
+            if path and path == shared[: len(path)] and self._below[path] == held[path]:
                 return path
         above = shared or caller
         name = names.identifier(layer.label or names.snake_case(node.op_type), default="layer")
@@ -272,10 +285,7 @@ class Planner:
                 layers[spec.path] = spec
         occupied = set(layers)
         owned = {tensor.value for spec in layers.values() for tensor in spec.layer.tensors.values()}
-        for value in self._initializers:
-            info = origin(value)
-            if info is not None and value not in owned:
-                occupied.add(split_path(info.path, self._info.framework)[:-1])
+        occupied.update(path[:-1] for value, path in self._trained.items() if value not in owned)
         inner = {path[:depth] for path in occupied for depth in range(1, len(path))}
         foreign = self._foreign_tensors(layers)
         for path in [each for each in layers if each in inner or each in foreign]:
@@ -285,12 +295,10 @@ class Planner:
     def _foreign_tensors(self, layers: Mapping[Path, LayerSpec]) -> set[Path]:
         """The layers at whose path the source has trained tensors that are not the layer's."""
         foreign = set()
-        for value in self._initializers:
-            info = origin(value)
-            path = () if info is None else split_path(info.path, self._info.framework)[:-1]
-            spec = layers.get(path)
+        for value, (*above, _) in self._trained.items():
+            spec = layers.get(tuple(above))
             if spec is not None and all(tensor.value is not value for tensor in spec.layer.tensors.values()):
-                foreign.add(path)
+                foreign.add(tuple(above))
         return foreign
 
     def _parameters(

@@ -54,6 +54,25 @@ def write_live(
     )
 
 
+def flat_inputs(source: Any, inputs: Any) -> Any:
+    """Inputs as the file that `write_live` makes of a model object takes them.
+
+    Of an nn.Module, example tensors and arrays, nested or not, become numpy arrays by the names of the
+    program's inputs, and what is a constant of the program is left out. Everything else stays as it is.
+    Raises InputError where arrays stand beside specifications.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(source, torch.nn.Module):
+        return inputs
+    from bridge.verification.user_inputs import specifications
+
+    if inputs is None or isinstance(inputs, str | Path) or specifications(inputs):
+        return inputs
+    from bridge_converters.torch_to_onnx.inputs import forward_parameters, named_arrays
+
+    return named_arrays(inputs, forward_parameters(source.forward))
+
+
 def _specs(inputs: Any) -> list[InputSpec]:
     """What example arrays or specifications say about the inputs; axis 0 of an example is free."""
     from bridge.verification.user_inputs import split

@@ -46,7 +46,7 @@ def _count(node: ir.Node, constants: ir.Graph) -> None:
         _set_trips(node, body, trips, constants)
     for index in sorted(counters, reverse=True):
         if counters[index] == 0:
-            _number_steps(node, body, index)
+            node = _number_steps(node, body, index)
 
 
 def _counters(node: ir.Node, body: ir.Graph) -> dict[int, int]:
@@ -232,8 +232,11 @@ def _set_trips(node: ir.Node, body: ir.Graph, bounds: Sequence[_Bound], constant
     body.outputs[0] = always.outputs[0]
 
 
-def _number_steps(node: ir.Node, body: ir.Graph, index: int) -> None:
-    """Let the body read the number of the step instead of a counter that starts with 0; drop the counter."""
+def _number_steps(node: ir.Node, body: ir.Graph, index: int) -> ir.Node:
+    """Let the body read the number of the step instead of a counter that starts with 0; drop the counter.
+
+    Gives the loop, which is another node without the counter.
+    """
     taken, number = body.inputs[2 + index], body.inputs[0]
     for use in list(taken.uses()):
         if use.node.op_type == "Gather" and use.idx == 1:
@@ -250,7 +253,7 @@ def _number_steps(node: ir.Node, body: ir.Graph, index: int) -> None:
             body.append(cast)
     output = node.outputs[index]
     if output.uses() or output.is_graph_output():
-        return
+        return node
     body.inputs.pop(2 + index)
     body.outputs.pop(1 + index)
     graph = node.graph
@@ -264,3 +267,4 @@ def _number_steps(node: ir.Node, body: ir.Graph, index: int) -> None:
     for old, new in zip(outputs, loop.outputs, strict=True):
         take_over(old, new)
     graph.remove(node, safe=True)
+    return loop

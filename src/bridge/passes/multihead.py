@@ -13,6 +13,7 @@ import onnx_ir as ir
 from bridge.hub import metadata
 from bridge.hub.graph import attribute, common_scope, is_trained, only_use, producer, static_shape, take_over
 from bridge.hub.recipe import Array, Recipe, Source, step
+from bridge.passes.dims import Dim, dim_of
 from bridge.passes.element_moves import follow, is_move, moved, sizes_of
 from bridge.passes.fold_trained import make_initializer
 from bridge.passes.match import close
@@ -32,7 +33,8 @@ def fuse_multihead_layers(model: ir.Model, target: Target) -> ir.Model:
     `bridge::MultiHeadAttention(query, key, value, ...)` is followed by the layer's tensors: for Keras the
     kernels (features, heads, size) and biases (heads, size) of query, key, value, then kernel (heads, size,
     features) and bias of the output; for PyTorch `in_proj_weight`, or the three of the projections, with
-    `in_proj_bias`, and weight and bias of `out_proj`. Where source and target layers differ (masks other
+    `in_proj_bias`, and weight and bias of `out_proj`, and where it is causal the mask of that, which
+    `bridge::CausalMask` makes. Where source and target layers differ (masks other
     than the causal one, tensors that others read or that are not trained, several heads of queries for one
     of keys) the graph stays as it is. Which elements become which is found by moving numbered elements
     through the graph. Does not keep the graph valid ONNX.
@@ -169,8 +171,10 @@ def _origin(data: ir.Value, places: Array, sizes: Mapping[str, int]) -> tuple[ir
             whole = ids.shape[-1] == features and bool(np.all(flat % features == np.arange(features)))
             if whole:
                 rows = (flat[:, 0] // features)[places]
+                axes = (first := follow(current, [], sizes)) is not None and first.shape[:2]
                 for batch_first, order in wanted.items():
-                    if np.array_equal(rows, order) and (batch_first or found is None):
+                    own = axes == ((batch, length) if batch_first else (length, batch))
+                    if own and np.array_equal(rows, order) and (batch_first or found is None):
                         found = (current, batch_first)
         node = current.producer()
         if node is None or not is_move(node) or node.inputs[0] is None:
@@ -404,14 +408,22 @@ def _features(product: _Product) -> int:
 
 
 def _is_expressible(found: _Found, target: Target) -> bool:
-    """Whether the target's layer does the same: PyTorch has one width, and takes causal masks as tensors."""
-    q, _, v = found.inputs
+    """Whether the target's layer does the same: PyTorch has one width, and takes causal masks as squares."""
+    q, k, v = found.inputs
     if target == "tf":
         return True
     width = _features(q.product)
     heads, size = q.order.shape
-    causal = bool(attribute(found.node, "is_causal", 0))
-    return heads * size == width == found.output.width and v.order.shape == q.order.shape and not causal
+    square = not _is_causal(found) or _length(q) == _length(k) is not None
+    return heads * size == width == found.output.width and v.order.shape == q.order.shape and square
+
+
+def _is_causal(found: _Found) -> bool:
+    return bool(attribute(found.node, "is_causal", 0))
+
+
+def _length(each: _Projection) -> Dim:
+    return None if each.source.shape is None else dim_of(each.source.shape[int(each.batch_first)])
 
 
 def _replace(found: _Found, model: ir.Model, target: Target) -> None:
@@ -431,7 +443,7 @@ def _replace(found: _Found, model: ir.Model, target: Target) -> None:
         "value_dim": v.order.shape[1],
         "features": _features(q.product),
         "width": found.output.width,
-        "is_causal": int(bool(attribute(node, "is_causal", 0))),
+        "is_causal": int(_is_causal(found)),
         "batch_first": int(found.batch_first),
         "dropout": float(metadata.attention_dropout(node)),
         "label": "attention",
@@ -452,8 +464,21 @@ def _replace(found: _Found, model: ir.Model, target: Target) -> None:
         if each.source not in sources:
             sources[each.source] = swapped(each.source) if swap else each.source
     inputs = [sources[each.source] for each in found.inputs]
+    masks: list[ir.Value] = []
+    if target == "torch" and _is_causal(found):
+        axis = int(found.batch_first)
+        mask = ir.Node(DOMAIN, "CausalMask", inputs[:1], [ir.AttrInt64("axis", axis)])
+        metadata.set_scope(mask, metadata.scope_of(node))
+        graph.insert_before(last, mask)
+        length = None if inputs[0].shape is None else inputs[0].shape[axis]
+        mask.outputs[0].type = inputs[0].type
+        mask.outputs[0].shape = None if length is None else ir.Shape([length, length])
+        masks.append(mask.outputs[0])
     made = ir.Node(
-        DOMAIN, "MultiHeadAttention", [*inputs, *tensors], ir.convenience.convert_attributes(attributes)
+        DOMAIN,
+        "MultiHeadAttention",
+        [*inputs, *tensors, *masks],
+        ir.convenience.convert_attributes(attributes),
     )
     metadata.set_scope(made, common_scope([node, *(each for p in products for each in p.nodes)]))
     metadata.set_location(made, metadata.location_of(node))

@@ -82,7 +82,7 @@ class _Namer:
                     _rename(operand, self.unique(f"{base}.{_formal(_inputs(node.op_type), index, 'input')}"))
             for body in bodies(node):
                 self.name_graph(body)
-        for value in graph.initializers.values():
+        for value in list(graph.initializers.values()):
             if _is_unnamed(value):
                 _rename(value, self.unique("constant"))
 

@@ -13,7 +13,12 @@ import onnx_ir as ir
 from bridge.hub import metadata
 from bridge.hub.check import check_model
 from bridge.hub.metadata import Layout
-from bridge.passes.attention import lower_attention, recognise_attention
+from bridge.passes.attention import (
+    lower_attention,
+    recognise_attention,
+    simplify_masks,
+    straighten_attention,
+)
 from bridge.passes.attention_masks import recognise_causal_masks, shrink_masks
 from bridge.passes.batch_norm import recognise_batch_norm
 from bridge.passes.branches import capture_invariants, simplify_loops
@@ -53,14 +58,17 @@ from bridge.passes.positions import simplify_positions
 from bridge.passes.recipes import attach_recipes
 from bridge.passes.recurrent import fuse_recurrent_layers, recognise_cells, recognise_recurrences
 from bridge.passes.resize import fix_resized_axes
+from bridge.passes.rotary import fuse_rotations
 from bridge.passes.scalars import give_range_scalars
 from bridge.passes.sequences import split_without_sequences
 from bridge.passes.shapes import infer_shapes
 from bridge.passes.sizes import write_sizes
 from bridge.passes.smooth_activations import fuse_swish, recognise_smooth_activations
+from bridge.passes.split_weights import transpose_before_splits
 from bridge.passes.static import fold_static
 from bridge.passes.sums import write_sums_as_additions
 from bridge.passes.time_major import bring_time_first
+from bridge.passes.torch_norms import prepare_group_norms
 from bridge.passes.unused import drop_unused
 from bridge.passes.whole_slices import drop_whole_slices
 from bridge.passes.windows import resolve_auto_pad
@@ -102,6 +110,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("simplify what follows from positions", simplify_positions),
     Pass("drop duplicates", drop_duplicates),
     Pass("write projections as matrix products", write_projections_as_products),
+    Pass("transpose trained tensors before they are split", transpose_before_splits),
     Pass("fold moves of trained tensors", fold_moves),
     Pass("simplify moves", simplify_moves),
     Pass("restore the rank of matrix products", restore_matmul_rank),
@@ -114,6 +123,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("recognise smooth activations", recognise_smooth_activations),
     Pass("recognise attention", recognise_attention),
     Pass("recognise causal masks", recognise_causal_masks),
+    Pass("straighten attention", straighten_attention),
     Pass("resolve automatic padding", resolve_auto_pad),
     Pass("crop transposed convolutions by padding", fuse_crop),
     Pass("lower the rank of windows", lower_rank_of_windows),
@@ -188,10 +198,11 @@ def prepare(
     framework = metadata.source_info(prepared).framework
     if exact_training and framework != "onnx" and framework != target:
         metadata.set_trains_as(prepared, framework)
-    prepared = fuse_multihead_layers(prepared, target)
+    prepared = fuse_multihead_layers(simplify_masks(prepared), target)
     prepared = fuse_recurrent_layers(fuse_linear(prepared), target, exact_training=exact_training)
     prepared = lower_attention(shrink_masks(hold_rows(prepared, target)), target)
-    prepared = drop_unused(fuse_swish(write_sizes(prepared)))
+    prepared = prepare_group_norms(prepared) if target == "torch" else prepared
+    prepared = drop_unused(fuse_rotations(fuse_swish(write_sizes(prepared))))
     return express_classical(prepared, text=target == "tf")
 
 

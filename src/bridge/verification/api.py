@@ -13,7 +13,7 @@ from bridge.verification.keeping import opened
 from bridge.verification.parties import Party, Version, resolve
 from bridge.verification.report import Report
 from bridge.verification.setting import Setting, narrowest
-from bridge.verification.user_inputs import specifications
+from bridge.verification.user_inputs import descriptions
 
 
 def verify(
@@ -53,7 +53,7 @@ def verify(
             hint="choose another one for --repro, or remove it",
             where=str(checks.repro),
         )
-    specs = specifications(checks.inputs)
+    specs = descriptions(checks.inputs)
     if isinstance(source, ReadRequest):
         specs = specs or list(source.inputs)
     reading: dict[str, Any] = {

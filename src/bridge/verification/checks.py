@@ -15,7 +15,7 @@ class Checks:
     """Which inputs to run, and what to compare beside outputs and weights.
 
     `inputs` are the user's arrays, files of them, a generator `pkg.mod:name`, or specifications where a
-    model does not say what it takes. Unless arrays are given, or if `draw`, inputs are drawn from the
+    model does not say what it takes. Unless there are arrays alone, or if `draw`, inputs are drawn from the
     `seed`, in the sizes `batches` where axis 0 is dynamic and `shapes` (as of `--shapes`) where other
     axes are. `map_inputs` and `map_outputs` say which belong together (the grammar of
     `bridge.verification.mapping.parse_map`). `dtype` is the type of floating-point inputs where the

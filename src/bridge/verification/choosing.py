@@ -14,7 +14,7 @@ from bridge.verification.loaded import Loaded
 from bridge.verification.pairing import Correspondence
 from bridge.verification.running import Runner, outcome
 from bridge.verification.sizes import Shapes, check_batches, checked_shapes, parse_shapes
-from bridge.verification.user_inputs import apply_specs, split, user_draws
+from bridge.verification.user_inputs import apply_specs, descriptions, split, user_draws
 from bridge.worker.side import Run
 
 _FIRST_OF_TRAINING = 1000
@@ -58,7 +58,7 @@ def choose_inputs(loaded: Loaded, checks: Checks, name: str) -> tuple[Correspond
     matched. Raises InputError for inputs that do not fit the models.
     """
     specs, sets = split(checks.inputs, seed=checks.seed)
-    asked = apply_specs(loaded.source.inputs, specs)
+    asked = apply_specs(loaded.source.inputs, descriptions(checks.inputs) if specs else [])
     correspondence = loaded.correspond_inputs(checks, asked)
     choice = Choice()
     if correspondence.mismatch is not None:
@@ -66,7 +66,7 @@ def choose_inputs(loaded: Loaded, checks: Checks, name: str) -> tuple[Correspond
     trials = _Trials(loaded, name)
     asked, correspondence = settle_layouts(asked, loaded.target, correspondence, trials.runs)
     choice.draws += user_draws(sets, asked)
-    if checks.draw if checks.draw is not None else not sets:
+    if checks.draw if checks.draw is not None else specs or not sets:
         fitted, notes = common_sizes(asked, loaded.target, correspondence)
         plans, more = vocabularies(
             drawing.plan(fitted, precision=checks.dtype),

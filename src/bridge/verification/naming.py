@@ -45,7 +45,9 @@ def _words(recipe: Recipe) -> list[str]:
         return []
     words = [word for each in recipe.inputs for word in _words(each)]
     attributes = " ".join(
-        f"{key}={_text(key, value)}" for key, value in recipe.attributes if key != "indices" and value is not None
+        f"{key}={_text(key, value)}"
+        for key, value in recipe.attributes
+        if key != "indices" and value is not None
     )
     return [*words, f"{recipe.op} {attributes}".strip()]
 

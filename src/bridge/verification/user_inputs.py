@@ -24,6 +24,8 @@ Arrays = Mapping[str, Array] | Sequence[Array]
 """One set of inputs: by name, or by position."""
 UserInputs = str | Path | Mapping[str, Any] | Sequence[Any]
 
+_CONSTANTS = (type(None), bool, int, float)
+"""What a live model may be given beside specifications; it becomes a constant of the model."""
 GENERATED_SETS = 16
 """How many sets of inputs are taken from a generator, which may have no end."""
 
@@ -33,7 +35,8 @@ def split(inputs: UserInputs | None, seed: int = 0) -> tuple[list[InputSpec], li
 
     A path is an `.npz` or `.safetensors` file; a mapping is one set of arrays by name; an array is the
     only input; a sequence is one set of arrays by position, or several paths, specifications (`InputSpec`,
-    or text such as `1x3x224x224`) or generators (`package.module:function`, see `generated_sets`).
+    or text such as `1x3x224x224`) or generators (`package.module:function`, see `generated_sets`). A mapping
+    may hold specifications instead of arrays, with constants of the model beside them; None is no input.
     Raises InputError on anything else.
     """
     if inputs is None:
@@ -41,31 +44,91 @@ def split(inputs: UserInputs | None, seed: int = 0) -> tuple[list[InputSpec], li
     if isinstance(inputs, str | Path):
         return split([inputs], seed)
     if isinstance(inputs, Mapping):
-        return [], [{str(name): _array(value) for name, value in inputs.items()}]
+        given = {str(name): value for name, value in inputs.items() if value is not None}
+        specs = specifications(given)
+        return (specs, []) if specs else ([], [{name: _array(value) for name, value in given.items()}])
     if hasattr(inputs, "__array__"):
         return [], [[_array(inputs)]]
-    if all(isinstance(each, str | Path | InputSpec) for each in inputs):
-        sets = [one for each in inputs if not _is_specification(each) for one in _sets(each, seed)]
+    if any(isinstance(each, str | Path | InputSpec) for each in inputs):
+        sets = [one for each in inputs if _gives_sets(each) for one in _sets(each, seed)]
         return specifications(inputs), sets
     return [], [[_array(each) for each in inputs]]
 
 
 def specifications(inputs: UserInputs | None) -> list[InputSpec]:
-    """The specifications alone; no file is read and no generator called."""
-    if inputs is None or isinstance(inputs, Mapping) or hasattr(inputs, "__array__"):
-        return []
-    several = [inputs] if isinstance(inputs, str | Path) else inputs
-    if not all(isinstance(each, str | Path | InputSpec) for each in several):
+    """The specifications alone; no file is read and no generator called.
+
+    Raises InputError where arrays stand beside specifications.
+    """
+    if isinstance(inputs, Mapping):
+        return _named_specifications(inputs)
+    several = [inputs] if isinstance(inputs, str | Path | InputSpec) else inputs
+    if not isinstance(several, Sequence) or not any(
+        isinstance(each, str | Path | InputSpec) for each in several
+    ):
         return []
     return [
         each if isinstance(each, InputSpec) else InputSpec.parse(str(each))
         for each in several
-        if _is_specification(each)
+        if _describes(each) and not _gives_sets(each)
     ]
 
 
-def _is_specification(given: str | Path | InputSpec) -> bool:
-    return isinstance(given, InputSpec) or not (_is_file(given) or _is_generator(given))
+def descriptions(inputs: UserInputs | None) -> list[InputSpec]:
+    """What specifications and files of arrays say about the inputs; no generator is called.
+
+    Of an array a specification says the axes, and the array its type; without one axis 0 is dynamic. This is
+    for models that do not say themselves what they take.
+    """
+    specs = specifications(inputs)
+    several = [inputs] if isinstance(inputs, str | Path) else inputs if isinstance(inputs, Sequence) else []
+    file = next((each for each in several if isinstance(each, str | Path) and _is_file(each)), None)
+    if file is None:
+        return specs
+    arrays = _read(Path(file))
+    positional = _without_names(arrays)
+    known = {each.name: each for each in specs if each.name is not None}
+    unnamed = iter([each for each in specs if each.name is None])
+    found = []
+    for name, array in arrays.items():
+        shape: tuple[int | str, ...] = ("batch", *array.shape[1:]) if array.ndim else ()
+        spec = known.pop(name, None) or next(unnamed, InputSpec(shape))
+        found.append(InputSpec(spec.shape, array.dtype.name, None if positional else name))
+    return [*found, *known.values(), *unnamed]
+
+
+def _without_names(arrays: Mapping[str, Array]) -> bool:
+    """Whether these are called as `numpy.savez` calls arrays without a name."""
+    return all(key == f"arr_{i}" for i, key in enumerate(arrays))
+
+
+def _named_specifications(inputs: Mapping[str, Any]) -> list[InputSpec]:
+    if not any(isinstance(each, str | InputSpec) for each in inputs.values()):
+        return []
+    return [
+        replace(each if isinstance(each, InputSpec) else InputSpec.parse(each), name=name)
+        for name, each in inputs.items()
+        if _describes(each)
+    ]
+
+
+def _describes(given: Any) -> bool:
+    """Whether this says something about an input; constants of the model are left out.
+
+    Raises InputError for an array, which cannot stand beside specifications.
+    """
+    if isinstance(given, str | Path | InputSpec):
+        return True
+    if isinstance(given, _CONSTANTS):
+        return False
+    raise InputError(
+        f"inputs mix specifications such as '1x3x224x224' with a {type(given).__name__}",
+        hint="give all inputs as arrays, or all as specifications",
+    )
+
+
+def _gives_sets(given: Any) -> bool:
+    return isinstance(given, str | Path) and (_is_file(given) or _is_generator(given))
 
 
 def _is_file(given: str | Path) -> bool:
@@ -210,7 +273,7 @@ def user_draws(sets: Sequence[Arrays], specs: Sequence[TensorSpec]) -> list[Draw
     names = [spec.name for spec in specs]
     result = []
     for index, each in enumerate(sets):
-        if isinstance(each, Mapping) and all(key == f"arr_{i}" for i, key in enumerate(each)):
+        if isinstance(each, Mapping) and _without_names(each):
             each = list(each.values())
         if not isinstance(each, Mapping):
             each = dict(zip(names, each, strict=False)) if len(each) == len(names) else {}

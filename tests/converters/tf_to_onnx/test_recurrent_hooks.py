@@ -7,10 +7,13 @@ from typing import Any
 
 import keras
 import numpy as np
+import onnx_ir as ir
 import pytest
 from bridge_converters.tf_to_onnx.keras_source import trace_keras
 from bridge_converters.tf_to_onnx.reader import convert
 from keras import layers
+
+from bridge.passes.shapes import infer_shapes
 
 from .conftest import runtime
 
@@ -99,3 +102,32 @@ def test_states_of_stacked_cells_keep_their_structure() -> None:
     model = enliven(keras.Model(x, keras.tree.flatten(outputs)))
     data = np.random.default_rng(1).normal(size=(2, 6, 4)).astype(np.float32)
     assert check(model, {"x": data}) == ["GRU", "LSTM", "RNN"]
+
+
+def test_recurrences_in_float64() -> None:
+    x = keras.Input((None, 4), name="x", dtype="float64")
+    kept = layers.Masking(dtype="float64")(x)
+    both = layers.Bidirectional(layers.GRU(3, return_sequences=True, dtype="float64"), dtype="float64")(kept)
+    model = enliven(keras.Model(x, layers.LSTM(2, dtype="float64")(both)))
+    hub = convert(trace_keras(model))
+    found = [node for node in hub.graph if node.op_type in ("GRU", "LSTM", "Loop")]
+    assert sorted(node.op_type for node in found) == ["GRU", "GRU", "LSTM"]
+    typed = infer_shapes(hub)
+    assert {node.outputs[0].dtype for node in typed.graph if node in found} == {ir.DataType.DOUBLE}
+
+
+def test_bfloat16_is_not_taken_for_float16() -> None:
+    x = keras.Input((None, 4), name="x")
+    model = keras.Model(x, layers.GRU(3, dtype="mixed_bfloat16")(layers.Dense(4, dtype="mixed_bfloat16")(x)))
+    hub = convert(trace_keras(model))
+    dtypes = {
+        dtype
+        for node in ir.traversal.RecursiveGraphIterator(hub.graph)
+        for dtype in (*(each.dtype for each in node.outputs), _cast_to(node))
+    }
+    assert ir.DataType.BFLOAT16 in dtypes
+    assert ir.DataType.FLOAT16 not in dtypes
+
+
+def _cast_to(node: ir.Node) -> ir.DataType | None:
+    return ir.DataType(node.attributes["to"].as_int()) if node.op_type == "Cast" else None

@@ -253,3 +253,20 @@ def test_an_archive_with_containers_of_packages_that_are_not_here_is_read(tmp_pa
     logits, last = runnable(torch.ones(2, 3), torch.full((2,), 5.0))
     assert logits.tolist() == [[2.0] * 3] * 2
     assert last.tolist() == [5.0, 5.0]
+
+
+class Halves(nn.Module):
+    def forward(self, pair: Pair) -> Tensor:
+        assert pair.right is not None
+        return pair.left * 2 + pair.right
+
+
+def test_a_tensor_given_twice_is_two_inputs(tmp_path: Path) -> None:
+    x = torch.randn(2, 4)
+    export_module(Halves(), (Pair(x, x),), tmp_path / "net.pt2")
+    model = read(ReadRequest(str(tmp_path / "net.pt2"), "pt2"))
+    assert [each.name for each in model.graph.inputs] == ["pair_left", "pair_right"]
+    left, right = (torch.randn(3, 4).numpy() for _ in range(2))
+    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString())
+    (found,) = session.run(None, {"pair_left": left, "pair_right": right})
+    torch.testing.assert_close(torch.from_numpy(found), torch.from_numpy(left * 2 + right))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from fixtures import sequences
-from scripts.sequences import page, probe
+from scripts.sequences import native, page, probe
 from scripts.sequences.measure import Measurement
 from scripts.sequences.native import leftovers
 from scripts.sequences.run import chosen, regressions
@@ -78,6 +80,44 @@ def test_a_missing_layer_is_a_miss_unless_the_target_has_none() -> None:
     assert page.verdict(old) == "native"
     assert "reset" in old.not_native["gru"]
     assert page.verdict(Measurement("bert", "tf", errors={"verify": "different"})) == "failed"
+
+
+class Emitted(ModuleType):
+    """A model.py whose layers call attention once each, and its weights once."""
+
+    def __init__(self) -> None:
+        super().__init__("emitted_for_counting")
+        exec(
+            "def attention_weights(q, k): return q * k\n"
+            "def scaled_dot_product_attention(q, k, v): return attention_weights(q, k) * v\n"
+            "def attention_bias(q): return q\n"
+            "class Model:\n"
+            "    def __call__(self, x):\n"
+            "        y = scaled_dot_product_attention(x, x, x) + attention_bias(x)\n"
+            "        return attention_weights(y, y) * y\n",
+            vars(self),
+        )
+
+
+def test_attention_is_counted_where_it_is_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("keras")
+    module = Emitted()
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    model = module.Model()
+    before = module.scaled_dot_product_attention
+    with native.count_tf_attention(model) as calls:
+        model(2)
+    assert calls == {native.WHOLE: 2}
+    assert module.scaled_dot_product_attention is before
+
+
+def test_whole_attention_is_not_missing() -> None:
+    assert page.verdict(Measurement("bert", "tf", attention={native.WHOLE: 2})) == "native"
+    parts = Measurement("bert", "tf", attention={native.WHOLE: 1})
+    assert parts.not_native == {"attention": "1 of 2"}
+    text = page.document([Measurement("bert", "tf", attention={native.WHOLE: 2})])
+    assert f"| bert | passes | - | 2 {native.WHOLE} | - |" in text
+    assert "TensorFlow has no fused attention" in text
 
 
 def test_worse_than_the_baseline_is_a_regression() -> None:

@@ -7,12 +7,13 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from bridge.hub import metadata
-from bridge.hub.graph import common_scope, fuse, integers, producer
+from bridge.hub.graph import common_scope, fuse
+from bridge.passes.attention.grouped import share_heads, ungrouped
 from bridge.passes.attention.heads import join, joining, split_heads, split_mask
 from bridge.passes.attention.masks import MaskBuilder, condition_of
 from bridge.passes.attention.scores import Added, Hidden, Mask, Weights, is_default_scale, weights_of
 from bridge.passes.attention.views import Product, View, product
-from bridge.passes.dims import Dim, dim_of
+from bridge.passes.dims import dim_of
 from bridge.passes.moves import permutation
 
 _TYPES = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
@@ -29,6 +30,9 @@ def recognise_attention(model: ir.Model) -> ir.Model:
     for node in list(model.graph):
         if node.graph is model.graph and node.op_type in ("MatMul", "Einsum"):
             _recognise(node, masks)
+    for node in model.graph:
+        if node.op_type == "Attention" and node.domain == "":
+            share_heads(node)
     return model
 
 
@@ -47,10 +51,14 @@ def _recognise(node: ir.Node, masks: MaskBuilder) -> None:
     if dtype not in _TYPES or any(each.value.dtype != dtype for each in (k, v)):
         return
     weights = replace(weights, masks=tuple(map(_condensed, weights.masks)))
-    if count == 4:
-        k, v = _ungrouped(k, v)
+    if count == 4 and weights.heads is None:
+        k, v = ungrouped(k, v)
         _fuse(node, outer, weights, (q, k, v), masks)
-    elif outer.output == (0, 1, 2) and not _fuse_heads(node, outer, weights, (q, k, v), masks):
+    elif (
+        outer.output == (0, 1, 2)
+        and not _fuse_heads(node, outer, weights, (q, k, v), masks)
+        and weights.heads is None
+    ):
         _fuse(node, outer, weights, (q, k, v), masks)
 
 
@@ -63,7 +71,10 @@ def _fuse_heads(
     if q is None or k is None or v is None:
         return False
     heads = dim_of(q.shape[1])
-    parts = [split_mask(mask, heads, masks) for mask in weights.masks]
+    if weights.heads not in (None, heads):
+        return False
+    own = weights.heads is not None
+    parts = [mask if own else split_mask(mask, heads, masks) for mask in weights.masks]
     last = joining(node.outputs[0], heads, dim_of(v.shape[3]))
     if last is None or any(part is None for part in parts):
         return False
@@ -198,47 +209,3 @@ def _covers(mask: Mask, q: View, k: View) -> bool:
         (axis == 1 and position < len(pairs) - 1) or _may_be_same(axis, size)
         for position, (axis, size) in enumerate(pairs)
     )
-
-
-def _ungrouped(k: View, v: View) -> tuple[View, View]:
-    """Keys and values before each head was repeated for several of queries, where both were alike."""
-    keys, values = _unrepeated(k), _unrepeated(v)
-    if keys is None or values is None or keys[1] != values[1]:
-        return k, v
-    return keys[0], values[0]
-
-
-def _unrepeated(view: View) -> tuple[View, int] | None:
-    """A view before its heads were repeated one by one (`Unsqueeze`, `Expand` or `Tile`, `Reshape`)."""
-    merge = producer(view.value, "Reshape")
-    spread = producer(None if merge is None else merge.inputs[0], "Expand", "Tile")
-    split = producer(None if spread is None else spread.inputs[0], "Unsqueeze", "Reshape")
-    if merge is None or spread is None or split is None or split.inputs[0] is None:
-        return None
-    source, heads = split.inputs[0], view.perm[1]
-    shapes = [value.shape for value in (source, split.outputs[0], spread.outputs[0], view.value)]
-    if any(shape is None for shape in shapes):
-        return None
-    before, single, repeated, merged = ([dim_of(axis) for axis in shape or ()] for shape in shapes)
-    if len(before) != 4 or len(merged) != 4 or None in before:
-        return None
-    if single != [*before[: heads + 1], 1, *before[heads + 1 :]]:
-        return None
-    times, count = _times(spread, single, repeated, heads + 1), before[heads]
-    if times is None or not isinstance(count, int) or merged[heads] != count * times:
-        return None
-    kept = [repeated[axis] for axis in range(5) if axis != heads + 1]
-    if any(merged[axis] not in (before[axis], kept[axis]) for axis in range(4) if axis != heads):
-        return None
-    return View(source, view.perm, view.number, (*view.nodes, merge, spread, split)), times
-
-
-def _times(spread: ir.Node, before: list[Dim], after: list[Dim], axis: int) -> int | None:
-    """How often Tile or Expand repeats along an axis of size 1, if it leaves the others as they are."""
-    if spread.op_type == "Tile":
-        repeats = integers(spread.inputs[1])
-        if repeats is None or len(repeats) != len(before):
-            return None
-        return repeats[axis] if all(n == 1 for i, n in enumerate(repeats) if i != axis) else None
-    times = after[axis]
-    return times if isinstance(times, int) and [*after[:axis], 1, *after[axis + 1 :]] == before else None

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from bridge.hub.graph import only_use, producer, rank, scalar
 from bridge.passes.attention.views import Product, product
+from bridge.passes.dims import dim_of
 from bridge.passes.match import close, with_scalar
 
 _HIDDEN = -1e4
@@ -49,6 +50,10 @@ class Weights:
     nodes: tuple[ir.Node, ...] = field(repr=False)
     """What computes the weights, in order; nothing else reads what they make."""
 
+    heads: int | None = None
+    """How many heads the products have joined with the batch, if the masks are those of (batch, heads,
+    queries, keys)."""
+
 
 def weights_of(value: ir.Value | None) -> Weights | None:
     """A value as weights of attention, if it is that throughout and read once."""
@@ -57,10 +62,13 @@ def weights_of(value: ir.Value | None) -> Weights | None:
     outer = _taken(value, taken, "Cast")
     if outer is not None:
         value = outer.inputs[0]
+    value, heads = _without_join(value, taken)
     softmax = _taken(value, taken, "Softmax")
     if softmax is None or not _is_last_axis(softmax):
         return None
     value = softmax.inputs[0]
+    if heads is None:
+        value, heads = _without_join(value, taken)
     precision = None
     if outer is not None:
         inner = _taken(value, taken, "Cast")
@@ -74,6 +82,12 @@ def weights_of(value: ir.Value | None) -> Weights | None:
         masks.append(found[0])
         value = found[1]
     value, number = _scaled(value, taken)
+    if heads is not None:
+        split = _taken(value, taken, "Reshape")
+        if split is None or _heads_joined(split.inputs[0], split.outputs[0]) != heads:
+            return None
+        value, inside = _scaled(split.inputs[0], taken)
+        number *= inside
     softcap = 0.0
     tanh = _taken(value, taken, "Tanh")
     if tanh is not None:
@@ -89,7 +103,33 @@ def weights_of(value: ir.Value | None) -> Weights | None:
     scale = number * products.left.number * products.right.number
     if not math.isfinite(scale) or scale < 0:
         return None
-    return Weights(products, scale, softcap, tuple(reversed(masks)), precision, ratio, tuple(reversed(taken)))
+    return Weights(
+        products, scale, softcap, tuple(reversed(masks)), precision, ratio, tuple(reversed(taken)), heads
+    )
+
+
+def _without_join(value: ir.Value | None, taken: list[ir.Node]) -> tuple[ir.Value | None, int | None]:
+    """What a Reshape reads that joins batch and heads, and how many heads."""
+    node = producer(value, "Reshape")
+    if node is None or value is None or only_use(value) is None:
+        return value, None
+    heads = _heads_joined(value, node.inputs[0])
+    if heads is None:
+        return value, None
+    taken.append(node)
+    return node.inputs[0], heads
+
+
+def _heads_joined(joined: ir.Value | None, split: ir.Value | None) -> int | None:
+    """The heads of (batch, heads, queries, keys), if the other value is (batch * heads, queries, keys)."""
+    if joined is None or split is None or joined.shape is None or split.shape is None:
+        return None
+    if (len(joined.shape), len(split.shape)) != (3, 4):
+        return None
+    pairs = zip(list(joined.shape)[1:], list(split.shape)[2:], strict=True)
+    same = all(dim_of(one) is not None and dim_of(one) == dim_of(other) for one, other in pairs)
+    heads = split.shape[1]
+    return heads if same and isinstance(heads, int) else None
 
 
 def is_default_scale(scale: float, q: ir.Value | None, axis: int = -1) -> bool:
@@ -161,9 +201,12 @@ def _mask(value: ir.Value | None, taken: list[ir.Node]) -> tuple[Mask, ir.Value 
 
 def _leads_to_scores(value: ir.Value | None, depth: int = 12) -> bool:
     """Whether a product stands at the end of what masks, scales and caps a value."""
-    node = producer(value, "MatMul", "Einsum", "Add", "Sub", "Where", "Mul", "Div", "Tanh")
+    node = producer(value, "MatMul", "Einsum", "Add", "Sub", "Where", "Mul", "Div", "Tanh", "Reshape")
     if node is None or value is None or only_use(value) is None or depth == 0:
         return False
+    if node.op_type == "Reshape":
+        joins = _heads_joined(node.inputs[0], value) is not None
+        return joins and _leads_to_scores(node.inputs[0], depth - 1)
     if node.op_type in ("MatMul", "Einsum"):
         return True
     operands = node.inputs[1:] if node.op_type == "Where" else node.inputs

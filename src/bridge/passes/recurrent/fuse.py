@@ -5,13 +5,14 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bridge.passes.recurrent.builder import forget_unread
-from bridge.passes.recurrent.groups import Target, groups
+from bridge.passes.recurrent.directions import join_halves, opposite
+from bridge.passes.recurrent.groups import Group, Target, groups
 from bridge.passes.recurrent.keras_layers import (
     KerasBuilder,
     read_last_step_as_state,
     return_what_is_read,
 )
-from bridge.passes.recurrent.masks import name_kept_steps
+from bridge.passes.recurrent.masks import name_kept_steps, read_in_order, read_within_ends
 from bridge.passes.recurrent.states import read_parts
 from bridge.passes.recurrent.torch_layers import TorchBuilder, is_batch_first
 from bridge.passes.recurrent.weights import LayerWeights
@@ -39,8 +40,14 @@ def fuse_recurrent_layers(model: ir.Model, target: Target, *, exact_training: bo
     weights = LayerWeights(model, target)
     if target == "torch":
         name_kept_steps(model)
+        read_in_order(model)
     made: list[list[ir.Node]] = []
-    for group in list(groups(model, target)):
+    found = list(groups(model, target))
+    if target == "torch":
+        for pair in list(opposite(found)):
+            _build_both(model, weights, *pair)
+            found = [group for group in found if group not in pair]
+    for group in found:
         if target == "tf":
             keras = [KerasBuilder(node, weights, model.graph, exact_training) for node in group.nodes]
             if group.is_cell:
@@ -56,6 +63,9 @@ def fuse_recurrent_layers(model: ir.Model, target: Target, *, exact_training: bo
                     torch.build_step()
                 else:
                     torch.build(batch_first=batch_first)
+    if target == "torch":
+        join_halves(model)
+        read_within_ends(model)
     read_parts(model)
     for layers in made:
         for layer in layers:
@@ -68,3 +78,16 @@ def fuse_recurrent_layers(model: ir.Model, target: Target, *, exact_training: bo
         for layer in layers:
             forget_unread(layer)
     return model
+
+
+def _build_both(model: ir.Model, weights: LayerWeights, forward: Group, backward: Group) -> None:
+    """One layer of PyTorch in both directions for each pair of calls."""
+    batch_first = all(map(is_batch_first, forward.nodes + backward.nodes))
+    for nodes in zip(forward.nodes, backward.nodes, strict=True):
+        graph = nodes[0].graph
+        assert graph is not None
+        both = [TorchBuilder(node, weights, model.graph) for node in nodes]
+        both[0].build_both(both[1], batch_first=batch_first)
+        for node in nodes:
+            graph.remove(node, safe=True)
+        graph.sort()

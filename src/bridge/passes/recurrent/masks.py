@@ -6,8 +6,10 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.hub.graph import attribute, constant, integers, producer, rank, replace_value, scalar
-from bridge.passes.moves import axes_of
-from bridge.passes.recurrent.builder import DOMAIN
+from bridge.passes.moves import axes_of, permutation
+from bridge.passes.recurrent.builder import DOMAIN, SWAP
+from bridge.passes.recurrent.eligible import LENGTHS, RECURRENT, input_of
+from bridge.passes.recurrent.same import is_same
 
 
 def name_kept_steps(model: ir.Model) -> None:
@@ -15,7 +17,8 @@ def name_kept_steps(model: ir.Model) -> None:
 
     `KeptFirst(x, mask)` is x (batch, steps, size) with the steps that count before the others, in their
     order. `Held(y, mask)` gives at every step what y has for the last step so far that counts, of those
-    in order, and zero before the first. Does not keep the graph valid ONNX.
+    in order, and zero before the first; `Spread(y, mask)` gives zero at all steps that do not count. Does
+    not keep the graph valid ONNX.
     """
     for node in list(model.graph):
         if node.domain != "" or node.op_type != "GatherND" or attribute(node, "batch_dims", 0) != 1:
@@ -28,9 +31,88 @@ def name_kept_steps(model: ir.Model) -> None:
             _replace(node, "KeptFirst", sequences, kept, node.outputs[0])
             continue
         mask = _counted_mask(places)
-        held = None if mask is None else _zero_before_first(node.outputs[0], mask)
-        if mask is not None and held is not None:
-            _replace(node, "Held", sequences, mask, held)
+        choice = None if mask is None else _zero_elsewhere(node.outputs[0])
+        if mask is None or choice is None:
+            continue
+        chosen = _without_last_axis(choice.inputs[0])
+        if chosen is mask:
+            _replace(node, "Spread", sequences, mask, choice.outputs[0])
+        elif _is_after_first(chosen, mask):
+            _replace(node, "Held", sequences, mask, choice.outputs[0])
+
+
+def read_in_order(model: ir.Model) -> None:
+    """Let a recurrence read what one before it gave for the steps of the same mask as that gave it.
+
+    Between two layers with one mask the steps that count would be spread over all and collected again. What
+    follows the ends is not the same, and is not read.
+    """
+    for node in list(model.graph):
+        if (node.domain, node.op_type) != (DOMAIN, "KeptFirst"):
+            continue
+        mask = node.inputs[1]
+        if not _is_read_within(node.outputs[0], mask):
+            continue
+        joined = producer(node.inputs[0], "Concat")
+        parts = [node.inputs[0]] if joined is None else joined.inputs
+        series = [_in_order(part, mask) for part in parts]
+        if None in series or (joined is not None and attribute(joined, "axis") not in (2, -1)):
+            continue
+        whole = series[0]
+        if joined is not None:
+            made = ir.node("Concat", series, {"axis": 2})
+            made.metadata_props.update(joined.metadata_props)
+            model.graph.insert_before(node, made)
+            whole = made.outputs[0]
+            whole.type, whole.shape = node.outputs[0].type, node.outputs[0].shape
+        assert whole is not None
+        replace_value(node.outputs[0], whole)
+
+
+def _in_order(value: ir.Value | None, mask: ir.Value | None) -> ir.Value | None:
+    """What a recurrence gave for the steps of a mask, of which `value` has it at all steps."""
+    spread = None if value is None else value.producer()
+    if spread is None or spread.domain != DOMAIN or spread.op_type not in ("Held", "Spread"):
+        return None
+    return spread.inputs[0] if is_same(spread.inputs[1], mask) else None
+
+
+def _is_read_within(value: ir.Value, mask: ir.Value | None) -> bool:
+    """Whether only recurrences read a value, (batch, steps, size) or time first, as many steps as count."""
+    if value.is_graph_output():
+        return False
+    readers = [use.node for use in value.uses()]
+    for reader in readers:
+        if reader.domain != "":
+            return False
+        if reader.op_type == "Transpose" and permutation(reader) == SWAP:
+            if not _is_read_within(reader.outputs[0], mask):
+                return False
+        elif reader.op_type not in RECURRENT or not is_same(_counted(input_of(reader, LENGTHS)), mask):
+            return False
+    return bool(readers)
+
+
+def _counted(lengths: ir.Value | None) -> ir.Value | None:
+    """The mask (batch, steps) whose steps that count are counted."""
+    count = producer(_uncast(lengths), "ReduceSum")
+    if count is None or len(count.inputs) != 2 or integers(count.inputs[1]) not in ((1,), (-1,)):
+        return None
+    mask = _uncast(count.inputs[0])
+    return mask if _is_mask(mask) else None
+
+
+def read_within_ends(model: ir.Model) -> None:
+    """Drop the zeros after the ends of sequences where a mask reads only what lies before."""
+    for node in list(model.graph):
+        if (node.domain, node.op_type) not in ((DOMAIN, "Held"), (DOMAIN, "Spread")):
+            continue
+        kept = node.inputs[0].producer() if node.inputs[0] is not None else None
+        if kept is None or (kept.domain, kept.op_type) != (DOMAIN, "KeepSteps"):
+            continue
+        mask = _counted(kept.inputs[1])
+        if mask is not None and attribute(kept, "batch_first") == 1 and is_same(mask, node.inputs[1]):
+            node.replace_input_with(0, kept.inputs[0])
 
 
 def _replace(node: ir.Node, op_type: str, sequences: ir.Value, mask: ir.Value, old: ir.Value) -> None:
@@ -112,8 +194,8 @@ def _mask_of_counts(counts: ir.Value | None) -> ir.Value | None:
     return mask
 
 
-def _zero_before_first(gathered: ir.Value, mask: ir.Value) -> ir.Value | None:
-    """The only value made of `gathered`: zeros before the first step that counts, itself afterwards."""
+def _zero_elsewhere(gathered: ir.Value) -> ir.Node | None:
+    """The only node that reads a value: it takes the value where a condition holds and zeros elsewhere."""
     uses = list(gathered.uses())
     if len(uses) != 1 or gathered.is_graph_output():
         return None
@@ -121,10 +203,10 @@ def _zero_before_first(gathered: ir.Value, mask: ir.Value) -> ir.Value | None:
     if choice.op_type != "Where" or choice.domain != "" or choice.inputs[1] is not gathered:
         return None
     other = constant(choice.inputs[2])
-    axis = producer(choice.inputs[0], "Unsqueeze")
-    if other is None or other.size != 1 or np.any(other) or axis is None or axes_of(axis, 3) != (2,):
-        return None
-    some = producer(axis.inputs[0], "Greater")
-    if some is None or scalar(some.inputs[1]) != 0 or _mask_of_counts(some.inputs[0]) is not mask:
-        return None
-    return choice.outputs[0]
+    return choice if other is not None and other.size == 1 and not np.any(other) else None
+
+
+def _is_after_first(condition: ir.Value | None, mask: ir.Value) -> bool:
+    """Whether a condition holds from the first step on that counts."""
+    some = producer(condition, "Greater")
+    return some is not None and scalar(some.inputs[1]) == 0 and _mask_of_counts(some.inputs[0]) is mask

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
-from bridge.hub.graph import attribute, producer
+from bridge.hub.graph import add_constant, attribute, producer
 from bridge.passes.moves import permutation
 from bridge.passes.recurrent.builder import DOMAIN, SWAP, Builder, forget_unread
-from bridge.passes.recurrent.eligible import LENGTHS, first_states, has_no_bias, input_of
+from bridge.passes.recurrent.eligible import (
+    LENGTHS,
+    first_states,
+    given_states,
+    has_no_bias,
+    input_of,
+    is_zeros,
+)
 
 
 class TorchBuilder(Builder):
@@ -56,6 +65,58 @@ class TorchBuilder(Builder):
                     last = self._own(operator, [read, lengths, *first], state, {} if packed else around)
                 self.hand_over(self.node.outputs[index], last)
         forget_unread(layer)
+
+    def build_both(self, backward: TorchBuilder, *, batch_first: bool) -> None:
+        """One layer in both directions, for this operator and one over the same sequences backwards.
+
+        Each of the two hands over its half of the results.
+        """
+        pair = (self, backward)
+        x = self.swapped(self.x) if batch_first else self.x
+        lengths = input_of(self.node, LENGTHS)
+        around = {"batch_first": int(batch_first)}
+        steps = x if lengths is None else self._own("PackSteps", [x, lengths], None, around)
+        tensors = [*self._tensors(0, "_l0"), *backward._tensors(0, "_l0_reverse")]
+        state = [2, self.batch, self.hidden]
+        first = [
+            self.add("Concat", states, state, axis=0)
+            for states in zip(given_states(self.node), given_states(backward.node), strict=True)
+            if not all(map(is_zeros, given_states(self.node) + given_states(backward.node)))
+        ]
+        start = [self.batch, self.steps] if batch_first else [self.steps, self.batch]
+        layer = self.layer(
+            [steps, *tensors, *first],
+            self.attributes(None) | around | {"directions": 2},
+            [[*start, 2 * self.hidden], *[state] * self.count],
+        )
+        if any(each.is_read(0) for each in pair):
+            series = layer.outputs[0]
+            if lengths is not None:
+                series = self._own("PadSteps", [series, lengths, x], series.shape, around)
+            for each, half in zip(pair, self._halves(series, [*start, self.hidden]), strict=True):
+                if each.is_read(0):
+                    each.replace_sequences(half, batch_first=batch_first)
+        for index in range(1, self.count + 1):
+            if any(each.is_read(index) for each in pair):
+                last = layer.outputs[index]
+                if lengths is not None:
+                    given: list[ir.Value | None] = [last, lengths, *first[index - 1 : index]]
+                    last = self._own("StateOrFirst", given, state, {})
+                for row, each in enumerate(pair):
+                    if each.is_read(index):
+                        place = add_constant(self.constants, np.asarray(row), f"{last.name}_row")
+                        one = self.add("Gather", [last, place], state[1:], axis=0)
+                        each.replace_state(each.node.outputs[index], [one])
+        forget_unread(layer)
+
+    def _halves(self, series: ir.Value, shape: Sequence[Any]) -> Sequence[ir.Value]:
+        """Results of both directions, apart."""
+        parts = ir.node("Split", [series], {"axis": 2, "num_outputs": 2}, num_outputs=2)
+        parts.metadata_props.update(self.node.metadata_props)
+        self.graph.insert_before(self.node, parts)
+        for half in parts.outputs:
+            half.type, half.shape = self.x.type, ir.Shape(shape)
+        return parts.outputs
 
     def _other_way(self, x: ir.Value, lengths: ir.Value | None, batch_first: bool) -> ir.Value:
         """Sequences from their ends to their beginnings, if the layer goes backwards only."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from bridge_converters.tf_to_onnx.bundle import Bundle
 from bridge_converters.tf_to_onnx.double import function_form, graph_form, keras_form, keras_naming
 from bridge_converters.tf_to_onnx.form import Form, Naming
 from bridge_converters.tf_to_onnx.functions import Signature, call_flat
@@ -54,7 +56,8 @@ def _parts(request: ReadRequest) -> Parts:
         from bridge_converters.tf_to_onnx.objects import exported_naming, open_exported
 
         signature = open_exported(request.path)
-        return function_parts(signature, lambda: exported_naming(request.path, signature))
+        parts = function_parts(signature, lambda: exported_naming(request.path, signature))
+        return replace(parts, weights=lambda: _kept_tensors(request.path) | parts.form("float64").stored())
     return _graph_parts(request)
 
 
@@ -114,6 +117,12 @@ def function_parts(signature: Signature, naming: Callable[[], Naming] | None = N
             ["the file holds an inference function only: training steps are timed in inference mode"],
         ),
     )
+
+
+def _kept_tensors(directory: str) -> dict[str, Array]:
+    """Tensors that the object kept without variables: a SavedModel holds them as nameless constants."""
+    bundle = Bundle.load(directory)
+    return {each.path: bundle.values[each.node] for each in bundle.weights if each.kind == "buffer"}
 
 
 def _graph_parts(request: ReadRequest) -> Parts:
