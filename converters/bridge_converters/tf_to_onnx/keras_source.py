@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import time
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,6 +31,8 @@ _CUSTOM_HINT = (
 
 _AUTOMATIC_NAME = re.compile(r"(functional|sequential|model)(_\d+)?")
 """The names Keras gives to models that have none."""
+_LARGEST_TEXT = 1 << 28
+"""Bytes of the largest description of a model that is read."""
 
 
 def load_keras(request: ReadRequest) -> keras.Model:
@@ -129,12 +133,16 @@ def _version_hint(request: ReadRequest) -> str:
 
 
 def _written_by(path: str) -> str | None:
-    """The version of Keras that wrote an HDF5 file, where it says so."""
+    """The version of Keras that wrote a file, where it says so."""
     if zipfile.is_zipfile(path):
-        return None
-    with h5py.File(path, "r") as file:
-        version = file.attrs.get("keras_version")
-    return version.decode() if isinstance(version, bytes) else version
+        try:
+            record = json.loads(_member(path, "metadata.json") or "{}")
+        except json.JSONDecodeError:
+            return None
+        version = record.get("keras_version") if isinstance(record, dict) else None
+    else:
+        version = _attribute(path, "keras_version")
+    return version if isinstance(version, str) else None
 
 
 def _refuse_changed_meanings(request: ReadRequest) -> None:
@@ -142,17 +150,43 @@ def _refuse_changed_meanings(request: ReadRequest) -> None:
 
     The hard sigmoid of Keras 2 is max(0, min(1, 0.2 * x + 0.5)), that of Keras 3 relu6(x + 3) / 6.
     """
-    if request.format != "h5" or (_written_by(request.path) or "3").startswith("3"):
+    if (_written_by(request.path) or "3").startswith("3"):
         return
-    with h5py.File(request.path, "r") as file:
-        text = file.attrs.get("model_config", "")
-    config = text.decode() if isinstance(text, bytes) else str(text)
-    if '"hard_sigmoid"' in config:
+    if zipfile.is_zipfile(request.path):
+        config = _member(request.path, "config.json")
+    else:
+        config = _attribute(request.path, "model_config")
+    if config is not None and '"hard_sigmoid"' in config:
         raise InputError(
             "the model has a hard sigmoid, which Keras 2 computes with the slope 1/5 and Keras 3 with 1/6",
             hint=_version_hint(request),
             where=request.path,
         )
+
+
+def _member(path: str, name: str) -> str | None:
+    """A text in a `.keras` archive; None where it has none, or a damaged one, of which Keras tells.
+
+    Raises InputError for a text that is too large to be one.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if name not in archive.namelist():
+                return None
+            if archive.getinfo(name).file_size > _LARGEST_TEXT:
+                raise InputError(f"{name} in the archive is larger than 256 MiB", where=path)
+            return archive.read(name).decode("utf-8", errors="replace")
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError):
+        return None
+
+
+def _attribute(path: str, name: str) -> str | None:
+    """A text beside the tensors of an HDF5 file; None where it has none, or is no such file."""
+    if not h5py.is_hdf5(path):
+        return None
+    with h5py.File(path, "r") as file:
+        text = file.attrs.get(name)
+    return text.decode("utf-8", errors="replace") if isinstance(text, bytes) else text
 
 
 def trace_keras(

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
-from bridge_converters.tf_to_onnx.keras_source import trace_keras
+from bridge_converters.tf_to_onnx.keras_source import load_keras, trace_keras
 from bridge_converters.tf_to_onnx.keras_tree import layer_paths, variables
 from bridge_converters.tf_to_onnx.reader import convert, read
 from keras import layers
@@ -231,6 +234,43 @@ def test_not_a_keras_file(tmp_path: Path) -> None:
     (tmp_path / "bad.keras").write_bytes(b"PK\x03\x04 nothing")
     with pytest.raises(InputError, match="Keras cannot load the model"):
         read(ReadRequest(str(tmp_path / "bad.keras"), "keras"))
+
+
+def _saved(tmp_path: Path, activation: str, version: str, suffix: str) -> str:
+    """A model as another version of Keras would have written it."""
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2, activation=activation)])
+    path = str(tmp_path / f"model{suffix}")
+    model.save(path)
+    if suffix == ".h5":
+        with h5py.File(path, "a") as file:
+            file.attrs["keras_version"] = version
+        return path
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["metadata.json"] = json.dumps({"keras_version": version}).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+def test_what_keras_2_computes_otherwise_is_refused(tmp_path: Path, suffix: str) -> None:
+    format = suffix[1:]
+    with pytest.raises(InputError, match="slope 1/5") as caught:
+        load_keras(ReadRequest(_saved(tmp_path, "hard_sigmoid", "2.15.0", suffix), format))
+    assert "--source-env" in (caught.value.hint or "")
+    for activation, version in (("hard_sigmoid", keras.__version__), ("sigmoid", "2.15.0")):
+        load_keras(ReadRequest(_saved(tmp_path, activation, version, suffix), format))
+
+
+@pytest.mark.parametrize("content", [b"[", b"[]", b"\xff", b'{"keras_version": 3}'])
+def test_metadata_that_tell_nothing_leave_the_rest_to_keras(tmp_path: Path, content: bytes) -> None:
+    with zipfile.ZipFile(tmp_path / "bad.keras", "w") as archive:
+        archive.writestr("metadata.json", content)
+        archive.writestr("config.json", "{}")
+    with pytest.raises(InputError, match="Keras cannot load the model"):
+        load_keras(ReadRequest(str(tmp_path / "bad.keras"), "keras"))
 
 
 def test_the_seed_of_a_recurrent_dropout_is_no_obstacle() -> None:
