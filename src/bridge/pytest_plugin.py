@@ -75,7 +75,6 @@ def _bridge_workers() -> Iterator[None]:
 @pytest.fixture
 def assert_equivalent(
     request: pytest.FixtureRequest,
-    record_property: Callable[[str, object], None],
     _bridge_workers: None,
 ) -> Callable[..., Any]:
     """`bridge.testing.assert_equivalent` with the options of the marker `bridge`.
@@ -97,7 +96,8 @@ def assert_equivalent(
         report = None
         for seed in seeds:
             title = name + (f" ({count})" if count > 1 else "") + (f" seed {seed}" if len(seeds) > 1 else "")
-            report = checks.verify(title, source, target, {**given, "seed": seed}, record_property)
+            report = checks.verify(title, source, target, {**given, "seed": seed})
+            request.node.user_properties += _properties(report)
             checks.judge(title, report, settings.max_error)
         return report
 
@@ -147,9 +147,8 @@ class _Checks:
         source: Any,
         target: Any,
         options: Mapping[str, Any],
-        record_property: Callable[[str, object], None],
     ) -> Report:
-        """The report of one check, recorded for JUnit and kept for the reports of the run."""
+        """The report of one check, kept for the reports of the run."""
         __tracebackhide__ = True
         from bridge.api import verify
         from bridge.errors import BridgeError
@@ -161,10 +160,6 @@ class _Checks:
         except BridgeError as error:
             self.pairs[title] = PairReport(title, one, other, error=error.message)
             raise
-        errors = [each for output in report.outputs for each in output.errors]
-        record_property("bridge_verdict", report.verdict)
-        record_property("bridge_source_error", max((each.source_l2 or 0.0 for each in errors), default=0.0))
-        record_property("bridge_target_error", max((each.target_l2 for each in errors), default=0.0))
         self.pairs[title] = PairReport(title, one, other, report, seconds=report.timing.total_seconds)
         if self.reports is not None:
             self.reports.mkdir(parents=True, exist_ok=True)
@@ -248,6 +243,16 @@ def pytest_testnodedown(node: Any, error: object) -> None:
     text = getattr(node, "workeroutput", {}).get(_WORKER_RESULTS)
     if text is not None:
         node.config.stash[_STATE].add(text)
+
+
+def _properties(report: Report) -> list[tuple[str, object]]:
+    """What pytest's JUnit file tells of a check."""
+    errors = [each for output in report.outputs for each in output.errors]
+    return [
+        ("bridge_verdict", report.verdict),
+        ("bridge_source_error", max((each.source_l2 or 0.0 for each in errors), default=0.0)),
+        ("bridge_target_error", max((each.target_l2 for each in errors), default=0.0)),
+    ]
 
 
 def _above(report: Report, limit: float | None) -> Iterator[str]:

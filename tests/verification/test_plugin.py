@@ -72,7 +72,7 @@ def _registered() -> bool:
 
 
 def test_the_fixture_asserts_records_and_reports(models: Path) -> None:
-    done = run(models, _TEST, "--junitxml=out.xml", "--bridge-report=reports")
+    done = run(models, _TEST, "--junitxml=out.xml", "--bridge-report=reports", "-Werror")
     assert "2 failed, 1 passed" in done.stdout, done.stdout
     cases = list(ElementTree.parse(models / "out.xml").getroot().iter("testcase"))
     for case, verdict in zip(cases[:2], ("equivalent", "different"), strict=True):
