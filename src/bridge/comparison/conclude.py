@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bridge.comparison.model import Accuracy, Choice, Conclusion
+from bridge.verification.quantities import size
 from bridge.verification.report import Report
-from bridge.verification.report.words import size
 from bridge.verification.speed.decide import MEMORY_FLOOR
 from bridge.verification.speed.result import SpeedResult, SpeedRow
 

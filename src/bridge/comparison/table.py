@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bridge.comparison.conclude import Winner, compared, lighter, winner
 from bridge.comparison.model import Comparison, Interval
-from bridge.verification.report.words import duration, size
+from bridge.verification.quantities import duration, rounded, size
 from bridge.verification.speed.decide import MEMORY_FLOOR
 from bridge.verification.speed.result import SpeedSide
 
@@ -40,8 +40,8 @@ def _speed(found: Comparison) -> Iterator[Row]:
         if row.source is not None and row.target is not None and (row.batch or 1) > 1:
             yield Row(
                 f"{row.label}, samples a second",
-                f"{row.source.throughput.value:.4g}",
-                f"{row.target.throughput.value:.4g}",
+                rounded(row.source.throughput.value),
+                rounded(row.target.throughput.value),
                 ahead,
             )
 

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from bridge.verification.quantities import duration
 from bridge.verification.speed.measurement import Measurement
 from bridge.verification.speed.settings import SpeedSettings
-from bridge.verification.speed.words import duration, speed_lines
+from bridge.verification.speed.words import speed_lines
 from tests.verification.speed.fakes import MIB, Behaviour, Fleet, steady, task
 
 

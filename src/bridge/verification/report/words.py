@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from bridge.verification.compare import Errors, Verdict
 from bridge.verification.gradients import GradientsResult
 from bridge.verification.report.findings import wrong_weights
@@ -95,36 +93,6 @@ def suite_headline(suite: SuiteReport) -> str:
 def count(things: int, one: str, many: str | None = None) -> str:
     """A number and its noun: `1 output`, `2,000 outputs`."""
     return f"{things:,} {one if things == 1 else many or one + 's'}"
-
-
-def number(value: float | None, missing: str = "-") -> str:
-    """Two digits: `6.1e-8`, `0.003`, `0`, `∞`."""
-    if value is None:
-        return missing
-    if math.isinf(value):
-        return "∞"
-    if value == 0 or 1e-3 <= abs(value) < 1e4:
-        return f"{value:.2g}" if abs(value) < 100 else f"{value:.0f}"
-    mantissa, _, exponent = f"{value:.1e}".partition("e")
-    return f"{mantissa}e{int(exponent)}"
-
-
-def size(count_of_bytes: float) -> str:
-    """Bytes in the unit that suits them: `1.5 MiB`."""
-    value = float(count_of_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(value) < 1024 or unit == "GiB":
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.3g} {unit}"
-        value /= 1024
-    raise AssertionError
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the unit that suits them: `1.5 ms`."""
-    for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
-        if abs(seconds) * factor >= 1 or unit == "µs":
-            return f"{seconds * factor:.3g} {unit}"
-    raise AssertionError
 
 
 def error_line(errors: Errors) -> str:

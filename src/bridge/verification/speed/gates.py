@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from bridge.verification.quantities import size
 from bridge.verification.speed.decide import MEMORY_FLOOR, alike, is_narrow
 from bridge.verification.speed.result import Gate, GateState, SideMemory, SpeedRow
 from bridge.verification.speed.settings import MemoryLimit, SpeedSettings, memory_limit
@@ -87,13 +88,3 @@ def _memory(label: str, source: SideMemory, target: SideMemory, limit: MemoryLim
         value,
         found if passed else f"more memory: {found}",
     )
-
-
-def size(count: int) -> str:
-    """Bytes in words: `1.5 GiB`."""
-    if count < 2**10:
-        return f"{count} bytes"
-    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if count >= 2**power:
-            return f"{count / 2**power:.3g} {unit}"
-    raise AssertionError

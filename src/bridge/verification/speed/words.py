@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bridge.verification.speed.gates import size
+from bridge.verification.quantities import duration, rounded, size
 from bridge.verification.speed.result import SideMemory, SideSpeed, SpeedResult, SpeedSide
 
 
@@ -26,21 +26,13 @@ def speed_lines(result: SpeedResult) -> list[str]:
     return [*lines, *result.notes]
 
 
-def duration(seconds: float) -> str:
-    """Seconds in words: `1.25 ms`."""
-    for factor, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "µs")):
-        if seconds * factor >= 1:
-            return f"{_rounded(seconds * factor)} {unit}"
-    return f"{_rounded(seconds * 1e9)} ns"
-
-
 def _figures(side: SideSpeed, memory: SideMemory | None) -> Iterator[str]:
     median = side.median
     yield f"median {duration(median.value)} ({duration(median.low)} to {duration(median.high)})"
     yield f"95 % within {duration(side.p95)}"
     if side.device_median is not None:
         yield f"{duration(side.device_median)} of it on the device"
-    yield f"{_rounded(side.throughput.value)} samples a second"
+    yield f"{rounded(side.throughput.value)} samples a second"
     yield f"first call {duration(side.first_call_seconds)}"
     if memory is not None:
         where = "" if memory.device_bytes is None else " on the device"
@@ -55,7 +47,3 @@ def _shared(side: SpeedSide) -> Iterator[str]:
     if side.disk_bytes is not None:
         yield f"{size(side.disk_bytes)} on disk"
     yield f"timed: {side.timed}"
-
-
-def _rounded(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 
 from bridge.comparison.model import Comparison
 from bridge.comparison.table import rows as comparison_rows
+from bridge.verification import quantities
 from bridge.verification.compare import Errors, OutputResult
 from bridge.verification.report import words
 from bridge.verification.report.findings import wrong_weights
@@ -212,12 +213,13 @@ def _environment() -> Environment:
         base=_base,
         count=words.count,
         date=_date,
-        duration=words.duration,
+        duration=quantities.duration,
         name=_name,
-        number=words.number,
+        number=quantities.number,
         prose=_prose,
+        rounded=quantities.rounded,
         shape=_shape,
-        size=words.size,
+        size=quantities.size,
     )
     environment.globals.update(
         depth_line=depth_line,

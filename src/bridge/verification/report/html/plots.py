@@ -20,8 +20,8 @@ from markupsafe import Markup
 from bridge.verification.compare import Errors
 from bridge.verification.gradients import GradientsResult
 from bridge.verification.histogram import Histogram
+from bridge.verification.quantities import duration, number, size
 from bridge.verification.report.depth import Depth
-from bridge.verification.report.words import duration, number, size
 from bridge.verification.speed import SpeedResult, SpeedRow
 from bridge.verification.training import TrainingResult
 
