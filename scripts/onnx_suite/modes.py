@@ -158,6 +158,10 @@ def start(engine: str, mode: str) -> Mode | None:
             return SavedProgram()
         case "torch", ("inductor" | "aot_eager") as backend:
             return Compiled(backend)
+        case "torch", "device":
+            from scripts.onnx_suite.devices import OnAccelerator
+
+            return OnAccelerator()
         case "tf", "xla":
             return JitCompiled()
         case "tf", "saved":
@@ -187,6 +191,7 @@ BARS: Mapping[str, Bar] = {
     ),
     "inductor": Bar("torch", 0.98, _SINGLE, exclusions.not_single_static),
     "aot_eager": Bar("torch", 0.98, _SINGLE, exclusions.not_single_static),
+    "device": Bar("torch", 1.0, "cases on tensors", exclusions.not_deterministic_tensors),
     "xla": Bar("tf", 0.95, _SINGLE, exclusions.not_single_static),
     "saved": Bar("tf", 1.0, "cases on tensors", exclusions.not_deterministic_tensors),
 }

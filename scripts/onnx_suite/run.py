@@ -25,7 +25,7 @@ from scripts.onnx_suite.runner import run_cases, worker_command
 
 TARGETS = ("torch", "tf")
 PEERS = ("onnxruntime", "onnx2torch")
-MODES = ("run", "pt2", "compile", "saved", "xla", "agree", "timing")
+MODES = ("run", "pt2", "compile", "device", "saved", "xla", "agree", "timing")
 GIGABYTE = 10**9
 
 
@@ -144,7 +144,8 @@ def renew_baseline(console: Console, target: str, outcomes: Sequence[Outcome], *
     type=click.Choice(MODES),
     default="run",
     show_default=True,
-    help="torch: pt2 (saved and loaded), compile (torch.compile), timing (beside onnx2torch); "
+    help="torch: pt2 (saved and loaded), compile (torch.compile), "
+    "device (none is mixed up), timing (beside onnx2torch); "
     "tf: saved (SavedModel elsewhere), xla (jit_compile); agree needs no target.",
 )
 @click.option("--timing", "timed", is_flag=True, help="The same as --mode timing.")
@@ -233,7 +234,7 @@ def _chosen_engine(target: str | None, engine: str | None, mode: str) -> str:
     if (target is None) == (engine is None):
         raise click.UsageError("name a --target, or a peer with --engine")
     chosen = target or engine or ""
-    fits = {"torch": ("run", "pt2", "compile", "timing"), "tf": ("run", "saved", "xla")}
+    fits = {"torch": ("run", "pt2", "compile", "device", "timing"), "tf": ("run", "saved", "xla")}
     if mode not in fits.get(chosen, ("run",)):
         raise click.UsageError(f"--mode {mode} is not for {chosen}")
     return chosen

@@ -45,8 +45,14 @@ def in_onnx(model: ir.Model) -> ir.Model:
             size = _size(node, inputs[0], node.attributes["axis"].as_int())
             squeezed = ir.node("Squeeze", [size])
             node.graph.insert_before(node, squeezed)  # type: ignore[union-attr]
-            zero, one = (add_constant(model.graph, np.asarray(n, np.int64), "n") for n in (0, 1))
-            fuse([node], "Range", [zero, squeezed.outputs[0], one])
+            dtype = node.outputs[0].dtype or ir.DataType.INT64
+            cast = ir.node("Cast", squeezed.outputs, {"to": dtype})
+            squeezed.graph.insert_after(squeezed, cast)  # type: ignore[union-attr]
+            bounds = [
+                np.asarray(n, ir.DataType(dtype).numpy()) for n in (0, node.attributes.get_int("step", 1))
+            ]
+            zero, step = (add_constant(model.graph, each, "n") for each in bounds)
+            fuse([node], "Range", [zero, cast.outputs[0], step])
         else:
             size = _size(node, inputs[1], node.attributes["of"].as_int())
             start, axis = (node.attributes[name].as_int() for name in ("start", "axis"))
@@ -85,6 +91,12 @@ N_AND_S = "n = Shape <start=0, end=1> (x) s = Shape <start=1, end=2> (x)"
             {"owners": (0, 0), "sizes": (1, 0)},
         ),
         ("k = Squeeze(s) y = Range(zero, k, step)", "Arange", {"axis": 1}),
+        ("k = Squeeze(s) y = Range(zero, k, three)", "Arange", {"axis": 1, "step": 3}),
+        (
+            "c = Cast <to=6> (s) k = Squeeze(c) r = Range(zero32, k, step32) y = Cast <to=7> (r)",
+            "Arange",
+            {"axis": 1},
+        ),
         ("y = Slice(table, first, s, one)", "Slice", {"start": 0, "axis": 1, "of": 1}),
         ("y = Slice(table, one, s, one)", "Slice", {"start": 1, "axis": 1, "of": 1}),
     ],
@@ -102,6 +114,9 @@ def test_what_is_written_means_the_same(
             "eight": ints(8),
             "zero": np.asarray(0, np.int64),
             "step": np.asarray(1, np.int64),
+            "three": np.asarray(3, np.int64),
+            "zero32": np.asarray(0, np.int32),
+            "step32": np.asarray(1, np.int32),
             "table": np.arange(24, dtype=np.int64).reshape(2, 12),
         },
     )

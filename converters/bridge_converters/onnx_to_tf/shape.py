@@ -201,9 +201,15 @@ def full_by_sizes(*others: tf.Tensor, owners: Ints, sizes: Ints, value: tf.Tenso
 
 
 @lowering("Arange", domain="bridge")
-def arange(x: tf.Tensor, *, axis: int) -> tf.Tensor:
-    """0, 1, ... for the elements along an axis."""
-    return tf.range(tf.shape(x, out_type=tf.int64)[axis])
+def arange(x: tf.Tensor, *, axis: int, step: int = 1, output_types: tuple[str, ...]) -> tf.Tensor:
+    """0, step, ... below the size of an axis, in 32 or 64 bits."""
+    if output_types[0] == "INT32":
+        if step == 1:
+            return tf.range(tf.shape(x)[axis])
+        return tf.range(0, tf.shape(x)[axis], step)
+    if step == 1:
+        return tf.range(tf.shape(x, out_type=tf.int64)[axis])
+    return tf.range(0, tf.shape(x, out_type=tf.int64)[axis], step)
 
 
 @lowering("EyeLike")

@@ -176,9 +176,15 @@ def full_by_sizes(*others: Tensor, owners: Ints, sizes: Ints, value: Tensor | No
 
 
 @lowering("Arange", domain="bridge")
-def arange(x: Tensor, *, axis: int) -> Tensor:
-    """0, 1, ... for the elements along an axis."""
-    return torch.arange(x.shape[axis], device=x.device)
+def arange(x: Tensor, *, axis: int, step: int = 1, output_types: tuple[str, ...]) -> Tensor:
+    """0, step, ... below the size of an axis, in 32 or 64 bits."""
+    if output_types[0] == "INT32":
+        if step == 1:
+            return torch.arange(x.shape[axis], dtype=torch.int32, device=x.device)
+        return torch.arange(0, x.shape[axis], step, dtype=torch.int32, device=x.device)
+    if step == 1:
+        return torch.arange(x.shape[axis], device=x.device)
+    return torch.arange(0, x.shape[axis], step, device=x.device)
 
 
 @lowering("EyeLike")
@@ -198,10 +204,11 @@ def range_(start: Tensor, limit: Tensor, delta: Tensor, *, stash_type: int = 1) 
         count = max(-((start.item() - limit.item()) // delta.item()), 0)
     else:
         count = max(math.ceil((limit.item() - start.item()) / delta.item()), 0)
+    device = (start + limit + delta).device  # constants are on the CPU, wherever the others are
     if stash_type == 1 and (start.dtype == torch.float16 or start.dtype == torch.bfloat16):
-        steps = torch.arange(count, dtype=torch.float32, device=start.device)
+        steps = torch.arange(count, dtype=torch.float32, device=device)
         return (start.float() + delta.float() * steps).to(start.dtype)
-    return start + delta * torch.arange(count, dtype=start.dtype, device=start.device)
+    return start + delta * torch.arange(count, dtype=start.dtype, device=device)
 
 
 @layer_rule("Flatten")

@@ -12,6 +12,7 @@ from bridge.hub.graph import fuse, integers, scalar
 from bridge.passes.dims import Contents, Dim, contents, dim_of, known_contents
 from bridge.passes.linear import DOMAIN
 
+_POSITIONS = (ir.DataType.INT32, ir.DataType.INT64)
 _NUMBER = -1
 """The owner of a size that is a number."""
 
@@ -31,8 +32,8 @@ def write_sizes(model: ir.Model) -> ir.Model:
     tensors that have them: `bridge::Reshape(x, *others)` to `sizes`, of which element i is the number
     `sizes[i]` if `owners[i]` is -1, and else the size of the axis `sizes[i]` of x (0) or of one of `others`
     (1 and up). `bridge::Expand` and `bridge::Full` are alike, `bridge::Arange` counts up to the size of an
-    axis, and `bridge::Slice` cuts an axis off there. Tensors are taken from the node's own module where it
-    has them. Needs inferred shapes; does not keep the graph valid ONNX.
+    axis (in steps of `step`), and `bridge::Slice` cuts an axis off there. Tensors are taken from the node's
+    own module where it has them. Needs inferred shapes; does not keep the graph valid ONNX.
     """
     known = known_contents(model)
     sources = _Sources(model.graph)
@@ -175,12 +176,16 @@ def _arange(node: ir.Node, known: Mapping[ir.Value, Contents], sources: _Sources
     elements = contents(limit, known)
     if elements is None or len(elements) != 1 or not isinstance(elements[0], str) or limit is None:
         return None
-    if scalar(start) != 0 or scalar(step) != 1 or limit.dtype is not ir.DataType.INT64:
+    apart = scalar(step)
+    if scalar(start) != 0 or apart is None or apart < 1 or limit.dtype not in _POSITIONS:
         return None
     size = sources.find(elements[0], node)
     if size is None:
         return None
-    return fuse([node], "Arange", [size.owner], {"axis": size.number}, domain=DOMAIN)
+    attributes = {"axis": size.number}
+    if apart != 1:
+        attributes["step"] = int(apart)
+    return fuse([node], "Arange", [size.owner], attributes, domain=DOMAIN)
 
 
 def _slice(node: ir.Node, known: Mapping[ir.Value, Contents], sources: _Sources) -> ir.Node | None:
