@@ -68,6 +68,7 @@ from bridge.passes.sizes import write_sizes
 from bridge.passes.smooth_activations import fuse_swish, recognise_smooth_activations
 from bridge.passes.split_weights import transpose_before_splits
 from bridge.passes.static import fold_static
+from bridge.passes.stopped import drop_idle_stops, stop_gradients
 from bridge.passes.sums import write_sums_as_additions
 from bridge.passes.time_major import bring_time_first
 from bridge.passes.torch_norms import prepare_group_norms
@@ -108,6 +109,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("find the shapes that loops keep", find_loop_shapes),
     Pass("move what reorders trained tensors out of loops", hoist_moves),
     Pass("write sums of two as additions", write_sums_as_additions),
+    Pass("drop stops of gradients that there are not", drop_idle_stops),
     Pass("drop identities", drop_identities),
     Pass("simplify what follows from positions", simplify_positions),
     Pass("drop duplicates", drop_duplicates),
@@ -204,7 +206,7 @@ def prepare(
         metadata.set_trains_as(prepared, framework)
     prepared = fuse_multihead_layers(simplify_masks(prepared), target)
     prepared = fuse_recurrent_layers(fuse_linear(prepared), target, exact_training=exact_training)
-    prepared = lower_attention(shrink_masks(hold_rows(prepared, target)), target)
+    prepared = lower_attention(shrink_masks(hold_rows(stop_gradients(prepared), target)), target)
     prepared = prepare_group_norms(prepared) if target == "torch" else prepared
     prepared = drop_unused(fuse_rotations(fuse_swish(write_sizes(prepared))))
     return express_classical(prepared, text=target == "tf")
