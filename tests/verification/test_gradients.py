@@ -71,6 +71,30 @@ def test_a_detached_input_is_found() -> None:
     assert different(check({}, {"detached_input": True})) == ["x"]
 
 
+@pytest.mark.parametrize("operator", ["aten.tanh.default", None])
+def test_a_source_whose_own_gradient_is_wrong_says_nothing_against_the_target(operator: str | None) -> None:
+    request: dict[str, Any] = {"wrong_gradient": 1.5}
+    result = check(request if operator is None else {**request, "operator": operator}, {})
+    assert result.verdict == "could not be checked"
+    assert not result.passed
+    assert "the source's own gradient of x is not the derivative of its outputs" in result.reasons[0]
+    assert result.reasons[0].endswith("the target's is")
+    assert [each.name for each in result.tensors if each.verdict == "not comparable"] == ["x"]
+
+
+def test_a_gradient_that_the_source_stops_on_purpose_is_still_a_difference() -> None:
+    result = check({"wrong_gradient": 0.5, "operator": "aten.detach.default"}, {})
+    assert different(result) == ["x"]
+    assert "the source's own gradient of x" in result.notes[0]
+
+
+def test_a_target_whose_own_gradient_is_wrong_is_told_so() -> None:
+    result = check({}, {"wrong_gradient": 1.5})
+    assert different(result) == ["x"]
+    assert "the target's own gradient of x is not the derivative" in result.notes[0]
+    assert result.notes[0].endswith("the source's is")
+
+
 def test_another_function_has_other_gradients() -> None:
     result = check({}, {"epsilon": 2e-3})
     assert result.verdict == "different"

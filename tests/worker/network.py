@@ -41,7 +41,7 @@ class Network:
     updated), `frozen` and `detached` weights, `detached_input`, `inference` (no training mode),
     `epsilon`, `buffers` (it tells that the statistics are no parameters), `parameters_only` (it trains
     them in inference mode), `thin` (a factor for the kernel of one channel), `reordered` (a sum is in
-    another order), and `seed`.
+    another order), `wrong_gradient` (a factor of the input's), `operator` (which it shows), and `seed`.
     """
 
     def __init__(self, request: Mapping[str, Any]) -> None:
@@ -129,7 +129,11 @@ class Network:
             if name not in absent
         }
         dx = dh @ w["first.kernel"].T
+        dx *= self._request.get("wrong_gradient", 1)
         return [y], {self._input: np.zeros_like(dx) if self._request.get("detached_input") else dx}, by_weight
+
+    def intermediates(self, feeds: Mapping[str, Array]) -> list[tuple[dict[str, Any], Array]]:
+        return [({"operator": self._request["operator"]}, feeds[self._input])]
 
     def _update(self, hidden: Array) -> None:
         if self._request.get("stale"):

@@ -18,6 +18,12 @@ def identity(x: tf.Tensor) -> tf.Tensor:
     return x
 
 
+@lowering("StopGradient", domain="bridge")
+def stop_gradient(x: tf.Tensor) -> tf.Tensor:
+    """x, through which no gradient passes."""
+    return tf.stop_gradient(x)
+
+
 @lowering("Shape")
 def shape(x: tf.Tensor, *, end: int | None = None, start: int = 0) -> tf.Tensor:
     """The sizes of the axes from `start` up to `end`."""

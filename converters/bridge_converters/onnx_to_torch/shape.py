@@ -20,6 +20,12 @@ def identity(x: Tensor) -> Tensor:
     return x
 
 
+@lowering("StopGradient", domain="bridge")
+def stop_gradient(x: Tensor) -> Tensor:
+    """x, through which no gradient passes."""
+    return x.detach()
+
+
 @lowering("Shape")
 def shape(x: Tensor, *, end: int | None = None, start: int = 0) -> Tensor:
     """The sizes of the axes from `start` up to `end`."""

@@ -24,6 +24,7 @@ from bridge_converters.tf_to_onnx.bundle import Bundle, Port
 from bridge_converters.tf_to_onnx.cases import split_cases
 from bridge_converters.tf_to_onnx.handlers import custom_handlers
 from bridge_converters.tf_to_onnx.patching import replaced
+from bridge_converters.tf_to_onnx.stopped import drop_stops_in_variances
 
 OPSET = 18
 """The newest opset that tf2onnx 1.17 writes."""
@@ -92,6 +93,7 @@ def export(bundle: Bundle) -> Exported:
     weights = [f"{weight.node}:0" for weight in bundle.weights]
     graph_def = _optimise(graph_def, [*inputs, *weights], outputs)
     place_array_writes(graph_def)
+    drop_stops_in_variances(graph_def)
     present = {node.name for node in graph_def.node}
     weights = [name for name in weights if name.split(":")[0] in present]
     utils.INTERNAL_NAME = 1

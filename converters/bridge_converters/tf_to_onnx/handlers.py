@@ -12,6 +12,7 @@ from tf2onnx.graph import Graph, Node
 
 from bridge.errors import UnsupportedOp, UnsupportedOps
 from bridge_converters.tf_to_onnx import markers
+from bridge_converters.tf_to_onnx.stopped import STOPS
 
 Handler = tuple[Callable[[Graph, Node, str, list[Any]], None], list[Any]]
 
@@ -41,6 +42,13 @@ def _marker(graph: Graph, node: Node, name: str, _: list[Any]) -> None:
     graph.make_node(
         op_type, inputs, attr=attributes, name=name, outputs=outputs, shapes=shapes, dtypes=dtypes
     )
+
+
+def _stop_gradient(graph: Graph, node: Node, name: str, _: list[Any]) -> None:
+    """Leave the node as it is where there is a gradient; tf2onnx would drop it. `hub` writes it as ONNX."""
+    dtype = graph.get_dtype(node.output[0])
+    if dtype is not None and helper.tensor_dtype_to_np_dtype(dtype).kind in "biuO":
+        node.type = "Identity"
 
 
 def _gelu(graph: Graph, node: Node, *, approximate: bool) -> None:
@@ -165,5 +173,6 @@ def custom_handlers() -> dict[str, Handler]:
         "FloorMod": (_floor_mod, []),
         "ReverseV2": (_reverse, []),
         "SelectV2": (_select, []),
+        STOPS: (_stop_gradient, []),
         "TruncateMod": (_truncate_mod, []),
     }

@@ -17,6 +17,7 @@ from bridge.passes.shapes import infer_shapes
 from bridge_converters.tf_to_onnx import attention_hooks
 from bridge_converters.tf_to_onnx.bundle import Bundle, Port
 from bridge_converters.tf_to_onnx.exporter import Exported
+from bridge_converters.tf_to_onnx.stopped import STOPS
 
 _COUNTER = re.compile(r"__\d+")
 BATCH = "batch"
@@ -92,12 +93,19 @@ def build(exported: Exported, bundle: Bundle, *, seconds: float) -> ir.Model:
 
 
 def _finish_newer(graph: ir.Graph) -> bool:
-    """Say of which opset the nodes are that are newer than tf2onnx's, and what attention drops; if any."""
+    """Say of which opset the nodes are that are newer than tf2onnx's, and whether there are any.
+
+    And what attention drops, and where gradients stop.
+    """
     found = False
     for node in ir.traversal.RecursiveGraphIterator(graph):
         if node.op_type in ("Attention", "RMSNormalization") and node.domain == "":
             node.version = attention_hooks.VERSION
             found = True
+        if node.op_type == STOPS and node.domain == "":
+            node.op_type = "Identity"
+            node.attributes.clear()
+            metadata.set_stops_gradient(node, True)
         if node.op_type == "Attention" and node.domain == "":
             ratio = node.attributes.pop(attention_hooks.DROPOUT, None)
             if ratio is not None:

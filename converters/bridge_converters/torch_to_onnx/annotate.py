@@ -17,6 +17,7 @@ from bridge.hub.graph import all_nodes
 from bridge.hub.metadata import WeightInfo
 from bridge_converters.torch_to_onnx.attention_dropout import ratio_of
 from bridge_converters.torch_to_onnx.names import unique
+from bridge_converters.torch_to_onnx.program import detached_marker
 from bridge_converters.torch_to_onnx.scopes import scope_of_node
 from bridge_converters.torch_to_onnx.user_code import location_of_node
 
@@ -78,6 +79,8 @@ def _record_origins(model: ir.Model, nodes: Iterable[fx.Node], module_types: Map
             metadata.set_attention_dropout(onnx_node, ratio_of(source))
         if onnx_node.op_type == "Gather" and source.target is torch.ops.aten.embedding.default:
             metadata.set_held_row(onnx_node, _padding_row(source))
+        if onnx_node.op_type == "Identity" and source.target is detached_marker():
+            metadata.set_stops_gradient(onnx_node, True)
         for output in onnx_node.outputs:
             if output.name in by_name and isinstance(by_name[output.name].meta.get("val"), torch.Tensor):
                 metadata.set_source_value(output, output.name)

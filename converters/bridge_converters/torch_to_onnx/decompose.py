@@ -11,6 +11,7 @@ from torch.export import ExportedProgram
 from bridge_converters._whole_recurrences import whole_recurrences
 from bridge_converters.torch_to_onnx import program as program_rewrites
 from bridge_converters.torch_to_onnx.attention_dropout import annotate_ratios
+from bridge_converters.torch_to_onnx.detached import mark_detached
 from bridge_converters.torch_to_onnx.quiet import quiet
 
 _aten = torch.ops.aten
@@ -39,6 +40,7 @@ def as_the_hub_names_it(program: ExportedProgram) -> ExportedProgram:
 
     program = program_rewrites.copy_graph(program)
     program_rewrites.inline_gradient_switches(program)
+    mark_detached(program)
     annotate_ratios(program, ())
     program_rewrites.spell_global_pooling(program)
     program_rewrites.copy_before_views(program)

@@ -11,7 +11,7 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from bridge.errors import BridgeError, InputError, UnsupportedOp, UnsupportedOps
-from bridge_converters.torch_to_onnx.program import dropout_marker
+from bridge_converters.torch_to_onnx.program import detached_marker, dropout_marker
 from bridge_converters.torch_to_onnx.scopes import module_path
 from bridge_converters.torch_to_onnx.user_code import first_line, location_of_node, source_line
 
@@ -118,7 +118,7 @@ def _untranslatable(error: BaseException, program: ExportedProgram) -> list[Unsu
         if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
             continue
         function, reason = dispatch(node, registry)
-        if function is None and node.target is not dropout_marker():
+        if function is None and node.target not in (dropout_marker(), detached_marker()):
             places = found.setdefault(str(node.target), (_one_line(reason), []))[1]
             places.append(location_of_node(node) or module_path(node) or "the root module")
     return [

@@ -15,7 +15,7 @@ from bridge.hub.metadata import scope_path
 from bridge.worker.rounding import units_of_sum
 from bridge_converters.torch_to_onnx.double import Substitutes, cast_graphs, convert, default_dtype
 from bridge_converters.torch_to_onnx.extract import operator_calls
-from bridge_converters.torch_to_onnx.program import DETACHED, dropout_marker
+from bridge_converters.torch_to_onnx.program import DETACHED, detached_marker, dropout_marker
 from bridge_converters.torch_to_onnx.rounding import is_sum, rounding_nodes
 from bridge_converters.torch_to_onnx.scopes import scope_of_node
 from bridge_converters.torch_to_onnx.user_code import location_of_node
@@ -203,11 +203,15 @@ def _tensor_inputs(node: fx.Node, labels: Mapping[str, str]) -> list[str]:
 
 
 def _make_differentiable(module: fx.GraphModule) -> None:
-    """Replace bridge's marker of a dropout, which autograd does not know, by the copy that it is."""
+    """Replace bridge's markers, which autograd does not know, by the copies that they are."""
     for each in module.modules():
         if isinstance(each, fx.GraphModule):
             for node in each.graph.nodes:
                 if node.target is dropout_marker():
                     node.target, node.args = _aten.clone.default, node.args[:1]
                     node.meta[_OPERATOR] = str(_aten.dropout.default)
+                elif node.target is detached_marker():
+                    node.target = _aten.clone.default
+                    node.meta[_OPERATOR] = str(_aten.detach.default)
+                    node.meta["custom"] = {**(node.meta.get("custom") or {}), DETACHED: True}
             each.recompile()

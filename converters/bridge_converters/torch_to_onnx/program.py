@@ -75,6 +75,9 @@ def _library() -> torch.library.Library:
 
     torch.library.register_fake("bridge::dropout", shape, lib=library)
     library.impl("dropout", compute, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+    library.define("detached(Tensor input) -> Tensor")  # type: ignore[no-untyped-call]
+    torch.library.register_fake("bridge::detached", torch.empty_like, lib=library)
+    library.impl("detached", torch.clone, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
     return library
 
 
@@ -85,6 +88,13 @@ def dropout_marker() -> torch._ops.OpOverload:
     """
     _library()
     overload: torch._ops.OpOverload = torch.ops.bridge.dropout.default
+    return overload
+
+
+def detached_marker() -> torch._ops.OpOverload:
+    """The operator that stands for the end of a gradient: `bridge::detached(input)` returns its input."""
+    _library()
+    overload: torch._ops.OpOverload = torch.ops.bridge.detached.default
     return overload
 
 

@@ -16,6 +16,7 @@ from bridge_converters.torch_to_onnx import names, recurrent
 from bridge_converters.torch_to_onnx import program as program_rewrites
 from bridge_converters.torch_to_onnx.annotate import Interface, annotate
 from bridge_converters.torch_to_onnx.attention_dropout import annotate_ratios
+from bridge_converters.torch_to_onnx.detached import mark_detached
 from bridge_converters.torch_to_onnx.source import Loaded, load
 from bridge_converters.torch_to_onnx.translate import translate
 from bridge_converters.torch_to_onnx.weights import is_batch_counter, weight_records
@@ -44,6 +45,7 @@ def to_hub(loaded: Loaded, format: str) -> ir.Model:
     remarks = _remarks(program)
     program = program_rewrites.copy_graph(program)
     program_rewrites.inline_gradient_switches(program)
+    mark_detached(program)
     dropped = annotate_ratios(program, loaded.attention_dropouts)
     program_rewrites.spell_global_pooling(program)
     program_rewrites.copy_before_views(program)

@@ -24,7 +24,7 @@ from bridge_converters._whole_recurrences import whole_recurrences
 from bridge_converters.torch_to_onnx.activations import translations as activation_translations
 from bridge_converters.torch_to_onnx.attention import translations as attention_translations
 from bridge_converters.torch_to_onnx.failures import translation_failure
-from bridge_converters.torch_to_onnx.program import dropout_marker
+from bridge_converters.torch_to_onnx.program import detached_marker, dropout_marker
 from bridge_converters.torch_to_onnx.quiet import quiet
 from bridge_converters.torch_to_onnx.recurrent import translations as recurrent_translations
 
@@ -77,6 +77,7 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     aten = torch.ops.aten
     return {
         dropout_marker(): _dropout,
+        detached_marker(): _detached,
         aten.conv1d.default: _convolution,
         aten.conv2d.default: _convolution,
         aten.conv3d.default: _convolution,
@@ -111,6 +112,13 @@ def _dropout(input: ir.Value, ratio: float) -> ir.Value:
     dropout: Any = op.Dropout
     output: ir.Value
     output, _ = dropout(input, op.Constant(value_float=ratio))
+    return output
+
+
+def _detached(input: ir.Value) -> ir.Value:
+    """A copy, which `annotate` says the meaning of."""
+    identity: Any = op.Identity
+    output: ir.Value = identity(input)
     return output
 
 

@@ -156,9 +156,15 @@ def attribute(node: ir.Node, name: str, default: object = None) -> object:
 
 
 def producer(value: ir.Value | None, *op_types: str) -> ir.Node | None:
-    """The node of the standard domain that computes a value, if its operator is one of `op_types`."""
+    """The node of the standard domain that computes a value, if its operator is one of `op_types`.
+
+    An Identity that stops gradients is none of them: what it returns is not its input where that is
+    differentiated.
+    """
     node = None if value is None else value.producer()
-    return node if node is not None and node.domain == "" and node.op_type in op_types else None
+    if node is None or node.domain != "" or node.op_type not in op_types:
+        return None
+    return None if node.op_type == "Identity" and metadata.stops_gradient(node) else node
 
 
 def only_use(value: ir.Value) -> ir.Node | None:

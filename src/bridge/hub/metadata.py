@@ -21,6 +21,7 @@ _SCOPE = "bridge.scope"
 _LOCATION = "bridge.location"
 _HELD_ROW = "bridge.held_row"
 _LAYOUT = "bridge.layout"
+_STOPS_GRADIENT = "bridge.stops_gradient"
 _ATTENTION_DROPOUT = "bridge.attention_dropout"
 _WEIGHT = "bridge.weight"
 _SOURCE_VALUE = "bridge.source_value"
@@ -145,6 +146,15 @@ def held_row(node: ir.Node) -> int | None:
 
 def set_held_row(node: ir.Node, row: int | None) -> None:
     _store(node.metadata_props, _HELD_ROW, row)
+
+
+def stops_gradient(node: ir.Node) -> bool:
+    """Whether an Identity passes no gradient on, as `detach` and `stop_gradient` do."""
+    return bool(_load(node.metadata_props, _STOPS_GRADIENT))
+
+
+def set_stops_gradient(node: ir.Node, stops: bool) -> None:
+    _store(node.metadata_props, _STOPS_GRADIENT, stops or None)
 
 
 def weight_info(value: ir.Value) -> WeightInfo | None:

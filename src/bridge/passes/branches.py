@@ -90,7 +90,7 @@ def _is_passed_on(body: ir.Graph, index: int) -> bool:
         return False
     value: ir.Value | None = body.outputs[1 + index]
     while value is not None and (node := value.producer()) is not None and node.graph is body:
-        if node.op_type != "Identity":
+        if node.op_type != "Identity" or metadata.stops_gradient(node):
             return False
         value = node.inputs[0]
     return value is body.inputs[2 + index]

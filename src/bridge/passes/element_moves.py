@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from bridge.hub import metadata
 from bridge.hub.graph import attribute, constant, integers, producer, rank
 from bridge.hub.recipe import Array
 from bridge.passes.moves import permutation
@@ -21,7 +22,7 @@ _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
 
 def is_move(node: ir.Node) -> bool:
     """Whether a node places the elements of its first input elsewhere, or leaves some out."""
-    return node.domain == "" and node.op_type in _MOVES
+    return node.domain == "" and node.op_type in _MOVES and not metadata.stops_gradient(node)
 
 
 def sizes_of(model: ir.Model) -> dict[str, int]:
@@ -98,7 +99,7 @@ class Elements:
         """What a node moves or repeats to make a value, and for each element of that which one it is."""
         node = value.producer()
         source = None if node is None or not node.inputs else node.inputs[0]
-        if node is None or source is None or node.domain != "":
+        if node is None or source is None or node.domain != "" or metadata.stops_gradient(node):
             return None
         if node.op_type not in _MOVES | _REPEATS:
             return None

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from bridge.hub import metadata
 from bridge.hub.graph import all_nodes, attribute, constant, integers, rank, replace_value, static_shape
 
 
 def drop_identities(model: ir.Model) -> ir.Model:
     """Remove nodes without effect: Identity, and casts, moves, paddings and slices that change nothing.
 
-    A Dropout stays: it means something in training. A node between an input or weight and an output of
-    the graph stays, since both names are the user's.
+    A Dropout stays: it means something in training, and so does an Identity that stops gradients. A node
+    between an input or weight and an output of the graph stays, since both names are the user's.
     """
     for node in list(all_nodes(model)):
         if node.domain != "" or not node.inputs or len(node.outputs) != 1:
@@ -42,8 +43,8 @@ def _bypass(node: ir.Node) -> None:
     graph.remove(node, safe=True)
 
 
-def _always(node: ir.Node) -> bool:
-    return True
+def _passes_gradients(node: ir.Node) -> bool:
+    return not metadata.stops_gradient(node)
 
 
 def _same_type(node: ir.Node) -> bool:
@@ -155,7 +156,7 @@ _RULES = {
     "Div": _multiplies_by_one,
     "Expand": _reaches_no_further,
     "Flatten": _rank_two,
-    "Identity": _always,
+    "Identity": _passes_gradients,
     "Mul": _multiplies_by_one,
     "Or": _is_widened_by_false,
     "Pad": _nothing_padded,

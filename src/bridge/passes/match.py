@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from bridge.hub import metadata
 from bridge.hub.graph import constant, integers, is_trained, producer, rank, scalar
 from bridge.hub.recipe import Array
 
@@ -140,6 +141,8 @@ def same(left: ir.Value | None, right: ir.Value | None, depth: int = _DEPTH) -> 
     if (one.domain, one.op_type, len(one.inputs)) != (other.domain, other.op_type, len(other.inputs)):
         return False
     if one.op_type in _UNREPEATABLE or one.outputs.index(left) != other.outputs.index(right):
+        return False
+    if metadata.stops_gradient(one) != metadata.stops_gradient(other):
         return False
     if {name: each.value for name, each in one.attributes.items()} != {
         name: each.value for name, each in other.attributes.items()

@@ -22,6 +22,7 @@ from bridge.passes.attention import (
 from bridge.passes.attention_masks import recognise_causal_masks, shrink_masks
 from bridge.passes.batch_norm import recognise_batch_norm
 from bridge.passes.branches import capture_invariants, simplify_loops
+from bridge.passes.broadcasts import drop_broadcasts
 from bridge.passes.classical import express_classical
 from bridge.passes.constants import lift_constants
 from bridge.passes.contrib.names import take_in_runtime_names
@@ -33,6 +34,7 @@ from bridge.passes.counted_loops import count_steps
 from bridge.passes.duplicates import drop_duplicates
 from bridge.passes.einsum import write_projections_as_products
 from bridge.passes.fold_trained import fold_buffers, fold_moves
+from bridge.passes.gathers import recognise_gathers
 from bridge.passes.gelu import recognise_gelu
 from bridge.passes.gemm import order_operands, recognise_gemm
 from bridge.passes.global_pool import recognise_global_pool
@@ -66,6 +68,7 @@ from bridge.passes.sizes import write_sizes
 from bridge.passes.smooth_activations import fuse_swish, recognise_smooth_activations
 from bridge.passes.split_weights import transpose_before_splits
 from bridge.passes.static import fold_static
+from bridge.passes.stopped import drop_idle_stops, stop_gradients
 from bridge.passes.sums import write_sums_as_additions
 from bridge.passes.time_major import bring_time_first
 from bridge.passes.torch_norms import prepare_group_norms
@@ -106,9 +109,11 @@ PASSES: tuple[Pass, ...] = (
     Pass("find the shapes that loops keep", find_loop_shapes),
     Pass("move what reorders trained tensors out of loops", hoist_moves),
     Pass("write sums of two as additions", write_sums_as_additions),
+    Pass("drop stops of gradients that there are not", drop_idle_stops),
     Pass("drop identities", drop_identities),
     Pass("simplify what follows from positions", simplify_positions),
     Pass("drop duplicates", drop_duplicates),
+    Pass("recognise gathers", recognise_gathers),
     Pass("write projections as matrix products", write_projections_as_products),
     Pass("transpose trained tensors before they are split", transpose_before_splits),
     Pass("fold moves of trained tensors", fold_moves),
@@ -133,6 +138,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("recognise recurrent cells", recognise_cells),
     Pass("recognise recurrences", recognise_recurrences),
     Pass("recognise global pooling", recognise_global_pool),
+    Pass("drop broadcasts", drop_broadcasts),
     Pass("drop biases of zeros", drop_zero_bias),
     Pass("order operands", order_operands),
     Pass("fold what the recognised forms left", fold_buffers),
@@ -200,7 +206,7 @@ def prepare(
         metadata.set_trains_as(prepared, framework)
     prepared = fuse_multihead_layers(simplify_masks(prepared), target)
     prepared = fuse_recurrent_layers(fuse_linear(prepared), target, exact_training=exact_training)
-    prepared = lower_attention(shrink_masks(hold_rows(prepared, target)), target)
+    prepared = lower_attention(shrink_masks(hold_rows(stop_gradients(prepared), target)), target)
     prepared = prepare_group_norms(prepared) if target == "torch" else prepared
     prepared = drop_unused(fuse_rotations(fuse_swish(write_sizes(prepared))))
     return express_classical(prepared, text=target == "tf")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from bridge.hub import metadata
 from bridge.hub.graph import attribute, constant, integers, static_shape
 from bridge.hub.recipe import Literal, Recipe, step
 
@@ -170,6 +171,9 @@ _TRANSLATIONS: dict[str, Translation] = {
 def translation(node: ir.Node) -> Translation | None:
     """The rule that writes a node's outputs as recipes over its inputs' recipes, if there is one.
 
-    The rule answers None where a recipe cannot say what the node does. It needs static shapes.
+    The rule answers None where a recipe cannot say what the node does. It needs static shapes. There is none
+    for an Identity that stops gradients: what a recipe makes of a parameter is trained.
     """
-    return _TRANSLATIONS.get(node.op_type) if node.domain == "" else None
+    if node.domain != "" or metadata.stops_gradient(node):
+        return None
+    return _TRANSLATIONS.get(node.op_type)

@@ -19,6 +19,7 @@ from bridge.hub.adjoint import pull_back
 from bridge.hub.weights import TensorMap, WeightMap
 from bridge.verification.answers import Refusal, answer
 from bridge.verification.compare import Verdict
+from bridge.verification.derivatives import Slope, gradients_at, moved, slope, stops_gradients
 from bridge.verification.distances import function_error, is_floating, largest_rms, relative_error
 from bridge.verification.pairing import Correspondence
 from bridge.worker.side import Gradients, Side
@@ -35,6 +36,7 @@ ROUNDED_CONSTANTS = 64 * 2.0**-23
 AMPLIFICATION = 16.0
 """How many times farther the gradients may be apart for that reason than the functions."""
 _NUDGE = 1e-3
+_INPUTS_EXPLAINED = 2
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,9 @@ def check_gradients(
     apart from those of another on the same workers.
 
     A difference counts only if it is there again at inputs nearby and with other cotangents: where a
-    function has a kink, its gradient is a matter of convention.
+    function has a kink, its gradient is a matter of convention. Where the source's gradients are not the
+    derivatives of its own outputs, the target's are, and the source stops none on purpose, nothing can be
+    said against the target.
     """
     check = _Check(source, target, correspondence, outputs, weights, source_weights, complete)
     first = check.at(feeds, seed, name)
@@ -116,12 +120,36 @@ def check_gradients(
     lasting = {each.name for each in second.tensors if each.verdict == "different"}
     passing = [each for each in first.tensors if each.verdict == "different" and each.name not in lasting]
     if not passing:
-        return first
+        return check.explained(first, feeds, seed, name)
     note = (
         f"{len(passing)} gradients differ at the given inputs and not nearby ({passing[0].name}, …): the "
         "function has a kink there, where its gradient is a matter of convention"
     )
     return replace(second, notes=(*second.notes, note))
+
+
+def _only_source_is_wrong(source: Sequence[Slope], target: Sequence[Slope]) -> bool:
+    """Whether the source's gradient is refuted along a direction, and the target's is right along all."""
+    return any(each.finding == "wrong" for each in source) and all(each.finding == "right" for each in target)
+
+
+def _about_slopes(name: str, source: Sequence[Slope], target: Sequence[Slope]) -> str:
+    """A sentence on gradients that are not the derivative of a side's own outputs; "" where both are."""
+    wrong = {
+        side: next((each for each in slopes if each.finding == "wrong"), None)
+        for side, slopes in (("source", source), ("target", target))
+    }
+    told = [
+        f"the {side}'s own gradient of {name} is not the derivative of its outputs (along a random direction "
+        f"the central difference is {each.difference:.3g}, the gradient's {each.gradient:.3g})"
+        for side, each in wrong.items()
+        if each is not None
+    ]
+    if len(told) == 1:
+        other, slopes = ("target", target) if wrong["target"] is None else ("source", source)
+        if all(each.finding == "right" for each in slopes):
+            told.append(f"the {other}'s is")
+    return "; ".join(told)
 
 
 def _nudged(feeds: Mapping[str, Array], seed: int) -> dict[str, Array]:
@@ -143,6 +171,64 @@ class _Check:
     weights: WeightMap | None
     source_weights: Mapping[str, Array]
     complete: bool
+
+    def explained(
+        self, found: GradientsResult, feeds: Mapping[str, Array], seed: int, name: str
+    ) -> GradientsResult:
+        """The result with a note on every input's gradient that is not the derivative of a side's outputs."""
+        differing = [each.name for each in found.tensors if each.verdict == "different"]
+        inputs = [each for each in differing if each in self.correspondence.inputs][:_INPUTS_EXPLAINED]
+        drawn = draw_cotangents(self.correspondence, self.outputs, seed)
+        slopes = [self._slopes(each, feeds, drawn, seed, name) for each in inputs]
+        notes = [
+            note
+            for each, pair in zip(inputs, slopes, strict=True)
+            if pair is not None and (note := _about_slopes(each, *pair))
+        ]
+        found = replace(found, notes=(*found.notes, *notes))
+        if not slopes or not all(pair is not None and _only_source_is_wrong(*pair) for pair in slopes):
+            return found
+        if stops_gradients(self.source, feeds, f"{name}.stops"):
+            return found
+        reason = "the source's own gradients are not the derivatives of its outputs"
+        tensors = tuple(
+            replace(each, verdict="not comparable", reason=reason) if each.verdict == "different" else each
+            for each in found.tensors
+        )
+        return replace(found, verdict="could not be checked", tensors=tensors)
+
+    def _slopes(
+        self, name: str, feeds: Mapping[str, Array], drawn: Sequence[Array | None], seed: int, run: str
+    ) -> tuple[list[Slope], list[Slope]] | None:
+        """Those of both sides along random directions of an input; None where a side gives none.
+
+        Each point's answer is mapped from a file of its own.
+        """
+        ours = source_cotangents(self.correspondence, drawn)
+        theirs = target_cotangents(self.correspondence, drawn)
+        found: tuple[list[Slope], list[Slope]] = ([], [])
+        at: tuple[Gradients | None, Gradients | None] = (
+            gradients_at(self.source, feeds, ours, f"{run}.slope"),
+            gradients_at(self.target, self.correspondence.feeds(feeds), theirs, f"{run}.slope"),
+        )
+        for pair in moved(feeds[name], seed):
+            points = [{**feeds, name: each} for each in pair]
+            for side, cotangents, here, slopes in zip(
+                (self.source, self.target), (ours, theirs), at, found, strict=True
+            ):
+                fed = points if side is self.source else [self.correspondence.feeds(each) for each in points]
+                around = [
+                    gradients_at(side, each, cotangents, f"{run}.{place}")
+                    for each, place in zip(fed, ("after", "before"), strict=True)
+                ]
+                if here is None or around[0] is None or around[1] is None:
+                    return None
+                held = self.correspondence.source_gradients(here.inputs)
+                gradients = here.inputs if side is self.source else held
+                given = gradients.get(name)
+                gradient = np.zeros(feeds[name].shape) if given is None else given
+                slopes.append(slope((around[0].outputs, around[1].outputs), pair, gradient, cotangents))
+        return found
 
     def at(self, feeds: Mapping[str, Array], seed: int, name: str) -> GradientsResult:
         drawn = draw_cotangents(self.correspondence, self.outputs, seed)
