@@ -213,6 +213,18 @@ def test_a_triangle_is_a_causal_mask(
     assert (CAUSAL[target] in emitted.source) == (number == -np.inf and diagonal == 1)
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("shape", [(5, 4), (2, 3, 5, 4)])
+@pytest.mark.parametrize("dtype", [np.bool_, np.float32])
+def test_masks_may_be_constants_of_the_module(
+    target: TargetName, shape: tuple[int, ...], dtype: type, tmp_path: Path
+) -> None:
+    graph = Graph()
+    graph.tensors["mask"] = (floats(*shape, seed=3) > -0.5).astype(dtype)
+    emitted = convert(graph, target, tmp_path, separate(graph, inputs=("mask",)))
+    assert LAYERS[target] not in emitted.source
+
+
 NEAR = {
     "another module's keys": {"names": {"k": "b/key"}},
     "other names": {"names": {"o": "a/dense"}},

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pass_graphs import apply, assert_equivalent, hub, ints, node_of, number, operators
 
 from bridge.passes.attention import lower_attention, recognise_attention
+from bridge.passes.attention.options import unusual_options
 from bridge.passes.identity import drop_identities
 
 CONSTANTS = {
@@ -207,3 +208,26 @@ def test_a_strictly_lower_triangle_hides_all_keys_from_the_first_query() -> None
     found = apply(model, recognise_attention)
     assert node_of(found, "Attention").attributes.get_int("is_causal", 0) == 0
     assert_equivalent(model, found)
+
+
+@pytest.mark.parametrize(
+    "option", ["left_window_size = 2", "right_window_size = 0", "softcap = 3.0", "of_a_newer_opset = 1"]
+)
+def test_attention_with_more_than_a_mask_is_not_taken_for_a_kernel(option: str) -> None:
+    name, _, text = option.partition(" = ")
+    model = hub(
+        f"(float[2,3,4,8] q, float[2,3,6,8] k, float[2,3,6,8] v) => (float y)"
+        f" {{ y = Attention <is_causal = 1, {name} = {text}> (q, k, v) }}"
+    )
+    for target in ("torch", "tf"):
+        assert [node.domain for node in lower_attention(model.clone(), target).graph] == [""]
+        assert unusual_options(next(iter(model.graph))) == {name}
+
+
+@pytest.mark.parametrize("option", ["left_window_size = -1", "softcap = 0.0", "qk_matmul_output_mode = 0"])
+def test_options_at_their_defaults_say_nothing(option: str) -> None:
+    model = hub(
+        f"(float[2,3,4,8] q, float[2,3,6,8] k, float[2,3,6,8] v) => (float y)"
+        f" {{ y = Attention <is_causal = 1, {option}> (q, k, v) }}"
+    )
+    assert [node.domain for node in lower_attention(model, "torch").graph] == ["bridge"]

@@ -128,7 +128,7 @@ def thresholded_relu(x: tf.Tensor, *, alpha: float = 1.0) -> tf.Tensor:
 @lowering("Shrink")
 def shrink(x: tf.Tensor, *, bias: float = 0.0, lambd: float = 0.5) -> tf.Tensor:
     """x + bias below -lambd, x - bias above lambd, 0 between."""
-    wide = x if x.dtype.is_floating else tf.cast(x, tf.float32)
+    wide = x if tf.as_dtype(x.dtype).is_floating else tf.cast(x, tf.float32)
     shrunk = tf.where(wide < -lambd, wide + bias, tf.where(wide > lambd, wide - bias, 0))
     return tf.cast(shrunk, x.dtype)
 

@@ -284,7 +284,7 @@ def masked_softmax(scores: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
 
 def mask_bias(mask: tf.Tensor, q: tf.Tensor) -> tf.Tensor:
     """A mask as numbers that are added to scores."""
-    if mask.dtype.is_bool:
+    if tf.as_dtype(mask.dtype).is_bool:
         return tf.where(mask, tf.zeros((), q.dtype), tf.constant(-math.inf, q.dtype))
     return tf.cast(mask, q.dtype)
 
@@ -306,8 +306,10 @@ def visible_keys(
     """
     if mask is not None:
         edge = [[0, 0]] * (mask.ndim - 1) + [[0, tf.shape(k)[2] - tf.shape(mask)[-1]]]
-        hidden = tf.constant(False) if mask.dtype.is_bool else tf.constant(-math.inf, q.dtype)
-        mask = tf.pad(mask if mask.dtype.is_bool else tf.cast(mask, q.dtype), edge, constant_values=hidden)
+        hidden = tf.constant(False) if tf.as_dtype(mask.dtype).is_bool else tf.constant(-math.inf, q.dtype)
+        mask = tf.pad(
+            mask if tf.as_dtype(mask.dtype).is_bool else tf.cast(mask, q.dtype), edge, constant_values=hidden
+        )
     keys, positions = tf.range(tf.shape(k)[2]), tf.range(tf.shape(q)[2])[:, None] + past
     if lengths is not None:
         lengths = tf.cast(lengths, tf.int32)[:, None, None, None]
@@ -325,7 +327,7 @@ def restricted(mask: tf.Tensor | None, visible: tf.Tensor) -> tf.Tensor:
     """A mask under which a query sees no more than `visible`."""
     if mask is None:
         return visible
-    if mask.dtype.is_bool:
+    if tf.as_dtype(mask.dtype).is_bool:
         return mask & visible
     return tf.where(visible, mask, tf.constant(-math.inf, mask.dtype))
 

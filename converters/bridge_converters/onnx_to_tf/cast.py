@@ -157,7 +157,7 @@ def bit_cast(x: tf.Tensor, *, to: int, input_types: tuple[str, ...]) -> tf.Tenso
 
 def narrow_integer(x: tf.Tensor, kind: str) -> tf.Tensor:
     """x as an integer of 4 or 2 bits: truncated towards zero, higher bits discarded."""
-    if x.dtype.is_floating:
+    if tf.as_dtype(x.dtype).is_floating:
         x = tf.cast(x, tf.int32)
     if kind == "UINT4":
         return tf.cast(x, tf.uint8) & 15

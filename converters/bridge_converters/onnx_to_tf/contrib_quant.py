@@ -303,7 +303,7 @@ def matmul_n_bits(
     whole = tf.cast(unpacked(tf.reshape(b, (N, count, -1)), bits)[..., :block_size], a.dtype)
     if zero_points is None:
         whole = whole - 2 ** (bits - 1)
-    elif zero_points.dtype.is_floating:
+    elif tf.as_dtype(zero_points.dtype).is_floating:
         whole = whole - tf.reshape(zero_points, (N, count, 1))
     else:
         middle = unpacked(tf.reshape(zero_points, (N, -1)), bits)[:, :count]

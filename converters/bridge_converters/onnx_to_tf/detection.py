@@ -40,7 +40,7 @@ def non_max_suppression(
     def keep_best(
         step: tf.Tensor, left: tf.Tensor, picks: tf.TensorArray, found: tf.TensorArray
     ) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray, tf.TensorArray]:
-        best = tf.reduce_max(tf.where(left, scores, scores.dtype.min), -1, keepdims=True)
+        best = tf.reduce_max(tf.where(left, scores, tf.as_dtype(scores.dtype).min), -1, keepdims=True)
         pick = tf.argmax(tf.cast((scores == best) & left, tf.int8), -1)
         kept_low, kept_high = (tf.gather(each, pick, batch_dims=1)[:, :, tf.newaxis] for each in (low, high))
         kept_area = tf.gather(area, pick, batch_dims=1)[:, :, tf.newaxis]

@@ -208,10 +208,10 @@ def top_k(
     order[axis], order[-1] = order[-1], order[axis]
     ranked = tf.transpose(x, order)
     if not largest:
-        ranked = ~ranked if x.dtype.is_integer else -ranked
+        ranked = ~ranked if tf.as_dtype(x.dtype).is_integer else -ranked
     values, indices = tf.math.top_k(ranked, count)
     if not largest:
-        values = ~values if x.dtype.is_integer else -values
+        values = ~values if tf.as_dtype(x.dtype).is_integer else -values
     return tf.transpose(values, order), tf.cast(tf.transpose(indices, order), tf.int64)
 
 
@@ -238,7 +238,7 @@ def unique(
 
 def ascending(x: tf.Tensor, axis: int) -> tf.Tensor:
     """The order that sorts the slices of x along an axis, by their first elements, then their second..."""
-    x = tf.cast(x, tf.uint8) if x.dtype.is_bool else x
+    x = tf.cast(x, tf.uint8) if tf.as_dtype(x.dtype).is_bool else x
     keys = tf.reshape(
         tf.transpose(x, (*range(axis), *range(axis + 1, x.ndim), axis)), (-1, tf.shape(x)[axis])
     )

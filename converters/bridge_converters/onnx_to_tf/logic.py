@@ -108,9 +108,9 @@ def is_inf(x: tf.Tensor, *, detect_negative: int = 1, detect_positive: int = 1) 
 @lowering("BitShift")
 def bit_shift(x: tf.Tensor, y: tf.Tensor, *, direction: str) -> tf.Tensor:
     """x shifted by y bits, to the LEFT or to the RIGHT; nothing but the sign is left beyond its width."""
-    width = 8 * x.dtype.size
+    width = 8 * tf.as_dtype(x.dtype).size
     beyond = (y < 0) | (y >= width)
-    if direction == "RIGHT" and not x.dtype.is_unsigned:
+    if direction == "RIGHT" and not tf.as_dtype(x.dtype).is_unsigned:
         return tf.bitwise.right_shift(x, tf.where(beyond, tf.cast(width - 1, y.dtype), y))
     count = tf.where(beyond, tf.zeros_like(y), y)
     if direction == "RIGHT":

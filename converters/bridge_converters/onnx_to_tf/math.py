@@ -28,7 +28,7 @@ def mul(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 @lowering("Div")
 def div(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """x / y, truncated towards zero for integers."""
-    if x.dtype.is_integer:
+    if tf.as_dtype(x.dtype).is_integer:
         return tf.truncatediv(x, y)
     return x / y
 
@@ -36,11 +36,11 @@ def div(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 @lowering("Pow")
 def pow_(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """x to the power y, in the dtype of x."""
-    if x.dtype.is_floating and y.dtype.is_floating:
+    if tf.as_dtype(x.dtype).is_floating and tf.as_dtype(y.dtype).is_floating:
         return x**y
-    if x.dtype.is_floating:
+    if tf.as_dtype(x.dtype).is_floating:
         return x ** tf.cast(y, x.dtype)
-    if y.dtype.is_floating:
+    if tf.as_dtype(y.dtype).is_floating:
         return tf.cast(tf.cast(x, tf.float64) ** tf.cast(y, tf.float64), x.dtype)
     return tf.cast(tf.cast(x, tf.int64) ** tf.cast(y, tf.int64), x.dtype)
 
@@ -48,7 +48,7 @@ def pow_(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 @lowering("Mod")
 def mod(x: tf.Tensor, y: tf.Tensor, *, fmod: int = 0) -> tf.Tensor:
     """The remainder, with the sign of y, or with the sign of x if `fmod`."""
-    if fmod and x.dtype.is_floating:
+    if fmod and tf.as_dtype(x.dtype).is_floating:
         return tf.sign(x) * tf.math.floormod(tf.abs(x), tf.abs(y))
     if fmod:
         return tf.truncatemod(x, y)
@@ -132,7 +132,7 @@ def neg(x: tf.Tensor) -> tf.Tensor:
 @lowering("Abs")
 def abs_(x: tf.Tensor) -> tf.Tensor:
     """The absolute value."""
-    if x.dtype.is_unsigned:
+    if tf.as_dtype(x.dtype).is_unsigned:
         return x
     return tf.abs(x)
 
@@ -254,6 +254,6 @@ def round_(x: tf.Tensor) -> tf.Tensor:
 @lowering("Sign")
 def sign(x: tf.Tensor) -> tf.Tensor:
     """-1, 0 or 1."""
-    if x.dtype.is_unsigned:
+    if tf.as_dtype(x.dtype).is_unsigned:
         return tf.cast(x > 0, x.dtype)
     return tf.sign(x)

@@ -48,7 +48,7 @@ def max_pool(
     else:
         padding = (0,) * (2 * rank) if pads is None or auto_pad == "VALID" else pads
     ends = window_pads(sizes_of(x)[1:-1], kernel_shape, stride, dilation, padding, ceil_mode)
-    lowest = -math.inf if x.dtype.is_floating else x.dtype.min
+    lowest = -math.inf if tf.as_dtype(x.dtype).is_floating else tf.as_dtype(x.dtype).min
     padded = crop_to_windows(x, ends, lowest, kernel_shape)
     if outputs == 2:
         index = crop_to_windows(plane_indices(x, storage_order == 1), ends, -1, kernel_shape)

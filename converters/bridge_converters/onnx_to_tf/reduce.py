@@ -47,7 +47,7 @@ def reduce_mean(
     if noop_with_empty_axes and no_axes(axes):
         return x
     dims = reduced_axes(axes, x.ndim, noop_with_empty_axes)
-    if x.dtype.is_integer:
+    if tf.as_dtype(x.dtype).is_integer:
         total = tf.reduce_sum(x, dims, keepdims=keepdims == 1)
         return tf.truncatediv(total, tf.cast(tf.size(x) // tf.maximum(tf.size(total), 1), x.dtype))
     if keepdims:
@@ -63,7 +63,7 @@ def reduce_max(
     if noop_with_empty_axes and no_axes(axes):
         return x
     dims = reduced_axes(axes, x.ndim, noop_with_empty_axes)
-    if x.dtype.is_bool:
+    if tf.as_dtype(x.dtype).is_bool:
         return tf.reduce_any(x, dims, keepdims=keepdims == 1)
     if keepdims:
         return tf.reduce_max(x, dims, keepdims=True)
@@ -78,7 +78,7 @@ def reduce_min(
     if noop_with_empty_axes and no_axes(axes):
         return x
     dims = reduced_axes(axes, x.ndim, noop_with_empty_axes)
-    if x.dtype.is_bool:
+    if tf.as_dtype(x.dtype).is_bool:
         return tf.reduce_all(x, dims, keepdims=keepdims == 1)
     if keepdims:
         return tf.reduce_min(x, dims, keepdims=True)
@@ -117,7 +117,7 @@ def reduce_l2(
     if noop_with_empty_axes and no_axes(axes):
         return tf.abs(x)
     dims = reduced_axes(axes, x.ndim, noop_with_empty_axes)
-    if x.dtype.is_integer:
+    if tf.as_dtype(x.dtype).is_integer:
         return tf.cast(
             tf.sqrt(tf.cast(tf.reduce_sum(x * x, dims, keepdims=keepdims == 1), tf.float64)),
             x.dtype,
@@ -133,7 +133,7 @@ def reduce_log_sum(
     if noop_with_empty_axes and no_axes(axes):
         return tf.math.log(x)
     dims = reduced_axes(axes, x.ndim, noop_with_empty_axes)
-    if x.dtype.is_integer:
+    if tf.as_dtype(x.dtype).is_integer:
         return tf.cast(
             tf.math.log(tf.cast(tf.reduce_sum(x, dims, keepdims=keepdims == 1), tf.float64)),
             x.dtype,
@@ -149,7 +149,7 @@ def reduce_log_sum_exp(
     if noop_with_empty_axes and no_axes(axes):
         return x
     dims = reduced_axes(axes, x.ndim, noop_with_empty_axes)
-    if x.dtype.is_integer:
+    if tf.as_dtype(x.dtype).is_integer:
         return tf.cast(tf.reduce_logsumexp(tf.cast(x, tf.float64), dims, keepdims=keepdims == 1), x.dtype)
     if keepdims:
         return tf.reduce_logsumexp(x, dims, keepdims=True)

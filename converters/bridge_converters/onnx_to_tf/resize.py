@@ -48,7 +48,11 @@ def resize(
     targets = resize_targets(lengths, scales, sizes, keep_aspect_ratio_policy)
     crops = coordinate_transformation_mode == "tf_crop_and_resize"
     region = [0.0] * len(places) + [1.0] * len(places) if roi is None else tf.cast(roi, tf.float64)
-    exact = x.dtype.is_floating or x.dtype.is_complex or (mode == "nearest" and not crops)
+    exact = (
+        tf.as_dtype(x.dtype).is_floating
+        or tf.as_dtype(x.dtype).is_complex
+        or (mode == "nearest" and not crops)
+    )
     y = x if exact else tf.cast(x, tf.float64)
     outside = tf.constant(False)
     for i, (axis, length, (size, scale)) in enumerate(zip(places, lengths, targets, strict=True)):

@@ -97,7 +97,7 @@ def sampled(x: tf.Tensor, taps: list[tuple[tf.Tensor, tf.Tensor]]) -> tf.Tensor:
         index, weights = (tf.reshape(each, (*sizes_of(each)[:2], count)) for each in (index, weights))
     flat = tf.reshape(x, (sizes[0], math.prod(sizes[1:-1]), sizes[-1]))
     elements = tf.gather(flat, index, batch_dims=1)
-    kind = x.dtype if x.dtype.is_floating or x.dtype.is_complex else weights.dtype
+    kind = x.dtype if tf.as_dtype(x.dtype).is_floating or tf.as_dtype(x.dtype).is_complex else weights.dtype
     return tf.cast(tf.einsum("npk,npkc->npc", tf.cast(weights, kind), tf.cast(elements, kind)), x.dtype)
 
 

@@ -331,7 +331,8 @@ class _FactReader(ast.NodeTransformer):
     """What a body asks about a tensor parameter, as constants where the answer is known.
 
     `x.ndim`, `x.dim()`, `x.shape.rank`; `x.is_floating_point()`, `x.dtype == torch.bool`,
-    `x.dtype in (torch.int8, torch.uint8)`; `x.dtype.is_floating` and its like.
+    `x.dtype in (torch.int8, torch.uint8)`; `tf.as_dtype(x.dtype).is_floating` and its like (the dtype of
+    a constant of a module is numpy's, and that of a variable a name).
     """
 
     def __init__(self, tensors: Mapping[str, Facts]) -> None:
@@ -341,6 +342,9 @@ class _FactReader(ast.NodeTransformer):
         return self._tensors.get(node.id) if isinstance(node, ast.Name) else None
 
     def _dtype(self, node: ast.expr) -> str | None:
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="tf"), attr="as_dtype"), args=[inner]):
+                node = inner
         if isinstance(node, ast.Attribute) and node.attr == "dtype":
             facts = self._facts(node.value)
             return None if facts is None else facts.dtype

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from bridge.hub import metadata
 from bridge.hub.graph import attribute, common_scope, is_trained, only_use, producer, static_shape, take_over
 from bridge.hub.recipe import Array, Recipe, Source, step
+from bridge.passes.attention.options import unusual_options
 from bridge.passes.dims import Dim, dim_of
 from bridge.passes.element_moves import follow, is_move, moved, sizes_of
 from bridge.passes.fold_trained import make_initializer
@@ -116,9 +117,8 @@ def _find(node: ir.Node, model: ir.Model) -> _Found | None:
 def _refusal(node: ir.Node) -> bool:
     """Whether attention has what the layers of both frameworks lack, or not in the same way."""
     given = [value for value in node.inputs[3:] if value is not None]
-    options = ("softcap", "qk_matmul_output_mode", "q_num_heads", "kv_num_heads", "softmax_precision")
     outputs = [value for value in node.outputs[1:] if value.uses()]
-    return bool(given or outputs) or any(attribute(node, name) for name in options)
+    return bool(given or outputs or unusual_options(node))
 
 
 def _projection(value: ir.Value | None, sizes: Mapping[str, int]) -> _Projection | None:

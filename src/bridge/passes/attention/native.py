@@ -17,11 +17,16 @@ from bridge.passes.attention.masks import (
     never_all,
     visible_of,
 )
+from bridge.passes.attention.options import unusual_options
 from bridge.passes.attention.scores import is_default_scale
 from bridge.passes.unused import drop_unused
 
 DOMAIN = "bridge"
 Target = Literal["torch", "tf"]
+
+
+_HEEDED = frozenset({"kv_num_heads", "q_num_heads", "qk_matmul_output_mode", "softmax_precision"})
+"""Options that are looked at here, or that say nothing about the first output."""
 
 
 def lower_attention(model: ir.Model, target: Target) -> ir.Model:
@@ -49,7 +54,7 @@ def _is_plain(node: ir.Node) -> bool:
         return False
     if len(q.shape) != 4 and not _has_one_head(node):
         return False
-    if set(given) - {0, 1, 2, 3} or read != [node.outputs[0]] or attribute(node, "softcap", 0.0):
+    if set(given) - {0, 1, 2, 3} or read != [node.outputs[0]] or unusual_options(node) - _HEEDED:
         return False
     precision = attribute(node, "softmax_precision")
     if precision not in (None, 0) and precision != int(q.dtype or 0):
