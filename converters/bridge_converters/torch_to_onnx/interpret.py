@@ -213,5 +213,8 @@ def _make_differentiable(module: fx.GraphModule) -> None:
                 elif node.target is detached_marker():
                     node.target = _aten.clone.default
                     node.meta[_OPERATOR] = str(_aten.detach.default)
-                    node.meta["custom"] = {**(node.meta.get("custom") or {}), DETACHED: True}
+                    (source,) = node.all_input_nodes
+                    # What is not recorded in the source is a leaf already.
+                    stops = not (source.meta.get("custom") or {}).get(DETACHED)
+                    node.meta["custom"] = {**(node.meta.get("custom") or {}), DETACHED: stops}
             each.recompile()
