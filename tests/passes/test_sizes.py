@@ -36,9 +36,9 @@ def in_onnx(model: ir.Model) -> ir.Model:
             concat = ir.node("Concat", parts, {"axis": 0})
             node.graph.insert_before(node, concat)  # type: ignore[union-attr]
             if node.op_type == "Full":
-                value = node.attributes.get("value")
-                given = {} if value is None else {"value": value.as_tensor()}
-                fuse([node], "ConstantOfShape", [concat.outputs[0]], given)
+                dtype = ir.DataType(node.attributes["dtype"].as_int())
+                fill = ir.tensor(np.asarray([node.attributes["value"].value]).astype(dtype.numpy()))
+                fuse([node], "ConstantOfShape", [concat.outputs[0]], {"value": fill})
             else:
                 fuse([node], node.op_type, [inputs[0], concat.outputs[0]])
         elif node.op_type == "Arange":
@@ -90,6 +90,11 @@ N_AND_S = "n = Shape <start=0, end=1> (x) s = Shape <start=1, end=2> (x)"
             "Full",
             {"owners": (0, 0), "sizes": (1, 0)},
         ),
+        (
+            "t = Concat <axis=0> (n, four, s) y = Expand(tenth, t)",
+            "Full",
+            {"owners": (0, -1, 0), "sizes": (0, 4, 1), "value": 0.1, "dtype": 1},
+        ),
         ("k = Squeeze(s) y = Range(zero, k, step)", "Arange", {"axis": 1}),
         ("k = Squeeze(s) y = Range(zero, k, three)", "Arange", {"axis": 1, "step": 3}),
         (
@@ -115,6 +120,7 @@ def test_what_is_written_means_the_same(
             "zero": np.asarray(0, np.int64),
             "step": np.asarray(1, np.int64),
             "three": np.asarray(3, np.int64),
+            "tenth": np.asarray(0.1, np.float32),
             "zero32": np.asarray(0, np.int32),
             "step32": np.asarray(1, np.int32),
             "table": np.arange(24, dtype=np.int64).reshape(2, 12),
@@ -154,3 +160,33 @@ def test_zeros_that_mean_no_elements_are_left_alone() -> None:
         constants={"zero": ints(0)},
     )
     assert node_of(written(model), "Reshape").domain == ""
+
+
+@pytest.mark.parametrize("fill", [np.asarray([b"text"], object), np.asarray([1j], np.complex64)])
+def test_what_is_no_number_is_expanded(fill: np.ndarray) -> None:
+    model = hub(
+        "(float[N,S] x) => (float y) { n = Shape <start=0, end=1> (x) y = Expand(fill, n) }",
+        constants={"fill": fill},
+    )
+    model.graph.outputs[0].dtype = ir.DataType.STRING if fill.dtype == object else ir.DataType.COMPLEX64
+    assert operators(written(model)) == ["Expand"]
+
+
+@pytest.mark.parametrize(
+    ("fill", "value"),
+    [
+        (np.asarray(True), 1),
+        (np.asarray(-7, np.int64), -7),
+        (np.asarray(-np.inf, np.float16), -np.inf),
+        (np.asarray(1 / 3, np.float64), 1 / 3),
+    ],
+)
+def test_numbers_that_fill_keep_their_digits(fill: np.ndarray, value: float) -> None:
+    model = hub(
+        "(float[N,S] x) => (float y) { n = Shape <start=0, end=1> (x) y = Expand(fill, n) }",
+        constants={"fill": fill},
+    )
+    model.graph.outputs[0].dtype = ir.DataType.from_numpy(fill.dtype)
+    node = node_of(written(model), "Full")
+    assert node.attributes["value"].value == value
+    assert node.attributes["dtype"].value == ir.DataType.from_numpy(fill.dtype)

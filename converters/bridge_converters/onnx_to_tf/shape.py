@@ -197,12 +197,16 @@ def constant_of_shape(shape: Ints | tf.Tensor, *, value: tf.Tensor | None = None
 
 
 @lowering("Full", domain="bridge")
-def full_by_sizes(*others: tf.Tensor, owners: Ints, sizes: Ints, value: tf.Tensor | None = None) -> tf.Tensor:
-    """A tensor of one value (by default the float 0); its shape is numbers (owner -1) and sizes of axes."""
-    fill = tf.constant(0.0) if value is None else value
+def full_by_sizes(*others: tf.Tensor, owners: Ints, sizes: Ints, value: float, dtype: int) -> tf.Tensor:
+    """A tensor of one number; its shape is numbers (owner -1) and sizes of axes."""
+    if value == 0:
+        return tf.zeros(
+            (*[n if i < 0 else tf.shape(others[i])[n] for i, n in zip(owners, sizes, strict=True)],),
+            dtype_of(dtype),
+        )
     return tf.fill(
         (*[n if i < 0 else tf.shape(others[i])[n] for i, n in zip(owners, sizes, strict=True)],),
-        fill,
+        tf.constant(bool(value) if dtype == 9 else value, dtype_of(dtype)),
     )
 
 

@@ -164,20 +164,28 @@ def tile(x: Tensor, repeats: Ints | Tensor) -> Tensor:
 
 @lowering("ConstantOfShape", const=("shape",))
 def constant_of_shape(shape: Ints | Tensor, *, value: Tensor | None = None) -> Tensor:
-    """A tensor of one value (by default the float 0) throughout."""
-    sizes = shape if isinstance(shape, tuple) else tuple(shape.tolist())
+    """A tensor of one value (by default the float 0) throughout, where the shape is."""
+    if isinstance(shape, tuple):
+        return torch.zeros(shape) if value is None else value.expand(shape)
     if value is None:
-        return torch.zeros(sizes)
-    return value.expand(sizes)
+        return torch.zeros(tuple(shape.tolist()), device=shape.device)
+    return value.to(shape.device).expand(tuple(shape.tolist()))
 
 
 @lowering("Full", domain="bridge")
-def full_by_sizes(*others: Tensor, owners: Ints, sizes: Ints, value: Tensor | None = None) -> Tensor:
-    """A tensor of one value (by default the float 0); its shape is numbers (owner -1) and sizes of axes."""
-    fill = torch.tensor(0.0) if value is None else value
-    return torch.broadcast_to(
-        fill,
+def full_by_sizes(*others: Tensor, owners: Ints, sizes: Ints, value: float, dtype: int) -> Tensor:
+    """A tensor of one number; its shape is numbers (owner -1) and sizes of axes."""
+    if value == 0:
+        return torch.zeros(
+            (*[n if i < 0 else others[i].shape[n] for i, n in zip(owners, sizes, strict=True)],),
+            dtype=dtype_of(dtype),
+            device=others[0].device,
+        )
+    return torch.full(
         (*[n if i < 0 else others[i].shape[n] for i, n in zip(owners, sizes, strict=True)],),
+        bool(value) if dtype == 9 else value,
+        dtype=dtype_of(dtype),
+        device=others[0].device,
     )
 
 

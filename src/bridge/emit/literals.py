@@ -14,12 +14,14 @@ from bridge.hub.recipe import Array
 
 MAX_LITERAL_ELEMENTS = 64
 """Constants with more elements go to the weights file instead of the source text."""
+_ELEMENT_TYPES = frozenset({("torch", "dtype"), ("tensorflow", "DType")})
 
 
 def literal(value: Any) -> ast.expr:
     """The expression whose value is `value`: numbers, strings, None, tuples, lists and dicts of them, layers.
 
-    Infinities and NaN become `math.inf` and `math.nan`. Raises TypeError for anything else.
+    An element type of a framework becomes `torch.int32`, `tf.int32`. Infinities and NaN become `math.inf` and
+    `math.nan`. Raises TypeError for anything else.
     """
     if isinstance(value, ast.expr):
         return value
@@ -44,6 +46,8 @@ def literal(value: Any) -> ast.expr:
         return ast.List([literal(each) for each in value], ast.Load())
     if isinstance(value, dict):
         return ast.Dict([literal(key) for key in value], [literal(each) for each in value.values()])
+    if (type(value).__module__.split(".")[0], type(value).__name__) in _ELEMENT_TYPES:
+        return dotted(repr(value))
     raise TypeError(f"{type(value).__name__} has no literal form")
 
 

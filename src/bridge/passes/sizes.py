@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import onnx_ir as ir
 
 from bridge.hub import metadata
-from bridge.hub.graph import fuse, integers, scalar
+from bridge.hub.graph import constant, fuse, integers, scalar
+from bridge.hub.recipe import Array
 from bridge.passes.dims import Contents, Dim, contents, dim_of, known_contents
 from bridge.passes.linear import DOMAIN
 
 _POSITIONS = (ir.DataType.INT32, ir.DataType.INT64)
+_NUMBERS = (
+    *(ir.DataType.BOOL, ir.DataType.INT8, ir.DataType.INT16, ir.DataType.INT32, ir.DataType.INT64),
+    *(ir.DataType.UINT8, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE),
+)
+"""The element types that are filled with numbers; the others are left to the operators they come from."""
 _NUMBER = -1
 """The owner of a size that is a number."""
 
@@ -31,9 +38,10 @@ def write_sizes(model: ir.Model) -> ir.Model:
     An exporter reads sizes with Shape and Gather and joins them with Concat. Here the operator names the
     tensors that have them: `bridge::Reshape(x, *others)` to `sizes`, of which element i is the number
     `sizes[i]` if `owners[i]` is -1, and else the size of the axis `sizes[i]` of x (0) or of one of `others`
-    (1 and up). `bridge::Expand` and `bridge::Full` are alike, `bridge::Arange` counts up to the size of an
-    axis (in steps of `step`), and `bridge::Slice` cuts an axis off there. Tensors are taken from the node's
-    own module where it has them. Needs inferred shapes; does not keep the graph valid ONNX.
+    (1 and up). `bridge::Expand` is alike, and so is `bridge::Full`, which is filled with the number `value`
+    of the type `dtype`; `bridge::Arange` counts up to the size of an axis (in steps of `step`), and
+    `bridge::Slice` cuts an axis off there. Tensors are taken from the node's own module where it has them.
+    Needs inferred shapes; does not keep the graph valid ONNX.
     """
     known = known_contents(model)
     sources = _Sources(model.graph)
@@ -154,6 +162,11 @@ def _expand(node: ir.Node, known: Mapping[ir.Value, Contents], sources: _Sources
     sizes = _sizes(wanted, node, sources)
     if sizes is None:
         return None
+    fill = constant(data)
+    if fill is not None and fill.size == 1 and any(size.owner is not None for size in sizes):
+        filled = _filled(node, fill, sizes)
+        if filled is not None:
+            return filled
     others, attributes = _template(sizes, data)
     return fuse([node], "Expand", [data, *others], attributes, domain=DOMAIN)
 
@@ -163,12 +176,24 @@ def _full(node: ir.Node, known: Mapping[ir.Value, Contents], sources: _Sources) 
     if elements is None or integers(node.inputs[0]) is not None:
         return None
     sizes = _sizes(elements, node, sources)
-    if sizes is None:
+    if sizes is None or all(size.owner is None for size in sizes):
         return None
-    others, attributes = _template(sizes, None)
     value = node.attributes.get("value")
-    given = {} if value is None else {"value": value.as_tensor()}
-    return fuse([node], "Full", others, {**attributes, **given}, domain=DOMAIN)
+    return _filled(node, np.zeros(1, np.float32) if value is None else value.as_tensor().numpy(), sizes)
+
+
+def _filled(node: ir.Node, fill: Array, sizes: Sequence[_Size]) -> ir.Node | None:
+    """A node for a tensor of one number, in the fewest digits that give it in its own type.
+
+    None for element types that frameworks have no numbers of.
+    """
+    dtype = node.outputs[0].dtype
+    if dtype not in _NUMBERS:
+        return None
+    number = fill.reshape(-1)[0]
+    value = int(number) if fill.dtype.kind in "iub" else float(str(number))
+    others, attributes = _template(sizes, None)
+    return fuse([node], "Full", others, {**attributes, "value": value, "dtype": int(dtype)}, domain=DOMAIN)
 
 
 def _arange(node: ir.Node, known: Mapping[ir.Value, Contents], sources: _Sources) -> ir.Node | None:
